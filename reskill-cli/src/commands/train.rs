@@ -1,0 +1,174 @@
+//! `reskill-cli train`: a policy and its skills, from nothing to a report.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::config::TrainConfig;
+use crate::progress::print_line;
+use crate::run_dir::RunDir;
+use crate::summary::Summary;
+use crate::trainer::{Ending, Trainer};
+
+/// Exit code of a run that was interrupted and can be resumed.
+pub const INTERRUPTED: u8 = 130;
+
+/// Trains a policy whose skills evolve with it.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  reskill-cli train                                  the default run: household games, on the CPU, in minutes
+  reskill-cli train --seed 1 --out runs/one
+  reskill-cli train --set skills.mode=off            plain GRPO, everything else equal
+  reskill-cli train --config configs/alfworld.toml --set env.data=DIR
+  reskill-cli train --resume runs/one                goes on after an interruption")]
+pub struct TrainArgs {
+    /// Configuration file (TOML). Without it the embedded default runs, which is also at configs/default.toml
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Run directory, new or empty [default: runs/<config>-<UTC time>]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Seed of every random choice; overrides the configuration
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Overrides one value of the configuration; may be given several times
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    overrides: Vec<String>,
+    /// Goes on with an interrupted run, as its own config.toml says
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "out", "seed", "overrides"])]
+    resume: Option<PathBuf>,
+}
+
+/// Runs the command; the result is the exit code.
+///
+/// # Errors
+/// One line for the person who typed the command.
+pub fn run(args: &TrainArgs) -> Result<u8> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let trainer = match &args.resume {
+        Some(path) => {
+            let run = RunDir::open(path)?;
+            let config = TrainConfig::load(Some(&run.config()), &[])?;
+            limit_threads(config.threads)?;
+            print_line(&format!("going on with {}", path.display()));
+            Trainer::resume(run, Arc::clone(&stop))?
+        }
+        None => {
+            let mut overrides = args.overrides.clone();
+            overrides.extend(args.seed.map(|seed| format!("seed={seed}")));
+            let config = TrainConfig::load(args.config.as_deref(), &overrides)?;
+            limit_threads(config.threads)?;
+            let name = args.config.as_ref().and_then(|path| path.file_stem());
+            let name = name.map_or("default".into(), |stem| stem.to_string_lossy().into_owned());
+            let path = args.out.clone().unwrap_or_else(|| RunDir::default_path(&name));
+            let run = RunDir::create(&path)?;
+            print_line(&format!("writing to {}", path.display()));
+            Trainer::new(config, run, Arc::clone(&stop))?
+        }
+    };
+    let root = trainer.run_dir().root().to_path_buf();
+    stop_on_interrupt(stop)?;
+    match trainer.run()? {
+        Ending::Finished(summary) => {
+            print_summary(&summary);
+            print_line(&format!(
+                "\n{}  the report; summary.json, skills/ and policy/ lie beside it",
+                root.join("report.html").display()
+            ));
+            Ok(0)
+        }
+        Ending::Interrupted => {
+            print_line(&format!(
+                "stopped with a checkpoint; go on with: reskill-cli train --resume {}",
+                root.display()
+            ));
+            Ok(INTERRUPTED)
+        }
+    }
+}
+
+fn limit_threads(threads: usize) -> Result<()> {
+    if threads == 0 {
+        return Ok(());
+    }
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()
+        .with_context(|| format!("`threads` = {threads}: the threads cannot be started"))
+}
+
+/// The first Ctrl-C asks for a stop after the current step, the second ends the program at once.
+fn stop_on_interrupt(stop: Arc<AtomicBool>) -> Result<()> {
+    let handler = move || {
+        if stop.swap(true, Ordering::SeqCst) {
+            #[expect(clippy::exit, reason = "the person insists; the last checkpoint stays")]
+            std::process::exit(i32::from(INTERRUPTED));
+        }
+        print_line("stopping after this step; press Ctrl-C again to stop at once");
+    };
+    ctrlc::set_handler(handler).context("Ctrl-C cannot be handled")
+}
+
+fn print_summary(summary: &Summary) {
+    print_line("\nsuccess in %, with 95% interval        after warm start      after training       bank off");
+    for name in ["seen", "unseen"] {
+        let cell = |phase: &str, family: Option<&str>| {
+            let evaluation = summary.evaluations.get(&format!("{phase}/{name}"));
+            let success = evaluation.and_then(|evaluation| match family {
+                Some(family) => evaluation.families.get(family).copied(),
+                None => Some(evaluation.overall),
+            });
+            success.map_or("-".to_string(), |success| {
+                let [low, high] = success.interval.map(|bound| bound * 100.0);
+                format!("{:.1} ({low:.0}-{high:.0})", success.rate * 100.0)
+            })
+        };
+        let row = |label: &str, family: Option<&str>| {
+            print_line(&format!(
+                "{label:<36} {:>18} {:>19} {:>14}",
+                cell("warm_start", family),
+                cell("final", family),
+                cell("final_bank_off", family)
+            ));
+        };
+        row(name, None);
+        if let Some(evaluation) = summary.evaluations.get(&format!("final/{name}")) {
+            for family in evaluation.families.keys() {
+                row(&format!("  {family}"), Some(family));
+            }
+            let percent = |rate: reskill_skills::Rate| rate.value().map_or("-".into(), |v| format!("{:.0}%", v * 100.0));
+            print_line(&format!(
+                "  guidance followed: {} of {} turns that showed it; same action without it: {}",
+                percent(evaluation.heeded),
+                evaluation.heeded.total,
+                evaluation.unprompted.map_or("-".into(), percent),
+            ));
+        }
+    }
+    print_line("\nversions of the skill bank that were tested");
+    for version in &summary.versions {
+        let verdict = serde_json::to_value(version.verdict).ok();
+        print_line(&format!(
+            "  step {:>3}  {:<6} by {:<11} P(new better) {:.3}  z {}  success old {:.2}, new {:.2}  {}",
+            version.step,
+            verdict.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default(),
+            version.rule,
+            version.p_new_better,
+            version.z.map_or("-".into(), |z| format!("{z:+.2}")),
+            version.success.first().copied().unwrap_or_default(),
+            version.success.last().copied().unwrap_or_default(),
+            version.change,
+        ));
+    }
+    if summary.versions.is_empty() {
+        print_line("  none");
+    }
+    print_line(&format!(
+        "\n{:.0} s, {:.2} GiB resident at most",
+        summary.seconds,
+        summary.peak_rss_bytes as f64 / f64::from(1 << 30)
+    ));
+}

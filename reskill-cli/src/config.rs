@@ -1,0 +1,376 @@
+//! The configuration of a run: one TOML file, overridden by `--set key=value`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use reskill_envs::alfworld::AlfworldOptions;
+use reskill_envs::household::HouseholdConfig;
+use reskill_envs::prompt::PromptConfig;
+use reskill_grpo::{AdvantageConfig, LearnerConfig, LossConfig, OptimizerConfig};
+use reskill_model::ModelConfig;
+use reskill_skills::LifecycleConfig;
+use serde::{Deserialize, Serialize};
+
+/// The default configuration, as it is compiled in.
+pub const DEFAULT: &str = include_str!("../../configs/default.toml");
+
+/// Everything a training run depends on.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// Threads; 0 takes all cores. Results do not depend on it.
+    pub threads: usize,
+    /// The environment.
+    pub env: EnvConfig,
+    /// The policy.
+    pub policy: PolicyConfig,
+    /// The warm start.
+    pub sft: SftConfig,
+    /// Rollouts.
+    pub rollout: RolloutConfig,
+    /// Policy optimisation.
+    pub grpo: GrpoConfig,
+    /// The skill lifecycle.
+    pub skills: LifecycleConfig,
+    /// Evaluation.
+    pub eval: EvalConfig,
+    /// Checkpoints.
+    pub checkpoint: CheckpointConfig,
+}
+
+/// Which environment, and its own settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EnvConfig {
+    /// `household` or `alfworld`.
+    pub name: EnvName,
+    /// ALFWorld: a download tree, a pack, or one game file.
+    pub data: Option<PathBuf>,
+    /// Household: what is generated.
+    pub household: HouseholdConfig,
+    /// ALFWorld: which games are read.
+    pub alfworld: AlfworldOptions,
+}
+
+/// The environments that can be trained on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EnvName {
+    /// Generated household games.
+    Household,
+    /// Real ALFWorld games.
+    Alfworld,
+}
+
+impl Default for EnvConfig {
+    fn default() -> Self {
+        EnvConfig {
+            name: EnvName::Household,
+            data: None,
+            household: HouseholdConfig::default(),
+            alfworld: AlfworldOptions::default(),
+        }
+    }
+}
+
+/// The policy: its sizes and what it is shown.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PolicyConfig {
+    /// Sizes of the transformer; `vocab_size` is set from the tokenizer.
+    pub model: ModelConfig,
+    /// What a prompt shows.
+    pub prompt: PromptConfig,
+}
+
+/// The warm start: imitation of expert episodes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SftConfig {
+    /// Expert episodes, >= 1.
+    pub episodes: usize,
+    /// Passes over them.
+    pub epochs: usize,
+    /// Episodes in one optimizer step, >= 1.
+    pub batch_episodes: usize,
+    /// Share of episodes with skills in the prompt that the expert obeys, in 0..=1.
+    pub skill_fraction: f64,
+    /// Household: share of closed containers in the demonstrations without skills, in 0..=1.
+    pub closed_fraction: f64,
+    /// Household: share of idle appliances in the demonstrations without skills, in 0..=1.
+    pub idle_fraction: f64,
+    /// Kinds of demonstration with guidance that its world needs. Empty: only guidance drawn at random.
+    pub guided: Vec<GuidedDemonstration>,
+    /// Learning rate and the rest of AdamW.
+    pub optimizer: OptimizerConfig,
+}
+
+/// Demonstrations in a world whose habit only the prompt asks for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GuidedDemonstration {
+    /// Household: share of closed containers, in 0..=1.
+    pub closed_fraction: f64,
+    /// Household: share of idle appliances, in 0..=1.
+    pub idle_fraction: f64,
+    /// The guidance in the prompt.
+    pub tips: Vec<Tip>,
+}
+
+/// Guidance after an action.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tip {
+    /// Pattern searched in the previous action.
+    pub after: String,
+    /// The verb that should come next.
+    pub next: String,
+}
+
+impl Default for SftConfig {
+    fn default() -> Self {
+        SftConfig {
+            episodes: 1000,
+            epochs: 6,
+            batch_episodes: 16,
+            skill_fraction: 0.5,
+            closed_fraction: 0.0,
+            idle_fraction: 0.0,
+            guided: Vec::new(),
+            optimizer: OptimizerConfig { learning_rate: 2e-3, warmup_steps: 20, ..OptimizerConfig::default() },
+        }
+    }
+}
+
+/// Rollouts of one step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RolloutConfig {
+    /// Tasks (GRPO groups) per step, >= 1.
+    pub tasks_per_step: usize,
+    /// Rollouts per task, >= 1.
+    pub group_size: usize,
+    /// Longest episode, in turns, >= 1.
+    pub max_turns: usize,
+    /// Sampling temperature, > 0.
+    pub temperature: f32,
+    /// Longest reply, in tokens, >= 1.
+    pub max_new_tokens: usize,
+    /// Return of a success.
+    pub success_reward: f32,
+}
+
+impl Default for RolloutConfig {
+    fn default() -> Self {
+        RolloutConfig {
+            tasks_per_step: 16,
+            group_size: 8,
+            max_turns: 12,
+            temperature: 1.0,
+            max_new_tokens: 16,
+            success_reward: 1.0,
+        }
+    }
+}
+
+/// Policy optimisation.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GrpoConfig {
+    /// Training steps.
+    pub steps: u64,
+    /// Advantages.
+    pub advantage: AdvantageConfig,
+    /// Loss.
+    pub loss: LossConfig,
+    /// Mini-batches.
+    pub learner: LearnerConfig,
+    /// AdamW.
+    pub optimizer: OptimizerConfig,
+}
+
+/// Evaluation on fixed games.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EvalConfig {
+    /// Games per split in the evaluations before and after training; fewer if the split has fewer.
+    pub games: usize,
+    /// Games per split in the evaluations during training.
+    pub games_during: usize,
+    /// Steps between evaluations during training; 0: none.
+    pub every: u64,
+    /// Sampling temperature; 0 takes the likeliest token.
+    pub temperature: f32,
+}
+
+impl Default for EvalConfig {
+    fn default() -> Self {
+        EvalConfig { games: 200, games_during: 100, every: 5, temperature: 1.0 }
+    }
+}
+
+/// Checkpoints.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CheckpointConfig {
+    /// Steps between checkpoints; 0: only at the end and when interrupted.
+    pub every: u64,
+    /// How many of the latest are kept, >= 1.
+    pub keep: usize,
+}
+
+impl Default for CheckpointConfig {
+    fn default() -> Self {
+        CheckpointConfig { every: 10, keep: 2 }
+    }
+}
+
+impl TrainConfig {
+    /// Reads a configuration: the file, or the embedded default, then each `key=value` of `overrides` in order.
+    ///
+    /// # Errors
+    /// One line that names the file (or `--set`), the key and what to do.
+    pub fn load(file: Option<&Path>, overrides: &[String]) -> Result<TrainConfig> {
+        let name = file.map_or("configs/default.toml (embedded)".into(), |path| path.display().to_string());
+        let text = match file {
+            Some(path) => std::fs::read_to_string(path)
+                .with_context(|| format!("{name}: cannot be read; give an existing file to --config"))?,
+            None => DEFAULT.to_string(),
+        };
+        let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+            let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
+            anyhow::anyhow!("{name}: line {line}: {}", one_line(error.message()))
+        })?;
+        let mut origin = name;
+        if !overrides.is_empty() {
+            // A wrong key in the file should not be blamed on --set.
+            parse(&table).with_context(|| origin.clone())?;
+            origin = "--set".into();
+        }
+        for assignment in overrides {
+            set(&mut table, assignment)?;
+        }
+        let config = parse(&table).with_context(|| origin.clone())?;
+        config.validate().with_context(|| origin)?;
+        Ok(config)
+    }
+
+    /// The configuration as TOML.
+    ///
+    /// # Errors
+    /// If a value cannot be written as TOML.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string_pretty(self).context("the configuration cannot be written as TOML")
+    }
+
+    /// Refuses values out of range, naming the key.
+    ///
+    /// # Errors
+    /// One line.
+    pub fn validate(&self) -> Result<()> {
+        self.policy.model.validate().context("policy.model")?;
+        self.grpo.advantage.validate().context("grpo")?;
+        self.grpo.loss.validate().context("grpo")?;
+        self.grpo.learner.validate().context("grpo")?;
+        self.grpo.optimizer.validate().context("grpo")?;
+        self.sft.optimizer.validate().context("sft")?;
+        self.skills.validate().context("skills")?;
+        if self.env.name == EnvName::Household {
+            self.env.household.validate().context("env.household")?;
+        } else if self.env.data.is_none() {
+            bail!("`env.data` is missing, expected a folder with ALFWorld games: --set env.data=DIR");
+        }
+        let at_least_one = [
+            ("sft.episodes", self.sft.episodes),
+            ("sft.batch_episodes", self.sft.batch_episodes),
+            ("rollout.tasks_per_step", self.rollout.tasks_per_step),
+            ("rollout.group_size", self.rollout.group_size),
+            ("rollout.max_turns", self.rollout.max_turns),
+            ("rollout.max_new_tokens", self.rollout.max_new_tokens),
+            ("eval.games", self.eval.games),
+            ("checkpoint.keep", self.checkpoint.keep),
+        ];
+        for (key, value) in at_least_one {
+            if value == 0 {
+                bail!("`{key}` = 0, expected at least 1");
+            }
+        }
+        for (key, value) in [
+            ("sft.skill_fraction", self.sft.skill_fraction),
+            ("sft.closed_fraction", self.sft.closed_fraction),
+            ("sft.idle_fraction", self.sft.idle_fraction),
+        ] {
+            if !(0.0..=1.0).contains(&value) {
+                bail!("`{key}` = {value}, expected a number in [0, 1]");
+            }
+        }
+        let temperature = self.rollout.temperature;
+        if !(temperature > 0.0 && temperature.is_finite()) {
+            bail!("`rollout.temperature` = {temperature}, expected a number > 0");
+        }
+        if !(self.eval.temperature >= 0.0 && self.eval.temperature.is_finite()) {
+            bail!("`eval.temperature` = {}, expected a number >= 0", self.eval.temperature);
+        }
+        let reward = self.rollout.success_reward;
+        if !(reward > 0.0 && reward.is_finite()) {
+            bail!("`rollout.success_reward` = {reward}, expected a number > 0");
+        }
+        Ok(())
+    }
+}
+
+/// Puts `key=value` into the table; the value is TOML, or a string if it is not.
+fn set(table: &mut toml::Table, assignment: &str) -> Result<()> {
+    let Some((key, text)) = assignment.split_once('=') else {
+        bail!("--set {assignment}: expected key=value, as in --set rollout.group_size=4");
+    };
+    let (key, text) = (key.trim(), text.trim());
+    let value = format!("value = {text}")
+        .parse::<toml::Table>()
+        .ok()
+        .and_then(|mut parsed| parsed.remove("value"))
+        .unwrap_or_else(|| toml::Value::String(text.to_string()));
+    let mut at = table;
+    let mut parts = key.split('.').peekable();
+    while let Some(part) = parts.next() {
+        if part.is_empty() {
+            bail!("--set {assignment}: `{key}` is not a key");
+        }
+        if parts.peek().is_none() {
+            at.insert(part.to_string(), value);
+            return Ok(());
+        }
+        let next = at.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
+        let toml::Value::Table(next) = next else {
+            bail!("--set {assignment}: `{part}` is a value, not a section");
+        };
+        at = next;
+    }
+    Ok(())
+}
+
+fn parse(table: &toml::Table) -> Result<TrainConfig> {
+    serde_path_to_error::deserialize(toml::Value::Table(table.clone())).map_err(|error| {
+        let path = error.path().to_string();
+        let message = one_line(error.inner().message());
+        let hint = nearest(&message).map_or(String::new(), |name| format!("; did you mean `{name}`?"));
+        anyhow::anyhow!("`{path}`: {message}{hint}")
+    })
+}
+
+/// The known field nearest to the unknown one that serde complains of.
+fn nearest(message: &str) -> Option<String> {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let wrong = message.starts_with("unknown").then(|| quoted.next()).flatten()?;
+    quoted
+        .map(|name| (strsim::damerau_levenshtein(wrong, name), name))
+        .filter(|(distance, _)| *distance <= 3)
+        .min()
+        .map(|(_, name)| name.to_string())
+}
+
+fn one_line(message: &str) -> String {
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,177 @@
+//! Evaluation on fixed games.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Result;
+use reskill_envs::{Split, Suite};
+use reskill_skills::episode::heed;
+use reskill_skills::{Arm, Rate, SkillBank, SkillEpisode};
+use serde::{Deserialize, Serialize};
+
+use crate::policy::Policy;
+use crate::rollout::{Assignment, RolloutCost, RolloutSettings, collect};
+use crate::streams::stream;
+
+/// Success on a set of games.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Success {
+    /// Games played.
+    pub n_games: u64,
+    /// Games won.
+    pub won: u64,
+    /// Share won, in 0..=1.
+    pub rate: f64,
+    /// 95% interval of the share (Wilson's score interval).
+    pub interval: [f64; 2],
+}
+
+impl Success {
+    /// From counts.
+    #[must_use]
+    pub fn new(won: u64, n_games: u64) -> Success {
+        let rate = if n_games == 0 { 0.0 } else { won as f64 / n_games as f64 };
+        Success { n_games, won, rate, interval: wilson(won, n_games) }
+    }
+}
+
+/// Result of one evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// The split.
+    pub split: Split,
+    /// Over all games.
+    pub overall: Success,
+    /// By task family.
+    pub families: BTreeMap<String, Success>,
+    /// Turns an episode took, mean.
+    pub mean_turns: f64,
+    /// How often guidance was followed on turns that showed it.
+    pub heeded: Rate,
+    /// How often the same action was taken in the same situation without the guidance (from an evaluation without
+    /// skills; absent where there was none).
+    pub unprompted: Option<Rate>,
+}
+
+/// The episodes of an evaluation, with its cost.
+pub struct Played {
+    /// In the order of the games.
+    pub episodes: Vec<SkillEpisode>,
+    /// What it cost.
+    pub cost: RolloutCost,
+}
+
+/// How many episodes are run side by side. Results do not depend on it.
+const BATCH: usize = 128;
+
+/// Plays the first `games` games of a split once each, with draws that depend on the seed and the game alone.
+///
+/// # Errors
+/// If a game cannot be played.
+#[expect(clippy::too_many_arguments, reason = "a policy, where it plays, how")]
+pub fn play(
+    policy: &Policy,
+    suite: &dyn Suite,
+    split: Split,
+    games: usize,
+    bank: &SkillBank,
+    settings: &RolloutSettings,
+    seed: u64,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Played> {
+    let tasks = suite.tasks(split);
+    let tasks = &tasks[..games.min(tasks.len())];
+    let mut played = Played { episodes: Vec::with_capacity(tasks.len()), cost: RolloutCost::default() };
+    for (batch, tasks_of_batch) in tasks.chunks(BATCH).enumerate() {
+        progress(batch * BATCH, tasks.len());
+        let assignments = tasks_of_batch
+            .iter()
+            .enumerate()
+            .map(|(index, task)| {
+                let game = (batch * BATCH + index) as u64;
+                Assignment {
+                    task: Arc::clone(task),
+                    group: game,
+                    arm: Arm::Incumbent,
+                    bank,
+                    rng: stream(seed, "evaluation", &[split as u64, game]),
+                }
+            })
+            .collect();
+        let (trajectories, cost) = collect(policy, suite, assignments, settings, &mut |_, _, _| {})?;
+        played.cost.tokens_run += cost.tokens_run;
+        played.cost.tokens_without_reuse += cost.tokens_without_reuse;
+        played.cost.tokens_generated += cost.tokens_generated;
+        played.cost.turns += cost.turns;
+        played.episodes.extend(trajectories.into_iter().map(|trajectory| trajectory.record));
+    }
+    progress(tasks.len(), tasks.len());
+    Ok(played)
+}
+
+/// The numbers of an evaluation. `without` are the episodes of the same games without skills, for the rate of the same
+/// actions when nothing asks for them.
+#[must_use]
+pub fn summarise(
+    split: Split,
+    played: &Played,
+    without: Option<&Played>,
+    bank: &SkillBank,
+    suite: &dyn Suite,
+) -> Evaluation {
+    let mut counts: BTreeMap<String, (u64, u64)> = BTreeMap::new();
+    let mut overall = (0, 0);
+    for record in &played.episodes {
+        let won = u64::from(record.episode.is_success());
+        let family = counts.entry(record.episode.task.family.clone()).or_default();
+        for count in [family, &mut overall] {
+            count.0 += won;
+            count.1 += 1;
+        }
+    }
+    let turns: usize = played.episodes.iter().map(|record| record.episode.turns.len()).sum();
+    let total = |rates: Vec<Rate>| {
+        rates.iter().fold(Rate::default(), |sum, rate| Rate {
+            hits: sum.hits + rate.hits,
+            total: sum.total + rate.total,
+        })
+    };
+    let vocabulary = suite.vocabulary();
+    let shown = heed(&played.episodes, bank, vocabulary).into_values().map(|heed| heed.shown).collect();
+    let unprompted = without.map(|played| {
+        total(heed(&played.episodes, bank, vocabulary).into_values().map(|heed| heed.unshown).collect())
+    });
+    Evaluation {
+        split,
+        overall: Success::new(overall.0, overall.1),
+        families: counts.into_iter().map(|(family, (won, n))| (family, Success::new(won, n))).collect(),
+        mean_turns: turns as f64 / played.episodes.len().max(1) as f64,
+        heeded: total(shown),
+        unprompted,
+    }
+}
+
+/// Wilson's score interval at 95%.
+fn wilson(won: u64, n: u64) -> [f64; 2] {
+    if n == 0 {
+        return [0.0, 1.0];
+    }
+    let (z, n) = (1.959_964, n as f64);
+    let p = won as f64 / n;
+    let center = (p + z * z / (2.0 * n)) / (1.0 + z * z / n);
+    let half = z / (1.0 + z * z / n) * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
+    [(center - half).max(0.0), (center + half).min(1.0)]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wilson_interval_matches_the_textbook_value() {
+        // 8 of 10: Wilson 1927, as tabulated for the score interval: (0.490, 0.943).
+        let [low, high] = wilson(8, 10);
+        assert!((low - 0.4902).abs() < 1e-3 && (high - 0.9433).abs() < 1e-3, "{low} {high}");
+        assert_eq!(wilson(0, 0), [0.0, 1.0]);
+    }
+}

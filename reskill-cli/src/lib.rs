@@ -1,0 +1,22 @@
+//! ReSkill: training of language-model agents whose skills evolve with the policy.
+//!
+//! This library is the program `reskill-cli`, in parts: [`config`], [`rollout`], [`trainer`], [`evaluate`] and the files
+//! of a run. `main.rs` only parses the command line.
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod streams;
+pub mod suites;
+pub mod policy;
+pub mod rollout;
+pub mod warm_start;
+pub mod evaluate;
+pub mod trainer;
+pub mod summary;
+pub mod checkpoint;
+pub mod metrics;
+pub mod run_dir;
+pub mod resources;
+pub mod progress;
+pub mod report;
+pub mod commands;

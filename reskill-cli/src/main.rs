@@ -1,0 +1,37 @@
+//! The command line of ReSkill.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use reskill_cli::commands::train;
+use reskill_cli::progress::print_line;
+use tracing_subscriber::EnvFilter;
+
+/// Trains language-model agents whose skills evolve with the policy.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Train(train::TrainArgs),
+}
+
+fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_env("RESKILL_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let Cli { command } = Cli::parse();
+    let result = match &command {
+        Command::Train(args) => train::run(args),
+    };
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            print_line(&format!("error: {error:#}"));
+            ExitCode::from(2)
+        }
+    }
+}

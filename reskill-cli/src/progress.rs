@@ -1,0 +1,72 @@
+//! Progress for people: a bar with rate and time left on a terminal, plain lines elsewhere.
+
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// How often a plain line is printed at most.
+const PLAIN_EVERY: Duration = Duration::from_secs(10);
+
+/// Progress of one phase.
+pub struct Progress {
+    label: String,
+    total: u64,
+    bar: Option<ProgressBar>,
+    last_line: Instant,
+    started: Instant,
+    quiet: bool,
+}
+
+impl Progress {
+    /// Progress towards `total`. `plain` prints lines for long phases when there is no terminal; short phases, whose
+    /// result is printed anyway, pass `false`.
+    #[must_use]
+    pub fn new(label: &str, unit: &str, total: u64, plain: bool) -> Progress {
+        let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
+        let bar = is_terminal.then(|| {
+            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
+            let template = format!(
+                "{{prefix:>12}} [{{bar:30}}] {{pos}}/{{len}} {unit}  {{per_sec:>9}}  {{eta_precise}} left  {{msg}}"
+            );
+            if let Ok(style) = ProgressStyle::with_template(&template) {
+                bar.set_style(style.progress_chars("=> "));
+            }
+            bar.set_prefix(label.to_string());
+            bar
+        });
+        let now = Instant::now();
+        Progress { label: label.to_string(), total, bar, last_line: now, started: now, quiet: !plain }
+    }
+
+    /// `done` of the total are done.
+    pub fn set(&mut self, done: u64, message: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(done);
+            bar.set_message(message.to_string());
+            return;
+        }
+        if self.quiet || (self.last_line.elapsed() < PLAIN_EVERY && done != self.total) {
+            return;
+        }
+        self.last_line = Instant::now();
+        let elapsed = self.started.elapsed().as_secs_f64();
+        let left = if done == 0 { 0.0 } else { elapsed / done as f64 * (self.total - done.min(self.total)) as f64 };
+        print_line(&format!(
+            "{:>12}  {done}/{}  {elapsed:.0} s, {left:.0} s left  {message}",
+            self.label, self.total
+        ));
+    }
+
+    /// Ends the bar and leaves nothing behind.
+    pub fn finish(self) {
+        if let Some(bar) = self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// A line for the person at the terminal, on stderr: stdout is for data.
+#[expect(clippy::print_stderr, reason = "the one place that writes to the terminal")]
+pub fn print_line(line: &str) {
+    eprintln!("{line}");
+}

@@ -1,0 +1,291 @@
+//! Rollouts: many episodes side by side, their replies generated in one batch a turn.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use anyhow::Result;
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+use reskill_envs::prompt::PromptBuilder;
+use reskill_envs::{Episode, Observation, Outcome, Suite, Task, TextEnv, Turn};
+use reskill_grpo::{TokenTrajectory, TokenTurn};
+use reskill_model::{Generator, Request, SamplingParams};
+use reskill_skills::{Arm, SkillBank, SkillEpisode, SkillId};
+
+use crate::policy::{Policy, ReplyConstraint};
+
+/// One episode, as text and as tokens: both halves of what is known of it.
+#[derive(Debug, Clone)]
+pub struct Trajectory {
+    /// The text, the arm and the skills that fired.
+    pub record: SkillEpisode,
+    /// The tokens.
+    pub tokens: TokenTrajectory,
+}
+
+/// One episode to play.
+pub struct Assignment<'a> {
+    /// The task.
+    pub task: Arc<Task>,
+    /// GRPO group, unique over the run.
+    pub group: u64,
+    /// The version of the bank it plays.
+    pub arm: Arm,
+    /// That bank.
+    pub bank: &'a SkillBank,
+    /// Its own stream of draws.
+    pub rng: ChaCha8Rng,
+}
+
+/// Settings of a rollout.
+#[derive(Debug, Clone, Copy)]
+pub struct RolloutSettings {
+    /// Longest episode in turns.
+    pub max_turns: usize,
+    /// Return of a success.
+    pub success_reward: f32,
+    /// How tokens are drawn.
+    pub sampling: SamplingParams,
+    /// Training step, for the records.
+    pub step: u64,
+}
+
+/// What a rollout cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RolloutCost {
+    /// Tokens that went through the network.
+    pub tokens_run: usize,
+    /// Tokens that would have, had every turn encoded its whole prompt again.
+    pub tokens_without_reuse: usize,
+    /// Tokens of replies.
+    pub tokens_generated: usize,
+    /// Turns played.
+    pub turns: usize,
+}
+
+/// An episode on its way.
+struct Running<'a> {
+    assignment: Assignment<'a>,
+    slot: usize,
+    env: Box<dyn TextEnv>,
+    prompt: PromptBuilder,
+    now: Observation,
+    turns: Vec<Turn>,
+    triggered: Vec<Vec<SkillId>>,
+    token_turns: Vec<TokenTurn>,
+    /// Trunk tokens that are not in the cache yet.
+    new_trunk: Vec<u32>,
+    /// Length of the whole trunk.
+    trunk_len: usize,
+    won: bool,
+    done: bool,
+}
+
+/// One turn that waits for its reply.
+struct Pending {
+    tokens: Vec<u32>,
+    branch: Vec<u32>,
+    constraint: ReplyConstraint,
+    skills: Vec<SkillId>,
+}
+
+/// Plays all assignments to their end; results come in their order.
+///
+/// Each turn runs only what is new: the trunk stays in the cache, the branch is dropped after the reply, and episodes
+/// that open with the same trunk share its computation. `progress(turn, running, total)` is called before each turn.
+///
+/// # Errors
+/// If a game cannot be opened or a prompt outgrows the context.
+pub fn collect(
+    policy: &Policy,
+    suite: &dyn Suite,
+    assignments: Vec<Assignment<'_>>,
+    settings: &RolloutSettings,
+    progress: &mut dyn FnMut(usize, usize, usize),
+) -> Result<(Vec<Trajectory>, RolloutCost)> {
+    let total = assignments.len();
+    let capacity = policy.model.config().max_position_embeddings;
+    let mut generator = Generator::new(policy.model.config(), total, capacity)?;
+    let mut cost = RolloutCost::default();
+    let mut running: Vec<Running<'_>> = assignments
+        .into_par_iter()
+        .enumerate()
+        .map(|(slot, assignment)| Running::start(policy, suite, assignment, slot))
+        .collect::<Result<_>>()?;
+    share_openings(policy, &mut generator, &running, &mut cost)?;
+    for turn_idx in 0..settings.max_turns {
+        let mut active: Vec<&mut Running<'_>> = running.iter_mut().filter(|one| !one.done).collect();
+        if active.is_empty() {
+            break;
+        }
+        progress(turn_idx, active.len(), total);
+        let pending: Vec<Pending> = active
+            .par_iter_mut()
+            .map(|one| one.ask(policy, suite, turn_idx))
+            .collect::<Result<_>>()?;
+        let mut requests: Vec<Request<'_, &mut ChaCha8Rng>> = active
+            .iter_mut()
+            .zip(&pending)
+            .map(|(one, pending)| Request {
+                slot: one.slot,
+                tokens: &pending.tokens,
+                constraint: &pending.constraint,
+                rng: &mut one.assignment.rng,
+            })
+            .collect();
+        let (replies, n_run) = generator.generate(&policy.model, &mut requests, &settings.sampling)?;
+        cost.tokens_run += n_run;
+        for (one, (reply, pending)) in active.iter().zip(replies.iter().zip(&pending)) {
+            cost.tokens_generated += reply.tokens.len();
+            cost.tokens_without_reuse += one.trunk_len + pending.branch.len() + reply.tokens.len();
+            cost.turns += 1;
+            generator.cache_mut().truncate(one.slot, one.trunk_len);
+        }
+        active
+            .into_par_iter()
+            .zip(replies)
+            .zip(pending)
+            .try_for_each(|((one, reply), pending)| one.answer(policy, suite, reply, pending))?;
+    }
+    let finished = running.into_iter().map(|one| one.finish(settings)).collect();
+    Ok((finished, cost))
+}
+
+/// Runs each distinct opening once and copies it to the other slots that begin with it.
+fn share_openings(
+    policy: &Policy,
+    generator: &mut Generator,
+    running: &[Running<'_>],
+    cost: &mut RolloutCost,
+) -> Result<()> {
+    let mut leaders: HashMap<Vec<u32>, usize> = HashMap::new();
+    let mut followers = Vec::new();
+    for one in running {
+        match leaders.get(&one.new_trunk) {
+            Some(&leader) => followers.push((leader, one.slot, one.trunk_len)),
+            None => {
+                leaders.insert(one.new_trunk.clone(), one.slot);
+            }
+        }
+    }
+    let mut openings: Vec<(usize, &[u32])> =
+        leaders.iter().map(|(tokens, &slot)| (slot, tokens.as_slice())).collect();
+    openings.sort_unstable_by_key(|&(slot, _)| slot);
+    cost.tokens_run += generator.extend(&policy.model, &openings)?;
+    for (leader, slot, len) in followers {
+        generator.cache_mut().copy_prefix(leader, slot, len);
+    }
+    Ok(())
+}
+
+impl<'a> Running<'a> {
+    fn start(
+        policy: &Policy,
+        suite: &dyn Suite,
+        assignment: Assignment<'a>,
+        slot: usize,
+    ) -> Result<Running<'a>> {
+        let mut env = suite.open(&assignment.task.id)?;
+        let now = env.reset();
+        let prompt = PromptBuilder::new(&policy.prompt, &assignment.task);
+        let general: Vec<&str> =
+            assignment.bank.general().iter().map(|skill| skill.content.action.as_str()).collect();
+        let opening = prompt.opening(&assignment.task, &general);
+        let new_trunk = policy.tokenizer.encode(&opening)?.to_vec();
+        Ok(Running {
+            slot,
+            env,
+            prompt,
+            now,
+            turns: Vec::new(),
+            triggered: Vec::new(),
+            token_turns: Vec::new(),
+            trunk_len: new_trunk.len(),
+            new_trunk,
+            won: false,
+            done: false,
+            assignment,
+        })
+    }
+
+    /// The prompt of the next turn.
+    fn ask(&mut self, policy: &Policy, suite: &dyn Suite, turn_idx: usize) -> Result<Pending> {
+        let previous = self.turns.last().and_then(|turn| turn.action.as_deref());
+        let skills = self.assignment.bank.triggered(turn_idx, previous);
+        let guidance: Vec<&str> = skills.iter().map(|skill| skill.content.action.as_str()).collect();
+        let text = self.prompt.branch(suite.vocabulary(), &self.now.text, &self.now.admissible, &guidance);
+        let branch = policy.tokenizer.encode(&text)?.to_vec();
+        let cached = if turn_idx == 0 { &[] } else { self.new_trunk.as_slice() };
+        let tokens = cached.iter().chain(&branch).copied().collect();
+        Ok(Pending {
+            tokens,
+            branch,
+            constraint: policy.constraint(&self.now.admissible)?,
+            skills: skills.iter().map(|skill| skill.id.clone()).collect(),
+        })
+    }
+
+    /// Plays the reply.
+    fn answer(
+        &mut self,
+        policy: &Policy,
+        suite: &dyn Suite,
+        reply: reskill_model::Reply,
+        pending: Pending,
+    ) -> Result<()> {
+        let (text, action) = policy.read_reply(&pending.constraint, &self.now.admissible, &reply)?;
+        let valid = action
+            .as_ref()
+            .is_some_and(|action| self.now.admissible.is_empty() || self.now.admissible.contains(action));
+        let next = action.as_deref().map(|action| self.env.step(action));
+        let now = next.as_ref().map_or_else(|| self.now.clone(), |step| step.observation.clone());
+        let entry = self.prompt.entry(suite.vocabulary(), action.as_deref(), &now.text);
+        let before = std::mem::replace(&mut self.now, now);
+        self.turns.push(Turn {
+            observation: before.text,
+            admissible: before.admissible,
+            reply: text,
+            action,
+            valid,
+        });
+        self.triggered.push(pending.skills);
+        self.token_turns.push(TokenTurn {
+            trunk: std::mem::take(&mut self.new_trunk),
+            branch: pending.branch,
+            reply: reply.tokens,
+            invalid: !valid,
+        });
+        self.new_trunk = policy.tokenizer.encode(&entry)?.to_vec();
+        self.trunk_len += self.new_trunk.len();
+        if let Some(step) = next {
+            self.won = step.won;
+            self.done = step.done;
+        }
+        Ok(())
+    }
+
+    fn finish(self, settings: &RolloutSettings) -> Trajectory {
+        let return_ = if self.won { settings.success_reward } else { 0.0 };
+        let Assignment { task, group, arm, .. } = self.assignment;
+        let stratum = match arm {
+            Arm::Incumbent => 0,
+            Arm::Candidate(index) => 1 + u32::from(index),
+        };
+        Trajectory {
+            record: SkillEpisode {
+                episode: Episode {
+                    task,
+                    turns: self.turns,
+                    final_observation: self.now.text,
+                    outcome: if self.won { Outcome::Success } else { Outcome::Failure },
+                    return_,
+                },
+                arm,
+                group,
+                step: settings.step,
+                triggered: self.triggered,
+            },
+            tokens: TokenTrajectory { group, stratum, turns: self.token_turns, return_ },
+        }
+    }
+}

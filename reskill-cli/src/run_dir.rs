@@ -1,0 +1,174 @@
+//! The directory of a run.
+
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+
+/// Where a run keeps its files.
+#[derive(Debug, Clone)]
+pub struct RunDir {
+    root: PathBuf,
+}
+
+impl RunDir {
+    /// Makes the directory; it must be new or empty.
+    ///
+    /// # Errors
+    /// If it holds anything, or cannot be made.
+    pub fn create(root: &Path) -> Result<RunDir> {
+        let shown = root.display();
+        if root.exists() {
+            let mut entries = std::fs::read_dir(root)
+                .with_context(|| format!("--out {shown}: is not a directory that can be read"))?;
+            if entries.next().is_some() {
+                bail!("--out {shown}: the directory is not empty; give another one, or go on with --resume {shown}");
+            }
+        }
+        let run = RunDir { root: root.to_path_buf() };
+        std::fs::create_dir_all(run.checkpoints())
+            .with_context(|| format!("--out {shown}: cannot be made"))?;
+        Ok(run)
+    }
+
+    /// An existing run.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub fn open(root: &Path) -> Result<RunDir> {
+        let run = RunDir { root: root.to_path_buf() };
+        if !run.config().is_file() {
+            bail!("--resume {}: not a run directory (it has no config.toml)", root.display());
+        }
+        Ok(run)
+    }
+
+    /// `runs/<config>-<UTC time>`; a number is added if that exists.
+    #[must_use]
+    pub fn default_path(config_name: &str) -> PathBuf {
+        let stamp = utc_stamp(SystemTime::now());
+        let base = PathBuf::from("runs").join(format!("{config_name}-{stamp}"));
+        let numbered = (2..).map(|n| PathBuf::from(format!("{}-{n}", base.display())));
+        std::iter::once(base.clone()).chain(numbered).find(|path| !path.exists()).unwrap_or(base)
+    }
+
+    /// The directory itself.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The resolved configuration.
+    #[must_use]
+    pub fn config(&self) -> PathBuf {
+        self.root.join("config.toml")
+    }
+
+    /// The numbers of every step.
+    #[must_use]
+    pub fn metrics(&self) -> PathBuf {
+        self.root.join("metrics.jsonl")
+    }
+
+    /// The result.
+    #[must_use]
+    pub fn summary(&self) -> PathBuf {
+        self.root.join("summary.json")
+    }
+
+    /// The report for people.
+    #[must_use]
+    pub fn report(&self) -> PathBuf {
+        self.root.join("report.html")
+    }
+
+    /// The bank as Agent Skills folders.
+    #[must_use]
+    pub fn skills(&self) -> PathBuf {
+        self.root.join("skills")
+    }
+
+    /// Every proposed, accepted and rejected operation.
+    #[must_use]
+    pub fn history(&self) -> PathBuf {
+        self.root.join("history.jsonl")
+    }
+
+    /// What the creator wrote at each stage.
+    #[must_use]
+    pub fn creator(&self) -> PathBuf {
+        self.root.join("creator")
+    }
+
+    /// The trained policy: config.json, model.safetensors, tokenizer.json.
+    #[must_use]
+    pub fn policy(&self) -> PathBuf {
+        self.root.join("policy")
+    }
+
+    /// The checkpoints.
+    #[must_use]
+    pub fn checkpoints(&self) -> PathBuf {
+        self.root.join("checkpoints")
+    }
+}
+
+/// Writes a file under a temporary name, syncs it, and renames it: a reader sees the old content or the new.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    use std::io::Write;
+    let temporary = path.with_extension("tmp");
+    let write = || -> std::io::Result<()> {
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
+        let mut file = std::fs::File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)
+    };
+    write().with_context(|| format!("{}: cannot be written", path.display()))
+}
+
+/// `20260131T235959Z`.
+fn utc_stamp(time: SystemTime) -> String {
+    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    let (year, month, day) = civil_from_days(days);
+    format!("{year:04}{month:02}{day:02}T{:02}{:02}{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+}
+
+/// Gregorian date of a day counted from 1970-01-01, by counting 400-year eras that begin on 1 March.
+fn civil_from_days(days: u64) -> (u64, u64, u64) {
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_gregorian() {
+        assert_eq!(civil_from_days(0), (1970, 1, 1));
+        assert_eq!(civil_from_days(11_016), (2000, 2, 29));
+        assert_eq!(civil_from_days(20_819), (2027, 1, 1));
+    }
+
+    #[test]
+    fn create_refuses_a_directory_with_files_and_keeps_them() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("precious"), "x").unwrap();
+        let error = RunDir::create(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("not empty"), "{error}");
+        assert_eq!(std::fs::read_to_string(dir.path().join("precious")).unwrap(), "x");
+    }
+}

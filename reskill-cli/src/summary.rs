@@ -1,0 +1,111 @@
+//! `summary.json`: the result of a run, for other programs.
+
+use std::collections::BTreeMap;
+
+use reskill_skills::{Decision, HistoryKind, HistoryRecord, Operation, Verdict};
+use serde::{Deserialize, Serialize};
+
+use crate::evaluate::Evaluation;
+
+/// The result of a run. Rates are in 0..=1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Success on held-out games like the training games.
+    pub seen: SplitSummary,
+    /// Success on held-out games in places never trained on.
+    pub unseen: SplitSummary,
+    /// Every version of the bank that was tested.
+    pub versions: Vec<VersionSummary>,
+    /// Wall-clock seconds, over all sessions of the run.
+    pub seconds: f64,
+    /// Largest resident memory, in bytes.
+    pub peak_rss_bytes: u64,
+    /// Seed.
+    pub seed: u64,
+    /// Training steps done.
+    pub steps: u64,
+    /// Names of the skills at the end.
+    pub skills: Vec<String>,
+    /// Wall-clock seconds by phase.
+    pub seconds_by_phase: BTreeMap<String, f64>,
+    /// The evaluations behind the numbers.
+    pub evaluations: BTreeMap<String, Evaluation>,
+}
+
+/// Success on one split.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SplitSummary {
+    /// After the warm start, without skills.
+    pub warm_start: f64,
+    /// After training, with the bank.
+    pub r#final: f64,
+    /// After training, without the bank; null where there is none.
+    pub final_bank_off: Option<f64>,
+    /// Games each of these is a mean over.
+    pub n_games: u64,
+}
+
+/// One version test.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VersionSummary {
+    /// Step of the decision.
+    pub step: u64,
+    /// `accept` or `reject`.
+    pub verdict: Verdict,
+    /// The rule that decided.
+    pub rule: String,
+    /// What the version changed, in words.
+    pub change: String,
+    /// Episodes by arm, the incumbent first.
+    pub episodes: Vec<u64>,
+    /// Success rates by arm.
+    pub success: Vec<f64>,
+    /// Posterior probability that the new version is better.
+    pub p_new_better: f64,
+    /// Standardised difference inside the groups, where the rule computes one.
+    pub z: Option<f64>,
+}
+
+/// The version tests of a history.
+#[must_use]
+pub fn versions(history: &[HistoryRecord]) -> Vec<VersionSummary> {
+    let decided = |record: &&HistoryRecord| {
+        matches!(record.kind, HistoryKind::Accepted | HistoryKind::Rejected) && record.decision.is_some()
+    };
+    history.iter().filter(decided).filter_map(version).collect()
+}
+
+fn version(record: &HistoryRecord) -> Option<VersionSummary> {
+    let decision: &Decision = record.decision.as_ref()?;
+    let rule = serde_json::to_value(decision.rule).ok()?;
+    // A record is about one candidate; with several at once only the one decided on is accepted.
+    let verdict = if record.kind == HistoryKind::Accepted { Verdict::Accept } else { Verdict::Reject };
+    Some(VersionSummary {
+        step: record.step,
+        verdict,
+        rule: rule.as_str().unwrap_or_default().to_string(),
+        change: record.operations.iter().map(describe).collect::<Vec<_>>().join("; "),
+        episodes: decision.arms.iter().map(|arm| arm.episodes).collect(),
+        success: decision
+            .arms
+            .iter()
+            .map(|arm| if arm.episodes == 0 { 0.0 } else { arm.successes as f64 / arm.episodes as f64 })
+            .collect(),
+        p_new_better: decision.p_new_better,
+        z: decision.z,
+    })
+}
+
+/// An operation in a few words.
+#[must_use]
+pub fn describe(operation: &Operation) -> String {
+    match operation {
+        Operation::Add(content) => {
+            format!("add {} ({}: \"{}\")", content.name, content.trigger, content.action)
+        }
+        Operation::Modify { id, content } => {
+            format!("modify {id} ({}: \"{}\")", content.trigger, content.action)
+        }
+        Operation::Delete { id } => format!("delete {id}"),
+    }
+}

@@ -1,0 +1,224 @@
+//! The warm start: imitation of expert episodes, a share of them with skills in the prompt that the expert obeys.
+//!
+//! Where the demonstrations lack a habit that the training games need (in the default run: opening closed containers,
+//! starting idle appliances), only an episode whose prompt asks for the habit shows it. So the policy learns to heed
+//! guidance, and the habit itself is left to be learned, or to be told.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Result;
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
+use reskill_envs::prompt::PromptBuilder;
+use reskill_envs::{ActionVocabulary, Split, Suite, Task};
+use reskill_grpo::{TokenTrajectory, TokenTurn};
+use reskill_model::{Next, ReplyToken, TokenConstraint};
+use reskill_skills::{Guidance, Operation, Polarity, SkillBank, SkillContent, SkillLimits, Trigger};
+
+use crate::config::TrainConfig;
+use crate::policy::Policy;
+use crate::streams::{permutation, stream};
+use crate::suites::open_variant;
+
+/// All demonstrations of a configuration, in a fixed order.
+///
+/// # Errors
+/// If a game cannot be opened or solved.
+pub fn demonstrations(config: &TrainConfig, policy: &Policy) -> Result<Vec<TokenTrajectory>> {
+    let plans: Vec<Plan> = (0..config.sft.episodes).map(|index| Plan::draw(config, index)).collect();
+    let mut worlds: BTreeMap<(u64, u64), Box<dyn Suite>> = BTreeMap::new();
+    for plan in &plans {
+        if !worlds.contains_key(&plan.world_key()) {
+            let world = open_variant(&config.env, plan.closed_fraction, plan.idle_fraction)?;
+            worlds.insert(plan.world_key(), world);
+        }
+    }
+    plans
+        .into_par_iter()
+        .enumerate()
+        .map(|(index, plan)| {
+            let suite = worlds[&plan.world_key()].as_ref();
+            let mut rng = stream(config.seed, "demonstration", &[index as u64]);
+            let tasks = suite.tasks(Split::Train);
+            let task = Arc::clone(&tasks[rng.random_range(0..tasks.len())]);
+            let bank = plan.bank(suite.vocabulary(), &mut rng)?;
+            demonstrate(policy, suite, &task, &bank, config.rollout.max_turns, &mut rng)
+        })
+        .collect()
+}
+
+/// The mini-batches of one epoch: indices of demonstrations.
+#[must_use]
+pub fn epoch_batches(config: &TrainConfig, epoch: usize) -> Vec<Vec<usize>> {
+    let mut rng = stream(config.seed, "warm start order", &[epoch as u64]);
+    let order = permutation(config.sft.episodes, &mut rng);
+    order.chunks(config.sft.batch_episodes).map(<[usize]>::to_vec).collect()
+}
+
+/// What one demonstration shows.
+struct Plan {
+    closed_fraction: f64,
+    idle_fraction: f64,
+    /// Guidance that the world of this demonstration needs.
+    needed: Vec<(String, String)>,
+    /// Guidance drawn at random: sometimes useful, mostly not.
+    random_tips: usize,
+}
+
+impl Plan {
+    fn draw(config: &TrainConfig, index: usize) -> Plan {
+        let mut rng = stream(config.seed, "demonstration plan", &[index as u64]);
+        let sft = &config.sft;
+        let mut plan = Plan {
+            closed_fraction: sft.closed_fraction,
+            idle_fraction: sft.idle_fraction,
+            needed: Vec::new(),
+            random_tips: 0,
+        };
+        if !rng.random_bool(sft.skill_fraction) {
+            return plan;
+        }
+        if sft.guided.is_empty() || rng.random_bool(0.4) {
+            plan.random_tips = rng.random_range(1..=2);
+            return plan;
+        }
+        let guided = &sft.guided[rng.random_range(0..sft.guided.len())];
+        plan.closed_fraction = guided.closed_fraction;
+        plan.idle_fraction = guided.idle_fraction;
+        plan.needed = guided.tips.iter().map(|tip| (tip.after.clone(), tip.next.clone())).collect();
+        plan.random_tips = usize::from(rng.random_bool(0.3));
+        plan
+    }
+
+    fn world_key(&self) -> (u64, u64) {
+        (self.closed_fraction.to_bits(), self.idle_fraction.to_bits())
+    }
+
+    fn bank(&self, vocabulary: &ActionVocabulary, rng: &mut ChaCha8Rng) -> Result<SkillBank> {
+        let mut operations = Vec::new();
+        for (after, next) in &self.needed {
+            let guidance = Guidance { polarity: Polarity::Next, verb: next.clone() };
+            operations.push(tip(operations.len(), Trigger::after_action(after)?, guidance));
+        }
+        let verbs = vocabulary.verbs();
+        for _ in 0..self.random_tips {
+            let after = verbs[rng.random_range(0..verbs.len())];
+            let verb = verbs[rng.random_range(0..verbs.len())].to_string();
+            let polarity = if rng.random_bool(0.75) { Polarity::Next } else { Polarity::DoNot };
+            let trigger = if rng.random_bool(0.15) {
+                Trigger::EpisodeStart
+            } else {
+                Trigger::after_action(&format!("^{after}"))?
+            };
+            operations.push(tip(operations.len(), trigger, Guidance { polarity, verb }));
+        }
+        if operations.len() > 1 && rng.random_bool(0.5) {
+            operations.reverse();
+        }
+        if operations.is_empty() {
+            return Ok(SkillBank::default());
+        }
+        Ok(SkillBank::default().apply(&operations, 0, &SkillLimits::default())?)
+    }
+}
+
+fn tip(index: usize, trigger: Trigger, guidance: Guidance) -> Operation {
+    Operation::Add(SkillContent {
+        name: format!("tip-{index}"),
+        when_to_use: "In this demonstration.".into(),
+        action: guidance.to_string(),
+        example: None,
+        trigger,
+        guidance: Some(guidance),
+    })
+}
+
+/// Plays `task` by the expert, except where a triggered skill asks for something else that is possible.
+fn demonstrate(
+    policy: &Policy,
+    suite: &dyn Suite,
+    task: &Arc<Task>,
+    bank: &SkillBank,
+    max_turns: usize,
+    rng: &mut ChaCha8Rng,
+) -> Result<TokenTrajectory> {
+    let vocabulary = suite.vocabulary();
+    let mut env = suite.open(&task.id)?;
+    let mut now = env.reset();
+    let mut prompt = PromptBuilder::new(&policy.prompt, task);
+    let mut trunk = policy.tokenizer.encode(&prompt.opening(task, &[]))?.to_vec();
+    let mut turns = Vec::new();
+    let mut plan = env.expert()?;
+    let mut previous: Option<String> = None;
+    let mut won = false;
+    for turn_idx in 0..max_turns {
+        let Some(planned) = plan.first().cloned() else { break };
+        let skills = bank.triggered(turn_idx, previous.as_deref());
+        let guidance: Vec<&Guidance> =
+            skills.iter().filter_map(|skill| skill.content.guidance.as_ref()).collect();
+        let action = obey(&guidance, &planned, &now.admissible, vocabulary, rng);
+        let tips: Vec<&str> = skills.iter().map(|skill| skill.content.action.as_str()).collect();
+        let branch = prompt.branch(vocabulary, &now.text, &now.admissible, &tips);
+        let branch = policy.tokenizer.encode(&branch)?.to_vec();
+        let constraint = policy.constraint(&now.admissible)?;
+        let mut reply: Vec<ReplyToken> = Vec::new();
+        let said = policy.demonstrate(&constraint, &action)?;
+        for (index, &token) in said.iter().enumerate() {
+            let allowed = match constraint.next(&said[..index]) {
+                Next::OneOf(tokens) => tokens,
+                Next::Any | Next::Done => Vec::new(),
+            };
+            reply.push(ReplyToken { token, logprob: 0.0, allowed });
+        }
+        let step = env.step(&action);
+        turns.push(TokenTurn { trunk: std::mem::take(&mut trunk), branch, reply, invalid: false });
+        trunk = policy
+            .tokenizer
+            .encode(&prompt.entry(vocabulary, Some(&action), &step.observation.text))?
+            .to_vec();
+        now = step.observation;
+        if step.done {
+            won = step.won;
+            break;
+        }
+        plan = if action == planned { plan[1..].to_vec() } else { env.expert()? };
+        previous = Some(action);
+    }
+    Ok(TokenTrajectory { group: 0, stratum: 0, turns, return_: if won { 1.0 } else { 0.0 } })
+}
+
+/// The planned command, unless guidance asks for another that is admissible.
+fn obey(
+    guidance: &[&Guidance],
+    planned: &str,
+    admissible: &[String],
+    vocabulary: &ActionVocabulary,
+    rng: &mut ChaCha8Rng,
+) -> String {
+    let verb_of = |command: &str| vocabulary.parse(command).map_or("", |parsed| parsed.verb).to_string();
+    let planned_verb = verb_of(planned);
+    let wanted: Vec<&Guidance> =
+        guidance.iter().copied().filter(|one| one.polarity == Polarity::Next).collect();
+    if wanted.iter().any(|one| one.verb == planned_verb) {
+        return planned.to_string();
+    }
+    for one in wanted {
+        let choices: Vec<&String> =
+            admissible.iter().filter(|command| verb_of(command) == one.verb).collect();
+        if !choices.is_empty() {
+            return choices[rng.random_range(0..choices.len())].clone();
+        }
+    }
+    let unwanted =
+        |verb: &str| guidance.iter().any(|one| one.polarity == Polarity::DoNot && one.verb == verb);
+    if unwanted(&planned_verb) {
+        let choices: Vec<&String> =
+            admissible.iter().filter(|command| !unwanted(&verb_of(command))).collect();
+        if !choices.is_empty() {
+            return choices[rng.random_range(0..choices.len())].clone();
+        }
+    }
+    planned.to_string()
+}

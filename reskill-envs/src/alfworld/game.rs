@@ -1,0 +1,319 @@
+//! One game, compiled: everything that its episodes share.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use super::facts::{BitSet, FactTable, GroundAtom, Object, State, UNBOUND};
+use super::game_file::{GameFile, goal_of};
+use super::grammar::{Renderer, split_task};
+use super::ground::{Arena, Raw, ground_actions, keep_reachable};
+use super::join::Join;
+use super::names::display_names;
+use super::operators::Operators;
+use super::pddl::Problem;
+use super::planner::Planner;
+use super::rules::{Rules, RulesCache};
+use super::sexpr::syntax;
+use crate::action::ActionVocabulary;
+use crate::error::EnvError;
+use crate::suite::TaskId;
+
+/// A compiled game. Share it behind an [`Arc`]: an environment holds only the state.
+#[derive(Debug)]
+pub struct Game {
+    pub(super) rules: Arc<Rules>,
+    task: String,
+    walkthrough: Vec<String>,
+    objects: Objects,
+    statics: FactTable,
+    pub(super) fluents: FactTable,
+    /// For each predicate, whether an effect changes it.
+    fluent: Vec<bool>,
+    pub(super) operators: Operators,
+    /// All commands of the game, sorted.
+    commands: Vec<String>,
+    /// The goal holds if one of these does.
+    pub(super) goal: Vec<GoalWay>,
+    initial: State,
+    planner: OnceLock<Planner>,
+}
+
+/// One way to reach the goal: atoms that hold, and atoms that do not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct GoalWay {
+    pub(super) require: Vec<u32>,
+    pub(super) forbid: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Objects {
+    ids: Vec<String>,
+    names: Vec<String>,
+    types: Vec<u16>,
+}
+
+impl Game {
+    /// Compiles a game; the rules come from the cache if they are known.
+    ///
+    /// # Errors
+    /// [`EnvError::Syntax`] if a part of the file cannot be interpreted.
+    pub fn compile(file: &GameFile, cache: &RulesCache) -> Result<Game, EnvError> {
+        let (skeleton, task) = split_task(&file.grammar);
+        let rules = cache.get(&file.pddl_domain, &skeleton)?;
+        Game::with_rules(rules, task.unwrap_or_default(), &file.pddl_problem, file.walkthrough.clone())
+    }
+
+    /// Compiles a game of known rules.
+    pub(super) fn with_rules(
+        rules: Arc<Rules>,
+        task: String,
+        problem: &str,
+        walkthrough: Vec<String>,
+    ) -> Result<Game, EnvError> {
+        let mut vocabulary = rules.vocabulary.clone();
+        let problem = Problem::parse(problem, &mut vocabulary)?;
+        let arity = &vocabulary.arity;
+
+        let mut types = vocabulary.types.clone();
+        let mut declared = problem.objects.clone();
+        declared.extend(rules.domain.constants.iter().cloned());
+        declared.sort();
+        declared.dedup_by(|later, earlier| later.0 == earlier.0);
+        if declared.len() >= usize::from(UNBOUND) {
+            return Err(syntax("problem", format!("{} objects, at most {UNBOUND}", declared.len())));
+        }
+        let type_numbers =
+            declared.iter().map(|(_, type_)| types.intern(type_)).collect::<Result<Vec<_>, _>>()?;
+        let number = |name: &str| declared.binary_search_by(|(id, _)| id.as_str().cmp(name)).ok();
+        let number = |name: &str| number(name).map(|index| index as Object);
+        let members = members(&rules, &types, &declared);
+        let constants: Vec<Option<Object>> = vocabulary.constants.iter().map(number).collect();
+
+        let mut facts = Vec::with_capacity(problem.facts.len());
+        let mut present = vec![false; declared.len()];
+        for (predicate, arguments) in &problem.facts {
+            let mut objects = [0; super::facts::MAX_ARITY];
+            for (object, name) in objects.iter_mut().zip(arguments) {
+                *object = number(name).ok_or_else(|| {
+                    syntax("problem", format!("`{name}` in `:init` is not among `:objects`"))
+                })?;
+                present[usize::from(*object)] = true;
+            }
+            facts.push(GroundAtom::new(*predicate, objects.into_iter().take(arguments.len())));
+        }
+
+        let marks = Marks::new(&rules, &problem, arity.len());
+        let (changing, fixed): (Vec<GroundAtom>, Vec<GroundAtom>) =
+            facts.into_iter().partition(|atom| marks.fluent[usize::from(atom.predicate())]);
+        let changing: Vec<GroundAtom> =
+            changing.into_iter().filter(|atom| marks.tracked[usize::from(atom.predicate())]).collect();
+        let statics = FactTable::new(fixed, arity);
+        let join = Join::new(&statics, &marks.fluent, &members, &constants);
+        let (arena, mut raws) = ground_actions(&rules.domain, &join, &marks.tracked)?;
+        let fluents = keep_reachable(&arena, &mut raws, &changing, arity, &marks.deniable);
+        let goal = ground_goal(&problem, &join, &fluents)?;
+
+        let mut holds = BitSet::new(fluents.len());
+        changing.iter().filter_map(|&atom| fluents.rank(atom)).for_each(|rank| holds.insert(rank));
+        let initial = State { holds, denied: BitSet::new(fluents.len()) };
+        let (ids, _): (Vec<String>, Vec<String>) = declared.into_iter().unzip();
+        let objects = Objects { names: display_names(&ids, &present), ids, types: type_numbers };
+        let mut game = Game {
+            rules,
+            task,
+            walkthrough,
+            objects,
+            statics,
+            fluents,
+            fluent: marks.fluent,
+            operators: Operators::default(),
+            commands: Vec::new(),
+            goal,
+            initial,
+            planner: OnceLock::new(),
+        };
+        let numbers = game.name_commands(&arena, &raws);
+        game.operators = Operators::new(arena, &raws, &numbers, &game.fluents, &game.initial);
+        Ok(game)
+    }
+
+    /// The game with the expert's plan as its walkthrough.
+    pub(crate) fn with_expert_walkthrough(mut self, id: &TaskId) -> Result<Game, EnvError> {
+        self.walkthrough = self.plan_from(&self.initial.holds, id)?;
+        Ok(self)
+    }
+
+    /// Commands that lead from a state to the goal.
+    pub(super) fn plan_from(&self, holds: &BitSet, id: &TaskId) -> Result<Vec<String>, EnvError> {
+        let planner = self.planner.get_or_init(|| Planner::new(self));
+        let plan =
+            planner.plan(self, holds).map_err(|states| EnvError::NoPlan { id: id.to_string(), states })?;
+        let command = |&operator: &u32| self.commands[self.operators.get(operator).command as usize].clone();
+        Ok(plan.iter().map(command).collect())
+    }
+
+    /// Prints the command of each operator, sorts the distinct ones, and returns each operator's rank among them.
+    fn name_commands(&mut self, arena: &Arena, raws: &[Raw]) -> Vec<u32> {
+        let renderer = self.renderer(&self.initial);
+        let mut known: HashMap<GroundAtom, u32> = HashMap::new();
+        let mut texts: Vec<String> = Vec::new();
+        let mut numbers = Vec::with_capacity(raws.len());
+        for raw in raws {
+            let binding = &arena.objects[raw.binding.range()];
+            let used = &self.rules.grammar.actions[usize::from(raw.action)].template_parameters;
+            let key = GroundAtom::new(raw.action, used.iter().map(|&parameter| binding[parameter]));
+            let print = || renderer.command(raw.action, binding);
+            if used.len() > super::facts::MAX_ARITY {
+                texts.push(print());
+                numbers.push(texts.len() as u32 - 1);
+                continue;
+            }
+            numbers.push(*known.entry(key).or_insert_with(|| {
+                texts.push(print());
+                texts.len() as u32 - 1
+            }));
+        }
+        let mut sorted: Vec<String> = texts.clone();
+        sorted.sort_unstable();
+        sorted.dedup();
+        let rank = |text: &String| sorted.binary_search(text).map_or(0, |rank| rank as u32);
+        let ranks: Vec<u32> = texts.iter().map(rank).collect();
+        self.commands = sorted;
+        numbers.into_iter().map(|number| ranks[number as usize]).collect()
+    }
+
+    /// The task line, e.g. `Your task is to: put a mug in desk.`
+    #[must_use]
+    pub fn task_line(&self) -> &str {
+        &self.task
+    }
+
+    /// The goal in words: the task line without its introduction.
+    #[must_use]
+    pub fn goal_text(&self) -> &str {
+        goal_of(&self.task)
+    }
+
+    /// The commands that the file gives as a solution.
+    #[must_use]
+    pub fn walkthrough(&self) -> &[String] {
+        &self.walkthrough
+    }
+
+    /// The command templates of the rules.
+    #[must_use]
+    pub fn vocabulary(&self) -> &ActionVocabulary {
+        &self.rules.actions
+    }
+
+    /// Every command that can ever be admissible, sorted.
+    #[must_use]
+    pub fn commands(&self) -> &[String] {
+        &self.commands
+    }
+
+    /// How many action instances the game has.
+    #[must_use]
+    pub fn n_operators(&self) -> usize {
+        self.operators.len()
+    }
+
+    pub(super) fn initial(&self) -> &State {
+        &self.initial
+    }
+
+    pub(super) fn is_goal(&self, holds: &BitSet) -> bool {
+        self.goal.iter().any(|way| {
+            way.require.iter().all(|&atom| holds.contains(atom))
+                && !way.forbid.iter().any(|&atom| holds.contains(atom))
+        })
+    }
+
+    pub(super) fn renderer<'a>(&'a self, state: &'a State) -> Renderer<'a> {
+        Renderer {
+            grammar: &self.rules.grammar,
+            task: &self.task,
+            ids: &self.objects.ids,
+            names: &self.objects.names,
+            types: &self.objects.types,
+            statics: &self.statics,
+            fluents: &self.fluents,
+            fluent: &self.fluent,
+            state,
+        }
+    }
+}
+
+/// The objects of each type, those of the types below included. Every object is an `object`. A type that nothing
+/// declares, such as one with a stray comma, has no objects.
+fn members(rules: &Rules, types: &super::names::Names, declared: &[(String, String)]) -> Vec<BitSet> {
+    let mut members = vec![BitSet::new(declared.len()); types.len()];
+    for ((_, type_), object) in declared.iter().zip(0u32..) {
+        let mut above = Some(type_.as_str());
+        // A chain longer than the number of types is a circle.
+        for _ in 0..=rules.domain.parents.len() {
+            let Some(name) = above else { break };
+            if let Some(number) = types.get(name) {
+                members[usize::from(number)].insert(object);
+            }
+            above = rules.domain.parents.get(name).map(String::as_str).filter(|parent| *parent != name);
+        }
+        if let Some(number) = types.get("object") {
+            members[usize::from(number)].insert(object);
+        }
+    }
+    members
+}
+
+/// What is known about each predicate.
+struct Marks {
+    /// Some effect changes it.
+    fluent: Vec<bool>,
+    /// Some condition or text reads it.
+    tracked: Vec<bool>,
+    /// Some text asks for its denial.
+    deniable: Vec<bool>,
+}
+
+impl Marks {
+    fn new(rules: &Rules, problem: &Problem, n_predicates: usize) -> Marks {
+        let none = vec![false; n_predicates];
+        let mut marks = Marks { fluent: none.clone(), tracked: none.clone(), deniable: none };
+        for action in &rules.domain.actions {
+            action.visit_changed(&mut |predicate| marks.fluent[usize::from(predicate)] = true);
+            action.visit_read(&mut |predicate| marks.tracked[usize::from(predicate)] = true);
+        }
+        for way in &problem.goal {
+            way.visit_predicates(&mut |predicate| marks.tracked[usize::from(predicate)] = true);
+        }
+        for &predicate in &rules.grammar.reads {
+            marks.tracked[usize::from(predicate)] = true;
+        }
+        for &predicate in &rules.grammar.reads_denied {
+            marks.tracked[usize::from(predicate)] = true;
+            marks.deniable[usize::from(predicate)] = true;
+        }
+        marks
+    }
+}
+
+fn ground_goal(problem: &Problem, join: &Join<'_>, fluents: &FactTable) -> Result<Vec<GoalWay>, EnvError> {
+    let binding = vec![UNBOUND; usize::from(problem.n_goal_slots)];
+    let mut ways: Vec<GoalWay> = Vec::new();
+    for alternative in &problem.goal {
+        join.solve(alternative, &[], &binding, &mut |_, require, forbid| {
+            let ranks =
+                |atoms: &[GroundAtom]| atoms.iter().map(|&atom| fluents.rank(atom)).collect::<Vec<_>>();
+            // An atom that can never hold cannot be required, and need not be forbidden.
+            if let Some(mut require) = ranks(require).into_iter().collect::<Option<Vec<u32>>>() {
+                require.sort_unstable();
+                require.dedup();
+                ways.push(GoalWay { require, forbid: ranks(forbid).into_iter().flatten().collect() });
+            }
+            Ok(())
+        })?;
+    }
+    ways.sort_unstable_by(|left, right| (&left.require, &left.forbid).cmp(&(&right.require, &right.forbid)));
+    ways.dedup();
+    Ok(ways)
+}

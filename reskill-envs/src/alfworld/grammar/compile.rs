@@ -1,0 +1,317 @@
+//! From the text of a grammar to tokens with resolved names.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+
+use super::rhs::{ExpressionText, Operand as OperandText, Piece, pieces};
+use super::twl2::{ActionText, GrammarFile, RuleText};
+use super::{
+    ActionGrammar, Attribute, Expression, Grammar, Operand, Query, QueryAtom, Rule, SymbolId, Text, Token,
+};
+use crate::alfworld::formula::Vocabulary;
+use crate::alfworld::names::Names;
+use crate::alfworld::pddl::{Action, Domain};
+use crate::alfworld::sexpr::syntax;
+use crate::error::EnvError;
+
+/// More visits than this to symbols are taken for texts without an end.
+const MAX_SYMBOL_VISITS: usize = 100_000;
+
+/// Symbols that refer to each other deeper than this are taken for a cycle.
+const MAX_SYMBOL_DEPTH: usize = 32;
+
+impl Grammar {
+    /// Compiles what the actions of the domain and the intro can reach; the rest of the file may be anything.
+    pub(in crate::alfworld) fn parse(
+        text: &str,
+        domain: &Domain,
+        vocabulary: &Vocabulary,
+    ) -> Result<Grammar, EnvError> {
+        let file = GrammarFile::parse(text)?;
+        let mut compiler = Compiler {
+            file: &file,
+            vocabulary,
+            variables: Names::default(),
+            symbols: Vec::new(),
+            ids: HashMap::new(),
+        };
+        let intro = compiler.text("#intro#")?;
+        let actions =
+            domain.actions.iter().map(|action| compiler.action(action)).collect::<Result<Vec<_>, _>>()?;
+        let mut optional =
+            |name: &str| file.symbols.contains_key(name).then(|| compiler.symbol(name)).transpose();
+        let list_empty = optional("list_empty")?;
+        let list_separator = optional("list_separator")?;
+        let list_last_separator = optional("list_last_separator")?;
+        let mut grammar = Grammar {
+            n_variables: compiler.variables.len(),
+            symbols: Vec::new(),
+            intro,
+            actions,
+            list_empty,
+            list_separator,
+            list_last_separator,
+            reads: Vec::new(),
+            reads_denied: Vec::new(),
+        };
+        for rules in compiler.symbols {
+            grammar.symbols.push(rules.unwrap_or_default());
+        }
+        grammar.check(&compiler.variables)?;
+        grammar.collect_reads();
+        Ok(grammar)
+    }
+
+    /// Every variable is bound where it is printed, and no symbol contains itself.
+    fn check(&self, variables: &Names) -> Result<(), EnvError> {
+        let check = Check { grammar: self, variables, visits: Cell::new(0) };
+        check.text(&self.intro, &mut Vec::new(), 0)?;
+        for action in &self.actions {
+            check.text(&action.template, &mut action.parameters.clone(), 0)?;
+            check.text(&action.feedback, &mut action.parameters.clone(), 0)?;
+        }
+        Ok(())
+    }
+
+    fn collect_reads(&mut self) {
+        let rules = self.symbols.iter().flatten();
+        let texts = rules.clone().map(|rule| &rule.text);
+        let texts = texts.chain([&self.intro]);
+        let texts = texts.chain(self.actions.iter().flat_map(|action| [&action.template, &action.feedback]));
+        let given = texts.flatten().filter_map(|token| match token {
+            Token::Each { given, .. } => given.as_ref(),
+            _ => None,
+        });
+        let queries = rules.filter_map(|rule| rule.condition.as_ref()).chain(given);
+        let (denied, plain): (Vec<&QueryAtom>, Vec<&QueryAtom>) =
+            queries.flatten().partition(|atom| atom.denied);
+        let numbers = |atoms: Vec<&QueryAtom>| atoms.into_iter().filter_map(|atom| atom.predicate).collect();
+        (self.reads_denied, self.reads) = (numbers(denied), numbers(plain));
+    }
+}
+
+struct Compiler<'a> {
+    file: &'a GrammarFile,
+    vocabulary: &'a Vocabulary,
+    variables: Names,
+    /// `None` while the symbol is being compiled.
+    symbols: Vec<Option<Vec<Rule>>>,
+    ids: HashMap<String, SymbolId>,
+}
+
+impl Compiler<'_> {
+    fn action(&mut self, action: &Action) -> Result<ActionGrammar, EnvError> {
+        let missing = || syntax("grammar", format!("no texts for action `{}`", action.name));
+        let texts: &ActionText = self
+            .file
+            .actions
+            .iter()
+            .find(|texts| texts.name.to_lowercase() == action.name)
+            .ok_or_else(missing)?;
+        let template = self.text(&texts.template)?;
+        let feedback = self.text(&texts.feedback)?;
+        let parameters = action.parameters.iter().map(|name| self.variables.intern(name));
+        let parameters = parameters.collect::<Result<Vec<u16>, _>>()?;
+        let template_parameters = self.template_parameters(&template, &parameters);
+        let pattern = self.pattern(&template);
+        Ok(ActionGrammar {
+            name: texts.name.clone(),
+            template,
+            pattern,
+            feedback,
+            parameters,
+            template_parameters,
+        })
+    }
+
+    /// The parameters that the command mentions; all of them if it asks for facts about other variables, because
+    /// those must differ from every parameter.
+    fn template_parameters(&self, template: &Text, parameters: &[u16]) -> Vec<usize> {
+        let mut used = Vec::new();
+        let mut closed = true;
+        for token in template {
+            match token {
+                Token::Each { expression: Expression::Choice(sums), given, .. } => {
+                    used.extend(sums.iter().flatten().filter_map(|operand| match operand {
+                        Operand::Attribute(variable, _) => Some(*variable),
+                        Operand::Text(_) => None,
+                    }));
+                    used.extend(
+                        given
+                            .iter()
+                            .flatten()
+                            .flat_map(|atom| &atom.arguments)
+                            .map(|(variable, _)| *variable),
+                    );
+                }
+                Token::Literal(_) | Token::Task => {}
+                Token::Symbol(_) | Token::Each { .. } => closed = false,
+            }
+        }
+        closed &= used.iter().all(|variable| parameters.contains(variable));
+        (0..parameters.len()).filter(|&index| !closed || used.contains(&parameters[index])).collect()
+    }
+
+    /// `take {o} from {r}`: each expression becomes its first variable.
+    fn pattern(&self, template: &Text) -> String {
+        let piece = |token: &Token| match token {
+            Token::Literal(text) => text.clone(),
+            Token::Each { expression: Expression::Choice(sums), .. } => {
+                let variable = sums.iter().flatten().find_map(|operand| match operand {
+                    Operand::Attribute(variable, _) => Some(*variable),
+                    Operand::Text(_) => None,
+                });
+                format!("{{{}}}", variable.map_or("x", |variable| self.variables.name(variable)))
+            }
+            Token::Task | Token::Symbol(_) | Token::Each { .. } => "{x}".into(),
+        };
+        template.iter().map(piece).collect()
+    }
+
+    fn symbol(&mut self, name: &str) -> Result<SymbolId, EnvError> {
+        if let Some(&known) = self.ids.get(name) {
+            return Ok(known);
+        }
+        let rules: &[RuleText] = match self.file.symbols.get(name) {
+            Some(rules) if !rules.is_empty() => rules,
+            _ => return Err(syntax("grammar", format!("no rules for symbol `#{name}#`"))),
+        };
+        let id = self.symbols.len();
+        self.symbols.push(None);
+        self.ids.insert(name.to_owned(), id);
+        let compiled = rules.iter().map(|rule| {
+            let condition = match rule.condition.trim() {
+                "" => None,
+                condition => Some(self.query(condition)?),
+            };
+            let text = if name == "task" { vec![Token::Task] } else { self.text(&rule.rhs)? };
+            Ok(Rule { condition, text })
+        });
+        self.symbols[id] = Some(compiled.collect::<Result<_, EnvError>>()?);
+        Ok(id)
+    }
+
+    fn text(&mut self, rhs: &str) -> Result<Text, EnvError> {
+        let compile = |piece: Piece<'_>| match piece {
+            Piece::Literal(text) => Ok(Token::Literal(text.to_owned())),
+            Piece::Symbol(name) => Ok(Token::Symbol(self.symbol(name)?)),
+            Piece::Each { expression, given, list } => {
+                let expression = self.expression(expression)?;
+                let given = given.map(|given| self.query(given)).transpose()?;
+                Ok(Token::Each { expression, given, list })
+            }
+        };
+        pieces(rhs)?.into_iter().map(compile).collect()
+    }
+
+    fn expression(&mut self, expression: ExpressionText<'_>) -> Result<Expression, EnvError> {
+        let sums = match expression {
+            ExpressionText::Symbol(name) => return Ok(Expression::Symbol(self.symbol(name)?)),
+            ExpressionText::Choice(sums) => sums,
+        };
+        let mut operand = |operand: OperandText<'_>| match operand {
+            OperandText::Text(text) => Ok(Operand::Text(text.to_owned())),
+            OperandText::Attribute(variable, attribute) => {
+                let attribute = match attribute {
+                    None | Some("name") => Attribute::Name,
+                    Some("id") => Attribute::Id,
+                    Some("indefinite") => Attribute::Indefinite,
+                    Some("definite") => Attribute::Definite,
+                    Some(other) => {
+                        return Err(syntax("grammar", format!("unknown attribute `{variable}.{other}`")));
+                    }
+                };
+                Ok(Operand::Attribute(self.variables.intern(variable)?, attribute))
+            }
+        };
+        let sums =
+            sums.into_iter().map(|sum| sum.into_iter().map(&mut operand).collect::<Result<Vec<_>, _>>());
+        Ok(Expression::Choice(sums.collect::<Result<_, _>>()?))
+    }
+
+    /// `p(x:type, y:type) & not_q(x:type)`
+    fn query(&mut self, condition: &str) -> Result<Query, EnvError> {
+        condition.split('&').map(|atom| self.query_atom(atom.trim())).collect()
+    }
+
+    fn query_atom(&mut self, atom: &str) -> Result<QueryAtom, EnvError> {
+        let wrong = || syntax("grammar", format!("`{atom}` is no condition of the form p(x:type)"));
+        let (name, arguments) =
+            atom.strip_suffix(')').and_then(|atom| atom.split_once('(')).ok_or_else(wrong)?;
+        let name = name.trim().to_lowercase();
+        let predicates = &self.vocabulary.predicates;
+        let (predicate, denied) = match (predicates.get(&name), name.strip_prefix("not_")) {
+            (None, Some(name)) => (predicates.get(name), true),
+            (predicate, _) => (predicate, false),
+        };
+        let mut parsed = Vec::new();
+        for argument in arguments.split(',').map(str::trim).filter(|argument| !argument.is_empty()) {
+            let (variable, type_) = argument.split_once(':').ok_or_else(wrong)?;
+            let type_ = self.vocabulary.types.get(&type_.trim().to_lowercase());
+            parsed.push((self.variables.intern(variable.trim())?, type_));
+        }
+        let arity = predicate.and_then(|predicate| self.vocabulary.arity.get(usize::from(predicate)));
+        if arity.is_some_and(|&arity| usize::from(arity) != parsed.len()) {
+            return Err(syntax(
+                "grammar",
+                format!("`{atom}` has {} arguments, the domain disagrees", parsed.len()),
+            ));
+        }
+        Ok(QueryAtom { predicate, denied, arguments: parsed })
+    }
+}
+
+struct Check<'a> {
+    grammar: &'a Grammar,
+    variables: &'a Names,
+    visits: Cell<usize>,
+}
+
+impl Check<'_> {
+    fn text(&self, text: &Text, bound: &mut Vec<u16>, depth: usize) -> Result<(), EnvError> {
+        for token in text {
+            match token {
+                Token::Literal(_) | Token::Task => {}
+                Token::Symbol(id) => self.symbol(*id, bound, depth + 1)?,
+                Token::Each { expression, given, .. } => {
+                    let n_bound = bound.len();
+                    bound.extend(
+                        given
+                            .iter()
+                            .flatten()
+                            .flat_map(|atom| &atom.arguments)
+                            .map(|(variable, _)| *variable),
+                    );
+                    match expression {
+                        Expression::Symbol(id) => self.symbol(*id, bound, depth + 1)?,
+                        Expression::Choice(sums) => {
+                            sums.iter().flatten().try_for_each(|operand| match operand {
+                                Operand::Attribute(variable, _) if !bound.contains(variable) => {
+                                    let name = self.variables.name(*variable);
+                                    Err(syntax(
+                                        "grammar",
+                                        format!("variable `{name}` is printed where it is not bound"),
+                                    ))
+                                }
+                                _ => Ok(()),
+                            })?
+                        }
+                    }
+                    bound.truncate(n_bound);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn symbol(&self, id: SymbolId, bound: &mut Vec<u16>, depth: usize) -> Result<(), EnvError> {
+        self.visits.set(self.visits.get() + 1);
+        if depth > MAX_SYMBOL_DEPTH || self.visits.get() > MAX_SYMBOL_VISITS {
+            return Err(syntax(
+                "grammar",
+                format!("symbols nested deeper than {MAX_SYMBOL_DEPTH}, or in a circle"),
+            ));
+        }
+        self.grammar.symbols[id].iter().try_for_each(|rule| self.text(&rule.text, bound, depth))
+    }
+}

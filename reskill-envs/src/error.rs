@@ -1,0 +1,77 @@
+//! Errors of the environments.
+
+use std::path::PathBuf;
+
+/// What can go wrong when games are read, generated or planned.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EnvError {
+    /// A file or folder could not be read.
+    #[error("{path}: cannot be read", path = path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A file or folder could not be written.
+    #[error("{path}: cannot be written", path = path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The path holds nothing that looks like a game.
+    #[error("{path}: no games found; expected {expected}", path = path.display())]
+    NoGames {
+        /// The path that was searched.
+        path: PathBuf,
+        /// What would have been accepted.
+        expected: &'static str,
+    },
+    /// A game file is malformed.
+    #[error("{path}: field `{field}`: {reason}", path = path.display())]
+    Game {
+        /// The file.
+        path: PathBuf,
+        /// The key of the game file that is at fault.
+        field: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The rules or the grammar of a game cannot be interpreted.
+    #[error("{part}: {reason}")]
+    Syntax {
+        /// `domain`, `problem`, `goal` or `grammar`.
+        part: &'static str,
+        /// What was found and what was expected.
+        reason: String,
+    },
+    /// No such task in this suite.
+    #[error("unknown task `{id}`")]
+    UnknownTask {
+        /// The id that was asked for.
+        id: String,
+    },
+    /// The planner found no way to the goal.
+    #[error("no plan for task `{id}` after {states} states")]
+    NoPlan {
+        /// The task.
+        id: String,
+        /// How many states were searched.
+        states: usize,
+    },
+    /// A configuration value is out of range.
+    #[error("`{key}` = {value}, expected {expected}")]
+    Config {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// The range.
+        expected: &'static str,
+    },
+}

@@ -1,0 +1,30 @@
+//! Text environments for language-model agents.
+//!
+//! One trait pair serves every benchmark: a [`Suite`] lists tasks by split and opens them, a [`TextEnv`] is one
+//! running episode. Two suites are here: [`alfworld`] plays real ALFWorld `game.tw-pddl` files natively, and
+//! [`household`] generates games of the same file shape, with its own houses and its own wording.
+//!
+//! ```no_run
+//! use reskill_envs::{Split, Suite, household::{Household, HouseholdConfig}};
+//!
+//! let suite = Household::generate(&HouseholdConfig::default())?;
+//! let task = &suite.tasks(Split::Train)[0];
+//! let mut env = suite.open(&task.id)?;
+//! let first = env.reset();
+//! println!("{}\n{:?}", first.text, first.admissible);
+//! # Ok::<(), reskill_envs::EnvError>(())
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod episode;
+pub mod suite;
+pub mod action;
+pub mod prompt;
+pub mod error;
+pub mod alfworld;
+pub mod household;
+
+pub use action::{ActionTemplate, ActionVocabulary, ParsedAction};
+pub use episode::{Episode, Outcome, Segment, Turn};
+pub use error::EnvError;
+pub use suite::{Observation, Split, Step, Suite, Task, TaskId, TextEnv};

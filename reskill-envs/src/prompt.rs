@@ -1,0 +1,225 @@
+//! Prompts that only grow: the trunk (task, general guidance, one entry a turn) and the branch of one turn.
+
+use serde::{Deserialize, Serialize};
+
+use crate::action::{ActionVocabulary, kind_of};
+use crate::suite::Task;
+
+/// The last word of every prompt: the policy answers after it.
+pub const ANSWER: &str = "=>";
+/// The first word of every history entry.
+pub const ENTRY: &str = ">";
+/// Words that a compact command leaves out.
+const LINKS: [&str; 6] = ["to", "from", "in", "on", "with", "in/on"];
+
+/// How a reply names its action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActionFormat {
+    /// The words of a command, without link words, as far as they are needed to tell it from the other admissible
+    /// commands. The tokens are masked to those that continue an admissible command, so a reply is always valid.
+    Compact,
+    /// Free text with the command between `<action>` and `</action>`.
+    Tagged,
+}
+
+/// What a prompt shows beyond task, history, observation and skills. Everything here is help that the policy is given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PromptConfig {
+    /// How a reply names its action.
+    pub action_format: ActionFormat,
+    /// Puts a `*` before every name in the observation whose kind occurs in the goal.
+    pub mark_goal: bool,
+    /// Lists the places that can be gone to and have not been.
+    pub list_unvisited: bool,
+    /// Lists all admissible commands.
+    pub list_admissible: bool,
+    /// Keeps the observation in the history entry, not only the action.
+    pub history_observations: bool,
+}
+
+impl Default for PromptConfig {
+    fn default() -> Self {
+        PromptConfig {
+            action_format: ActionFormat::Compact,
+            mark_goal: true,
+            list_unvisited: false,
+            list_admissible: false,
+            history_observations: false,
+        }
+    }
+}
+
+/// Builds the segments of an episode's prompts.
+#[derive(Debug, Clone)]
+pub struct PromptBuilder {
+    config: PromptConfig,
+    goal_words: Vec<String>,
+    visited: Vec<String>,
+}
+
+impl PromptBuilder {
+    /// A builder for one episode of `task`.
+    #[must_use]
+    pub fn new(config: &PromptConfig, task: &Task) -> PromptBuilder {
+        let goal_words = words(&task.goal).map(str::to_lowercase).collect();
+        PromptBuilder { config: config.clone(), goal_words, visited: Vec::new() }
+    }
+
+    /// The first trunk segment: the task and the guidance that holds at every turn.
+    #[must_use]
+    pub fn opening(&self, task: &Task, general_guidance: &[&str]) -> String {
+        let mut text = format!("task: {}", task.goal);
+        for guidance in general_guidance {
+            text.push_str(" tip: ");
+            text.push_str(guidance);
+        }
+        text
+    }
+
+    /// The trunk segment of a finished turn.
+    pub fn entry(&mut self, vocabulary: &ActionVocabulary, action: Option<&str>, feedback: &str) -> String {
+        let Some(action) = action else { return format!("{ENTRY} nothing") };
+        if let Some(place) = destination(vocabulary, action) {
+            self.visited.push(place.to_string());
+        }
+        let mut text = format!("{ENTRY} {}", verb_and_first_argument(vocabulary, action));
+        if self.config.history_observations {
+            text.push_str(": ");
+            text.push_str(&self.marked(feedback));
+        }
+        text
+    }
+
+    /// The branch segment of a turn.
+    #[must_use]
+    pub fn branch(
+        &self,
+        vocabulary: &ActionVocabulary,
+        observation: &str,
+        admissible: &[String],
+        guidance: &[&str],
+    ) -> String {
+        let mut text = self.marked(observation);
+        if self.config.list_unvisited {
+            let places = admissible.iter().filter_map(|command| destination(vocabulary, command));
+            let unvisited: Vec<&str> =
+                places.filter(|place| !self.visited.iter().any(|visited| visited == place)).collect();
+            text.push_str(" new: ");
+            text.push_str(&unvisited.join(" "));
+        }
+        if self.config.list_admissible {
+            text.push_str(" commands: ");
+            text.push_str(&admissible.join(", "));
+        }
+        for guidance in guidance {
+            text.push_str(" tip: ");
+            text.push_str(guidance);
+        }
+        text.push(' ');
+        text.push_str(ANSWER);
+        text
+    }
+
+    /// `text` with a `*` before every numbered name whose kind occurs in the goal.
+    fn marked(&self, text: &str) -> String {
+        if !self.config.mark_goal {
+            return text.to_string();
+        }
+        let mut marked = String::with_capacity(text.len() + 8);
+        let pieces: Vec<&str> = text.split(' ').collect();
+        for (index, piece) in pieces.iter().enumerate() {
+            let numbered =
+                pieces.get(index + 1).is_some_and(|next| next.starts_with(|c: char| c.is_ascii_digit()));
+            if numbered && self.goal_words.iter().any(|word| word == piece) {
+                marked.push_str("* ");
+            }
+            marked.push_str(piece);
+            if index + 1 < pieces.len() {
+                marked.push(' ');
+            }
+        }
+        marked
+    }
+}
+
+/// A command in the words of [`ActionFormat::Compact`]: all its words but the links.
+#[must_use]
+pub fn compact_command(command: &str) -> String {
+    let kept: Vec<&str> = command.split_whitespace().filter(|word| !LINKS.contains(word)).collect();
+    kept.join(" ")
+}
+
+/// The command inside the last `<action>...</action>` of a reply, with blanks collapsed. Blanks inside the tags are
+/// tolerated; without tags, or with nothing between them, there is no action.
+#[must_use]
+pub fn tagged_action(reply: &str) -> Option<String> {
+    let reply = reply.replace("< ", "<").replace("</ ", "</").replace(" >", ">");
+    let (before_end, _) = reply.rsplit_once("</action>")?;
+    let (_, inside) = before_end.rsplit_once("<action>")?;
+    let action = inside.split_whitespace().collect::<Vec<_>>().join(" ");
+    (!action.is_empty()).then_some(action)
+}
+
+/// Where a command goes, if its only argument is a place to go to.
+fn destination<'a>(vocabulary: &'a ActionVocabulary, command: &'a str) -> Option<&'a str> {
+    let parsed = vocabulary.parse(command)?;
+    (parsed.verb == "go to").then(|| parsed.args.first().copied()).flatten()
+}
+
+fn verb_and_first_argument(vocabulary: &ActionVocabulary, command: &str) -> String {
+    let Some(parsed) = vocabulary.parse(command) else { return compact_command(command) };
+    let verb = compact_command(parsed.verb);
+    match parsed.args.first() {
+        Some(argument) => format!("{verb} {argument}"),
+        None => verb,
+    }
+}
+
+/// The kinds of things a goal names are its words.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(kind_of)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::suite::{Split, TaskId};
+
+    fn task() -> Task {
+        Task {
+            id: TaskId("t".into()),
+            split: Split::Train,
+            family: "f".into(),
+            goal: "put clean mug on shelf".into(),
+        }
+    }
+
+    #[test]
+    fn marks_stand_before_names_of_the_goal_only() {
+        let builder = PromptBuilder::new(&PromptConfig::default(), &task());
+        let text = builder.branch(
+            &ActionVocabulary::default(),
+            "drawer 1 is open: mug 2, cup 1",
+            &[],
+            &["next open"],
+        );
+        assert_eq!(text, "drawer 1 is open: * mug 2, cup 1 tip: next open =>");
+    }
+
+    #[test]
+    fn compact_commands_leave_link_words_out() {
+        assert_eq!(compact_command("take mug 1 from drawer 2"), "take mug 1 drawer 2");
+    }
+
+    #[test]
+    fn tagged_action_takes_the_last_tag_and_tolerates_blanks() {
+        assert_eq!(
+            tagged_action("a <action>look</action> < action > go to  bed 1 </ action >").as_deref(),
+            Some("go to bed 1")
+        );
+        assert_eq!(tagged_action("go to bed 1"), None);
+        assert_eq!(tagged_action("<action> </action>"), None);
+    }
+}

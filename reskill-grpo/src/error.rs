@@ -1,0 +1,65 @@
+//! Errors of the learner.
+
+use reskill_kernels::KernelError;
+use reskill_model::ModelError;
+
+/// What can go wrong in an update.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum GrpoError {
+    /// The model refused a batch.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// An operation refused its arguments.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// Two lists that belong together differ in length.
+    #[error("`{left}` has {left_len} entries, `{right}` has {right_len}")]
+    LengthMismatch {
+        /// The first list.
+        left: &'static str,
+        /// Its length.
+        left_len: usize,
+        /// The second list.
+        right: &'static str,
+        /// Its length.
+        right_len: usize,
+    },
+    /// A return is NaN or infinite.
+    #[error("the return of trajectory {index} is {value}")]
+    NonFiniteReturn {
+        /// Which trajectory.
+        index: usize,
+        /// The value.
+        value: f32,
+    },
+    /// The gradient is NaN or infinite; the weights are untouched.
+    #[error("the gradient norm is {value}; the update was not applied")]
+    NonFiniteGradient {
+        /// The norm.
+        value: f64,
+    },
+    /// A configuration value is out of range.
+    #[error("`{key}` = {value}, expected {expected}")]
+    Config {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What is allowed.
+        expected: &'static str,
+    },
+}
+
+/// `Ok` if `holds`; else an error that names the key.
+pub(crate) fn check(
+    holds: bool,
+    key: &'static str,
+    value: impl ToString,
+    expected: &'static str,
+) -> Result<(), GrpoError> {
+    if holds {
+        return Ok(());
+    }
+    Err(GrpoError::Config { key, value: value.to_string(), expected })
+}

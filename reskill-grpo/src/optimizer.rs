@@ -1,0 +1,136 @@
+//! AdamW over all parameters, with a global gradient clip and a linear warm-up.
+
+use reskill_kernels::ops::{AdamWParams, adamw, sum_squares};
+use reskill_model::{ModelConfig, Params};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{GrpoError, check};
+
+/// Numbers of the optimizer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OptimizerConfig {
+    /// Learning rate after the warm-up, > 0.
+    pub learning_rate: f32,
+    /// Decay of the first moment, in 0..1.
+    pub beta1: f32,
+    /// Decay of the second moment, in 0..1.
+    pub beta2: f32,
+    /// Added to the root of the second moment, > 0.
+    pub eps: f32,
+    /// Decoupled weight decay, >= 0; norms are not decayed.
+    pub weight_decay: f32,
+    /// Largest global gradient norm, > 0; longer gradients are scaled down to it.
+    pub max_grad_norm: f32,
+    /// Steps over which the learning rate rises linearly from 0.
+    pub warmup_steps: u64,
+}
+
+impl Default for OptimizerConfig {
+    fn default() -> Self {
+        OptimizerConfig {
+            learning_rate: 1e-6,
+            beta1: 0.9,
+            beta2: 0.999,
+            eps: 1e-8,
+            weight_decay: 0.01,
+            max_grad_norm: 1.0,
+            warmup_steps: 0,
+        }
+    }
+}
+
+impl OptimizerConfig {
+    /// Refuses values out of range.
+    ///
+    /// # Errors
+    /// [`GrpoError::Config`].
+    pub fn validate(&self) -> Result<(), GrpoError> {
+        let unit = |x: f32| (0.0..1.0).contains(&x);
+        check(self.learning_rate > 0.0, "optimizer.learning_rate", self.learning_rate, "a number > 0")?;
+        check(unit(self.beta1), "optimizer.beta1", self.beta1, "a number in [0, 1)")?;
+        check(unit(self.beta2), "optimizer.beta2", self.beta2, "a number in [0, 1)")?;
+        check(self.eps > 0.0, "optimizer.eps", self.eps, "a number > 0")?;
+        check(self.weight_decay >= 0.0, "optimizer.weight_decay", self.weight_decay, "a number >= 0")?;
+        check(self.max_grad_norm > 0.0, "optimizer.max_grad_norm", self.max_grad_norm, "a number > 0")
+    }
+}
+
+/// AdamW and its moments.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Optimizer {
+    config: OptimizerConfig,
+    m: Params,
+    v: Params,
+    step: u64,
+}
+
+impl Optimizer {
+    /// An optimizer at step 0.
+    ///
+    /// # Errors
+    /// [`GrpoError::Config`].
+    pub fn new(model: &ModelConfig, config: &OptimizerConfig) -> Result<Optimizer, GrpoError> {
+        config.validate()?;
+        Ok(Optimizer { config: config.clone(), m: Params::zeros(model)?, v: Params::zeros(model)?, step: 0 })
+    }
+
+    /// An optimizer as it was saved.
+    ///
+    /// # Errors
+    /// [`GrpoError::Config`].
+    pub fn restore(
+        config: &OptimizerConfig,
+        moments: (Params, Params),
+        step: u64,
+    ) -> Result<Optimizer, GrpoError> {
+        config.validate()?;
+        Ok(Optimizer { config: config.clone(), m: moments.0, v: moments.1, step })
+    }
+
+    /// First and second moments, to save.
+    #[must_use]
+    pub fn moments(&self) -> (&Params, &Params) {
+        (&self.m, &self.v)
+    }
+
+    /// Updates made so far.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.step
+    }
+
+    /// One update of `params` by `grads`, whose norm is clipped; returns the norm before clipping.
+    ///
+    /// # Errors
+    /// [`GrpoError::NonFiniteGradient`]: nothing was changed.
+    pub fn update(&mut self, params: &mut Params, grads: &Params) -> Result<f64, GrpoError> {
+        let norm = grads.tensors().iter().map(|grad| sum_squares(grad)).sum::<f64>().sqrt();
+        if !norm.is_finite() {
+            return Err(GrpoError::NonFiniteGradient { value: norm });
+        }
+        self.step += 1;
+        let warmup = if self.step < self.config.warmup_steps {
+            self.step as f32 / self.config.warmup_steps as f32
+        } else {
+            1.0
+        };
+        let limit = f64::from(self.config.max_grad_norm);
+        let numbers = AdamWParams {
+            learning_rate: self.config.learning_rate * warmup,
+            beta1: self.config.beta1,
+            beta2: self.config.beta2,
+            eps: self.config.eps,
+            weight_decay: self.config.weight_decay,
+            step: self.step,
+            grad_scale: if norm > limit { (limit / norm) as f32 } else { 1.0 },
+        };
+        let moments = self.m.tensors_mut().into_iter().zip(self.v.tensors_mut());
+        for ((weight, (m, v)), grad) in params.tensors_mut().into_iter().zip(moments).zip(grads.tensors()) {
+            let is_norm = weight.shape().len() == 1;
+            let weight_decay = if is_norm { 0.0 } else { numbers.weight_decay };
+            adamw(weight, m, v, grad, &AdamWParams { weight_decay, ..numbers })?;
+        }
+        Ok(norm)
+    }
+}

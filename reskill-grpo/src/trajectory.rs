@@ -1,0 +1,44 @@
+//! A trajectory: one episode as the policy saw it, in tokens.
+
+use reskill_model::ReplyToken;
+use serde::{Deserialize, Serialize};
+
+/// One turn in tokens.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TokenTurn {
+    /// Tokens that joined the trunk before this turn.
+    pub trunk: Vec<u32>,
+    /// Tokens of this turn only; never empty.
+    pub branch: Vec<u32>,
+    /// The reply, with the log-probabilities of the policy that sampled it.
+    pub reply: Vec<ReplyToken>,
+    /// Whether the action could not be read or was not admissible.
+    pub invalid: bool,
+}
+
+/// One episode in tokens, with what the learner needs to know of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TokenTrajectory {
+    /// The GRPO group: rollouts of one task.
+    pub group: u64,
+    /// The arm of the version test, as a number: groups are stratified by it.
+    pub stratum: u32,
+    /// The turns in order.
+    pub turns: Vec<TokenTurn>,
+    /// Undiscounted return, without penalties.
+    pub return_: f32,
+}
+
+impl TokenTrajectory {
+    /// Tokens of a packed trunk/branch sequence.
+    #[must_use]
+    pub fn packed_len(&self) -> usize {
+        self.turns.iter().map(|turn| turn.trunk.len() + turn.branch.len() + turn.reply.len()).sum()
+    }
+
+    /// Reply tokens that were drawn, not forced: those that carry a gradient.
+    #[must_use]
+    pub fn trained_len(&self) -> usize {
+        self.turns.iter().flat_map(|turn| &turn.reply).filter(|token| !token.is_forced()).count()
+    }
+}

@@ -1,0 +1,31 @@
+//! The kernels of a transformer policy and of its GRPO loss.
+//!
+//! Every operation lives in a folder of its own under [`ops`]: `mod.rs` holds the formula, the shapes and the
+//! checks, `cpu.rs` the embedded CPU version. Outputs come first and are `&mut`; operations allocate nothing that
+//! grows with the batch, so a model plans its memory once.
+//!
+//! Every row of a result is computed by the same instructions whatever rows stand beside it. That makes results
+//! independent of the batch, and it makes the log-probabilities of a rollout and those of training equal to the bit.
+//!
+//! ```
+//! use reskill_kernels::{Device, Tensor, ops};
+//!
+//! let x = Tensor::from_vec(&[1, 2], vec![3.0, 4.0])?;
+//! let weight = Tensor::from_vec(&[2], vec![1.0, 2.0])?;
+//! let mut out = Tensor::zeros(&[1, 2], &Device::Cpu)?;
+//! let mut rstd = Tensor::zeros(&[1], &Device::Cpu)?;
+//! ops::rms_norm_forward(&mut out, &mut rstd, &x, &weight, 0.0)?;
+//! assert!((out.as_slice()[0] - 3.0 / 12.5_f32.sqrt()).abs() < 1e-6);
+//! # Ok::<(), reskill_kernels::KernelError>(())
+//! ```
+
+pub mod device;
+pub mod tensor;
+pub mod ops;
+pub mod error;
+pub(crate) mod parallel;
+pub(crate) mod simd;
+
+pub use device::Device;
+pub use error::KernelError;
+pub use tensor::{Element, Tensor};

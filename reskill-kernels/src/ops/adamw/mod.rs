@@ -1,0 +1,50 @@
+//! AdamW: Adam with decoupled weight decay.
+//!
+//! Source: Loshchilov & Hutter 2019, arXiv:1711.05101, algorithm 2, with a constant schedule multiplier.
+
+mod cpu;
+
+use crate::error::{KernelError, check_range, check_shape};
+use crate::tensor::Tensor;
+
+/// The numbers of one AdamW step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamWParams {
+    /// Learning rate.
+    pub learning_rate: f32,
+    /// Decay of the first moment, in 0..1.
+    pub beta1: f32,
+    /// Decay of the second moment, in 0..1.
+    pub beta2: f32,
+    /// Added to the root of the second moment.
+    pub eps: f32,
+    /// Decoupled weight decay per step, multiplied by the learning rate.
+    pub weight_decay: f32,
+    /// Number of this step, from 1: for the bias correction.
+    pub step: u64,
+    /// Factor on the gradient, from clipping by the global norm.
+    pub grad_scale: f32,
+}
+
+/// One step: `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g^2`,
+/// `w -= lr * (m' / (sqrt(v') + eps) + weight_decay * w)` with `m' = m / (1 - b1^step)`, `v' = v / (1 - b2^step)`.
+///
+/// `weight`, `m`, `v` (f32) are updated in place; `grad` (f32) is read. All have one shape.
+///
+/// # Errors
+/// [`KernelError::Shape`]; [`KernelError::Range`] if `step` is 0.
+pub fn adamw(
+    weight: &mut Tensor,
+    m: &mut Tensor,
+    v: &mut Tensor,
+    grad: &Tensor,
+    params: &AdamWParams,
+) -> Result<(), KernelError> {
+    const OP: &str = "adamw";
+    check_shape(OP, "grad", grad.shape(), weight.shape())?;
+    check_shape(OP, "m", m.shape(), weight.shape())?;
+    check_shape(OP, "v", v.shape(), weight.shape())?;
+    check_range(params.step > 0, OP, "step", params.step, ">= 1")?;
+    cpu::step(weight.as_mut_slice(), m.as_mut_slice(), v.as_mut_slice(), grad.as_slice(), params);
+    Ok(())
+}

@@ -1,0 +1,240 @@
+//! Causal grouped-query attention: over packed sequences with a shared prefix, and over a key-value cache.
+//!
+//! `out_i = sum_j p_ij v_j`, `p_ij = exp(scale q_i . k_j - lse_i)`, `scale = 1 / sqrt(D)`, over the keys `j` that row
+//! `i` sees. Both forms sum the visible keys in the same order, so a reply that was sampled from the cache gets the same
+//! log-probabilities to the bit when it is trained on in a packed batch.
+//!
+//! Source: Vaswani et al. 2017, arXiv:1706.03762; grouped queries: Ainslie et al. 2023, arXiv:2305.13245; backward
+//! from the saved log-sum-exp as in Dao 2023, arXiv:2307.08691.
+
+mod cpu;
+
+use crate::error::{KernelError, check_range, check_shape};
+use crate::tensor::Tensor;
+
+/// Head counts and size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AttentionShape {
+    /// Query heads H, a multiple of K.
+    pub n_heads: usize,
+    /// Key-value heads K; query head `h` reads key-value head `h / (H / K)`.
+    pub n_kv_heads: usize,
+    /// Elements per head D.
+    pub head_dim: usize,
+}
+
+impl AttentionShape {
+    /// Width of a packed row: (H + 2K) D, the queries before the keys before the values.
+    #[must_use]
+    pub fn qkv_width(&self) -> usize {
+        (self.n_heads + 2 * self.n_kv_heads) * self.head_dim
+    }
+
+    /// Width of an output row: H D.
+    #[must_use]
+    pub fn out_width(&self) -> usize {
+        self.n_heads * self.head_dim
+    }
+
+    /// Width of a cached key or value row: K D.
+    #[must_use]
+    pub fn kv_width(&self) -> usize {
+        self.n_kv_heads * self.head_dim
+    }
+}
+
+/// Rows of a packed batch that are causal among themselves and that all see one earlier run of rows.
+///
+/// A segment whose (empty) prefix starts at its own first row opens a new sequence. In trunk/branch packing the trunk
+/// of an episode is such a segment, and each branch follows with the part of the trunk it could see as its prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackedSegment {
+    /// First row.
+    pub start: usize,
+    /// Number of rows.
+    pub len: usize,
+    /// First row of the prefix, inside the same sequence.
+    pub prefix_start: usize,
+    /// Rows of the prefix.
+    pub prefix_len: usize,
+}
+
+impl PackedSegment {
+    /// Whether this segment opens a new sequence.
+    #[must_use]
+    pub fn opens_sequence(&self) -> bool {
+        self.prefix_len == 0 && self.prefix_start == self.start
+    }
+}
+
+/// Rows that continue one slot of a key-value cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CachedSpan {
+    /// First row of the batch.
+    pub row: usize,
+    /// Number of rows.
+    pub len: usize,
+    /// The slot of the cache.
+    pub slot: usize,
+    /// Position in the slot of the first row: how many rows the slot holds before it.
+    pub position: usize,
+}
+
+/// Attention over a packed batch.
+///
+/// | argument | shape | dtype | direction |
+/// |---|---|---|---|
+/// | `out` | (N, H D) | f32 | out |
+/// | `lse` | (N, H) | f32 | out, log-sum-exp of the scaled scores, kept for the backward pass |
+/// | `qkv` | (N, (H + 2K) D) | f32 | in |
+/// | `segments` | | | in, covering the rows in order |
+///
+/// # Errors
+/// [`KernelError::Shape`]; [`KernelError::Range`] if the segments leave a gap or a prefix leaves its sequence.
+pub fn attention_forward(
+    out: &mut Tensor,
+    lse: &mut Tensor,
+    qkv: &Tensor,
+    segments: &[PackedSegment],
+    shape: AttentionShape,
+) -> Result<(), KernelError> {
+    const OP: &str = "attention_forward";
+    check_heads(OP, shape)?;
+    let n = qkv.rows();
+    check_shape(OP, "qkv", qkv.shape(), &[n, shape.qkv_width()])?;
+    check_shape(OP, "out", out.shape(), &[n, shape.out_width()])?;
+    check_shape(OP, "lse", lse.shape(), &[n, shape.n_heads])?;
+    check_segments(OP, segments, n)?;
+    cpu::forward(out, lse, qkv, segments, shape);
+    Ok(())
+}
+
+/// Gradients of [`attention_forward`].
+///
+/// | argument | shape | dtype | direction |
+/// |---|---|---|---|
+/// | `d_qkv` | (N, (H + 2K) D) | f32 | out |
+/// | `d_out` | (N, H D) | f32 | in |
+/// | `out` | (N, H D) | f32 | in, from the forward pass |
+/// | `lse` | (N, H) | f32 | in, from the forward pass |
+/// | `qkv` | (N, (H + 2K) D) | f32 | in |
+///
+/// # Errors
+/// As [`attention_forward`].
+pub fn attention_backward(
+    d_qkv: &mut Tensor,
+    d_out: &Tensor,
+    out: &Tensor,
+    lse: &Tensor,
+    qkv: &Tensor,
+    segments: &[PackedSegment],
+    shape: AttentionShape,
+) -> Result<(), KernelError> {
+    const OP: &str = "attention_backward";
+    check_heads(OP, shape)?;
+    let n = qkv.rows();
+    check_shape(OP, "qkv", qkv.shape(), &[n, shape.qkv_width()])?;
+    check_shape(OP, "d_qkv", d_qkv.shape(), qkv.shape())?;
+    check_shape(OP, "d_out", d_out.shape(), &[n, shape.out_width()])?;
+    check_shape(OP, "out", out.shape(), &[n, shape.out_width()])?;
+    check_shape(OP, "lse", lse.shape(), &[n, shape.n_heads])?;
+    check_segments(OP, segments, n)?;
+    cpu::backward(d_qkv, d_out, out, lse, qkv, segments, shape);
+    Ok(())
+}
+
+/// Writes the keys and values of new rows into the cache of one layer.
+///
+/// - `keys`, `values`: (slots, T, K D) f32
+/// - `qkv`: (N, (H + 2K) D) f32, keys already rotated
+///
+/// # Errors
+/// [`KernelError::Shape`]; [`KernelError::Range`] for a span outside the batch or the cache.
+pub fn cache_append(
+    keys: &mut Tensor,
+    values: &mut Tensor,
+    qkv: &Tensor,
+    spans: &[CachedSpan],
+    shape: AttentionShape,
+) -> Result<(), KernelError> {
+    const OP: &str = "cache_append";
+    check_cache(OP, keys, values, qkv, spans, shape)?;
+    cpu::append(keys, values, qkv, spans, shape);
+    Ok(())
+}
+
+/// Attention of new rows to their slot of the cache, which already holds their own keys and values: row `t` of a span
+/// sees the positions `0..=position + t`.
+///
+/// - `out`: (N, H D) f32, overwritten
+/// - `qkv`: (N, (H + 2K) D) f32, of which the queries are read
+/// - `keys`, `values`: (slots, T, K D) f32
+///
+/// # Errors
+/// As [`cache_append`].
+pub fn attention_cached(
+    out: &mut Tensor,
+    qkv: &Tensor,
+    keys: &Tensor,
+    values: &Tensor,
+    spans: &[CachedSpan],
+    shape: AttentionShape,
+) -> Result<(), KernelError> {
+    const OP: &str = "attention_cached";
+    check_cache(OP, keys, values, qkv, spans, shape)?;
+    check_shape(OP, "out", out.shape(), &[qkv.rows(), shape.out_width()])?;
+    cpu::forward_cached(out, qkv, keys, values, spans, shape);
+    Ok(())
+}
+
+fn check_heads(op: &'static str, shape: AttentionShape) -> Result<(), KernelError> {
+    let divides = shape.n_kv_heads > 0 && shape.n_heads > 0 && shape.n_heads.is_multiple_of(shape.n_kv_heads);
+    check_range(divides, op, "n_heads", shape.n_heads, format!("a multiple of n_kv_heads = {}", shape.n_kv_heads))
+}
+
+fn check_segments(op: &'static str, segments: &[PackedSegment], n: usize) -> Result<(), KernelError> {
+    let mut next = 0;
+    let mut sequence_start = 0;
+    for segment in segments {
+        check_range(segment.start == next, op, "segments[].start", segment.start, next)?;
+        if segment.opens_sequence() {
+            sequence_start = segment.start;
+        } else {
+            let prefix_end = segment.prefix_start + segment.prefix_len;
+            let inside = segment.prefix_start >= sequence_start && prefix_end <= segment.start;
+            check_range(
+                inside,
+                op,
+                "segments[].prefix",
+                format!("{}..{prefix_end}", segment.prefix_start),
+                format!("inside {sequence_start}..{}", segment.start),
+            )?;
+        }
+        next += segment.len;
+    }
+    check_range(next == n, op, "segments", format!("{next} rows"), format!("{n} rows"))
+}
+
+fn check_cache(
+    op: &'static str,
+    keys: &Tensor,
+    values: &Tensor,
+    qkv: &Tensor,
+    spans: &[CachedSpan],
+    shape: AttentionShape,
+) -> Result<(), KernelError> {
+    check_heads(op, shape)?;
+    check_shape(op, "qkv", qkv.shape(), &[qkv.rows(), shape.qkv_width()])?;
+    let capacity = keys.shape().get(1).copied().unwrap_or(0);
+    check_shape(op, "keys", keys.shape(), &[keys.rows(), capacity, shape.kv_width()])?;
+    check_shape(op, "values", values.shape(), keys.shape())?;
+    let mut next = 0;
+    for span in spans {
+        check_range(span.row == next, op, "spans[].row", span.row, next)?;
+        check_range(span.slot < keys.rows(), op, "spans[].slot", span.slot, format!("< {}", keys.rows()))?;
+        let end = span.position + span.len;
+        check_range(end <= capacity, op, "spans[].position + len", end, format!("<= {capacity} (cache length)"))?;
+        next += span.len;
+    }
+    check_range(next == qkv.rows(), op, "spans", format!("{next} rows"), format!("{} rows", qkv.rows()))
+}

@@ -1,0 +1,165 @@
+//! Log-probability and entropy of tokens straight from hidden states: the output projection, the softmax and the
+//! gather in one operation, without an (N, V) array.
+//!
+//! A policy may restrict a position to a set of allowed tokens (the tokens that can continue an admissible command);
+//! the softmax then runs over that set alone, in sampling and in training alike.
+
+pub(crate) mod cpu;
+
+use crate::error::{KernelError, check_range, check_shape};
+use crate::tensor::Tensor;
+
+/// For each row, the tokens allowed there; a row with an empty set allows the whole vocabulary.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TokenSets {
+    /// Row `n` owns `ids[offsets[n]..offsets[n + 1]]`; one offset more than rows.
+    offsets: Vec<u32>,
+    /// The tokens of all rows, one after the other.
+    ids: Vec<u32>,
+}
+
+impl TokenSets {
+    /// No rows yet.
+    #[must_use]
+    pub fn new() -> TokenSets {
+        TokenSets { offsets: vec![0], ids: Vec::new() }
+    }
+
+    /// Adds the set of the next row; an empty set allows every token.
+    pub fn push(&mut self, tokens: &[u32]) {
+        if self.offsets.is_empty() {
+            self.offsets.push(0);
+        }
+        self.ids.extend_from_slice(tokens);
+        self.offsets.push(self.ids.len() as u32);
+    }
+
+    /// Number of rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.offsets.len().saturating_sub(1)
+    }
+
+    /// The set of row `n`.
+    #[must_use]
+    pub fn row(&self, n: usize) -> &[u32] {
+        &self.ids[self.offsets[n] as usize..self.offsets[n + 1] as usize]
+    }
+}
+
+/// `logprobs[n] = z[n, targets[n]] - lse[n]`, `entropy[n] = -sum_v p[n, v] log p[n, v]`, with
+/// `z[n, v] = hidden[n] . head[v] / temperature` over the tokens `v` allowed in row `n`.
+///
+/// | argument | shape | dtype | direction |
+/// |---|---|---|---|
+/// | `logprobs` | (N) | f32 | out |
+/// | `entropy` | (N) | f32 | out |
+/// | `lse` | (N) | f32 | out, kept for the backward pass |
+/// | `hidden` | (N, C) | f32 | in |
+/// | `head` | (V, C) | f32 | in |
+/// | `targets` | (N) | u32 | in, each allowed in its row |
+/// | `allowed` | N sets | | in |
+///
+/// # Errors
+/// [`KernelError::Shape`]; [`KernelError::Range`] for a token outside the vocabulary or its set, or a temperature that
+/// is not positive.
+#[expect(clippy::too_many_arguments, reason = "the arguments of a kernel")]
+pub fn linear_logprob_forward(
+    logprobs: &mut Tensor,
+    entropy: &mut Tensor,
+    lse: &mut Tensor,
+    hidden: &Tensor,
+    head: &Tensor,
+    targets: &Tensor<u32>,
+    allowed: &TokenSets,
+    temperature: f32,
+) -> Result<(), KernelError> {
+    const OP: &str = "linear_logprob_forward";
+    check_inputs(OP, hidden, head, allowed, temperature)?;
+    check_targets(OP, targets, hidden.rows(), head.rows(), allowed)?;
+    for (arg, column) in [("logprobs", &*logprobs), ("entropy", &*entropy), ("lse", &*lse)] {
+        check_shape(OP, arg, column.shape(), &[hidden.rows()])?;
+    }
+    let problem = cpu::Problem { hidden, head, allowed, temperature };
+    cpu::forward(logprobs, entropy, lse, &problem, targets);
+    Ok(())
+}
+
+/// Gradients of [`linear_logprob_forward`].
+///
+/// `d_z[n, v] = d_logprobs[n] ([v = targets[n]] - p[n, v]) - d_entropy[n] p[n, v] (log p[n, v] + entropy[n])`.
+///
+/// | argument | shape | dtype | direction |
+/// |---|---|---|---|
+/// | `d_hidden` | (N, C) | f32 | out |
+/// | `d_head` | (V, C) | f32 | added to |
+/// | `d_logprobs`, `d_entropy` | (N) | f32 | in |
+/// | `entropy`, `lse` | (N) | f32 | in, from the forward pass |
+/// | the rest | | | as in the forward pass |
+///
+/// # Errors
+/// As [`linear_logprob_forward`].
+#[expect(clippy::too_many_arguments, reason = "the arguments of a kernel")]
+pub fn linear_logprob_backward(
+    d_hidden: &mut Tensor,
+    d_head: &mut Tensor,
+    d_logprobs: &Tensor,
+    d_entropy: &Tensor,
+    entropy: &Tensor,
+    lse: &Tensor,
+    hidden: &Tensor,
+    head: &Tensor,
+    targets: &Tensor<u32>,
+    allowed: &TokenSets,
+    temperature: f32,
+) -> Result<(), KernelError> {
+    const OP: &str = "linear_logprob_backward";
+    check_inputs(OP, hidden, head, allowed, temperature)?;
+    check_targets(OP, targets, hidden.rows(), head.rows(), allowed)?;
+    check_shape(OP, "d_hidden", d_hidden.shape(), hidden.shape())?;
+    check_shape(OP, "d_head", d_head.shape(), head.shape())?;
+    let columns = [("d_logprobs", d_logprobs), ("d_entropy", d_entropy), ("entropy", entropy), ("lse", lse)];
+    for (arg, column) in columns {
+        check_shape(OP, arg, column.shape(), &[hidden.rows()])?;
+    }
+    let problem = cpu::Problem { hidden, head, allowed, temperature };
+    let upstream = cpu::Upstream {
+        d_logprobs: d_logprobs.as_slice(),
+        d_entropy: d_entropy.as_slice(),
+        entropy: entropy.as_slice(),
+        lse: lse.as_slice(),
+    };
+    cpu::backward(d_hidden, d_head, &upstream, &problem, targets);
+    Ok(())
+}
+
+pub(crate) fn check_inputs(
+    op: &'static str,
+    hidden: &Tensor,
+    head: &Tensor,
+    allowed: &TokenSets,
+    temperature: f32,
+) -> Result<(), KernelError> {
+    check_shape(op, "head", head.shape(), &[head.rows(), hidden.row_len()])?;
+    check_range(allowed.rows() == hidden.rows(), op, "allowed.rows()", allowed.rows(), hidden.rows())?;
+    check_range(temperature > 0.0, op, "temperature", temperature, "> 0")?;
+    let vocab_size = head.rows();
+    let outside = allowed.ids.iter().find(|&&id| id as usize >= vocab_size);
+    check_range(outside.is_none(), op, "allowed", format!("{outside:?}"), format!("< {vocab_size}"))
+}
+
+fn check_targets(
+    op: &'static str,
+    targets: &Tensor<u32>,
+    n: usize,
+    vocab_size: usize,
+    allowed: &TokenSets,
+) -> Result<(), KernelError> {
+    check_shape(op, "targets", targets.shape(), &[n])?;
+    for (row, &target) in targets.as_slice().iter().enumerate() {
+        let set = allowed.row(row);
+        let inside = if set.is_empty() { (target as usize) < vocab_size } else { set.contains(&target) };
+        check_range(inside, op, "targets", target, format!("a token allowed in row {row}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! RMSNorm: scale each row to unit root mean square, then by a learned weight.
+//!
+//! Source: Zhang & Sennrich 2019, arXiv:1910.07467, eq. 4; `eps` under the root as in Hugging Face's `LlamaRMSNorm`.
+
+mod cpu;
+
+use crate::error::{KernelError, check_shape};
+use crate::tensor::Tensor;
+
+/// `out[n, c] = x[n, c] * rstd[n] * weight[c]`, `rstd[n] = 1 / sqrt(mean_c(x[n, c]^2) + eps)`.
+///
+/// | argument | shape | dtype | direction |
+/// |---|---|---|---|
+/// | `out` | (N, C) | f32 | out |
+/// | `rstd` | (N) | f32 | out, kept for the backward pass |
+/// | `x` | (N, C) | f32 | in |
+/// | `weight` | (C) | f32 | in |
+///
+/// # Errors
+/// [`KernelError::Shape`].
+pub fn rms_norm_forward(
+    out: &mut Tensor,
+    rstd: &mut Tensor,
+    x: &Tensor,
+    weight: &Tensor,
+    eps: f32,
+) -> Result<(), KernelError> {
+    const OP: &str = "rms_norm_forward";
+    check_shape(OP, "out", out.shape(), x.shape())?;
+    check_shape(OP, "rstd", rstd.shape(), &[x.rows()])?;
+    check_shape(OP, "weight", weight.shape(), &[x.row_len()])?;
+    cpu::forward(out, rstd, x, weight, eps);
+    Ok(())
+}
+
+/// Gradients of [`rms_norm_forward`].
+///
+/// `d_x[n, c] += rstd[n] * (g[n, c] - x[n, c] * rstd[n]^2 * mean_c(g[n, c] * x[n, c]))` with
+/// `g[n, c] = d_out[n, c] * weight[c]`, and `d_weight[c] += sum_n d_out[n, c] * x[n, c] * rstd[n]`.
+///
+/// | argument | shape | dtype | direction |
+/// |---|---|---|---|
+/// | `d_x` | (N, C) | f32 | added to |
+/// | `d_weight` | (C) | f32 | added to |
+/// | `d_out` | (N, C) | f32 | in |
+/// | `x` | (N, C) | f32 | in |
+/// | `weight` | (C) | f32 | in |
+/// | `rstd` | (N) | f32 | in |
+///
+/// # Errors
+/// [`KernelError::Shape`].
+pub fn rms_norm_backward(
+    d_x: &mut Tensor,
+    d_weight: &mut Tensor,
+    d_out: &Tensor,
+    x: &Tensor,
+    weight: &Tensor,
+    rstd: &Tensor,
+) -> Result<(), KernelError> {
+    const OP: &str = "rms_norm_backward";
+    check_shape(OP, "d_x", d_x.shape(), x.shape())?;
+    check_shape(OP, "d_out", d_out.shape(), x.shape())?;
+    check_shape(OP, "rstd", rstd.shape(), &[x.rows()])?;
+    check_shape(OP, "weight", weight.shape(), &[x.row_len()])?;
+    check_shape(OP, "d_weight", d_weight.shape(), &[x.row_len()])?;
+    cpu::backward(d_x, d_weight, d_out, x, weight, rstd);
+    Ok(())
+}

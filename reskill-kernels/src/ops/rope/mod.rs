@@ -1,0 +1,99 @@
+//! Rotary position embedding, in place, on the query and key heads of a packed projection.
+//!
+//! Source: Su et al. 2021, arXiv:2104.09864; the pairing of dimension `d` with `d + D/2` is Hugging Face's.
+
+mod cpu;
+
+use crate::error::{KernelError, check_range, check_shape};
+use crate::tensor::Tensor;
+
+/// Cosines and sines for positions below `max_positions`.
+#[derive(Debug, Clone)]
+pub struct RopeTable {
+    /// (`max_positions`, D/2) f32.
+    pub cos: Tensor,
+    /// (`max_positions`, D/2) f32.
+    pub sin: Tensor,
+}
+
+impl RopeTable {
+    /// Angles `position * theta^(-2d/D)` for `d` in 0..D/2, computed in f64.
+    ///
+    /// # Errors
+    /// [`KernelError::Range`] if `head_dim` is odd or zero, or `theta` not positive.
+    pub fn new(max_positions: usize, head_dim: usize, theta: f64) -> Result<RopeTable, KernelError> {
+        const OP: &str = "RopeTable::new";
+        check_range(head_dim > 0 && head_dim.is_multiple_of(2), OP, "head_dim", head_dim, "even and positive")?;
+        check_range(theta > 0.0, OP, "theta", theta, "> 0")?;
+        let half = head_dim / 2;
+        let angle = |index: usize| {
+            let (position, d) = (index / half, index % half);
+            position as f64 * theta.powf(-2.0 * d as f64 / head_dim as f64)
+        };
+        let table = |f: fn(f64) -> f64| {
+            Tensor::from_vec(
+                &[max_positions, half],
+                (0..max_positions * half).map(|index| f(angle(index)) as f32).collect(),
+            )
+        };
+        Ok(RopeTable { cos: table(f64::cos)?, sin: table(f64::sin)? })
+    }
+}
+
+/// Rotates the first `n_heads` heads of every row by the row's position.
+///
+/// `y[d] = x[d] cos - x[d + D/2] sin`, `y[d + D/2] = x[d + D/2] cos + x[d] sin`, for `d` in 0..D/2.
+///
+/// - `qkv`: (N, W) f32 with W >= `n_heads` * D, in place; heads lie one after the other
+/// - `positions`: (N) u32, each below the table's rows
+///
+/// # Errors
+/// [`KernelError::Shape`], [`KernelError::Range`].
+pub fn rope_forward(
+    qkv: &mut Tensor,
+    positions: &Tensor<u32>,
+    table: &RopeTable,
+    n_heads: usize,
+) -> Result<(), KernelError> {
+    check("rope_forward", qkv, positions, table, n_heads)?;
+    cpu::rotate(qkv, positions, table, n_heads, 1.0);
+    Ok(())
+}
+
+/// The gradient of [`rope_forward`], in place: the rotation by the opposite angle.
+///
+/// # Errors
+/// As [`rope_forward`].
+pub fn rope_backward(
+    d_qkv: &mut Tensor,
+    positions: &Tensor<u32>,
+    table: &RopeTable,
+    n_heads: usize,
+) -> Result<(), KernelError> {
+    check("rope_backward", d_qkv, positions, table, n_heads)?;
+    cpu::rotate(d_qkv, positions, table, n_heads, -1.0);
+    Ok(())
+}
+
+fn check(
+    op: &'static str,
+    qkv: &Tensor,
+    positions: &Tensor<u32>,
+    table: &RopeTable,
+    n_heads: usize,
+) -> Result<(), KernelError> {
+    check_shape(op, "positions", positions.shape(), &[qkv.rows()])?;
+    let rotated = n_heads * table.cos.row_len() * 2;
+    check_range(rotated <= qkv.row_len(), op, "n_heads * head_dim", rotated, format!("<= {}", qkv.row_len()))?;
+    let max_positions = table.cos.rows();
+    for &position in positions.as_slice() {
+        check_range(
+            (position as usize) < max_positions,
+            op,
+            "positions",
+            position,
+            format!("< {max_positions} (max_position_embeddings)"),
+        )?;
+    }
+    Ok(())
+}

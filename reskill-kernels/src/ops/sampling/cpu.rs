@@ -1,0 +1,54 @@
+//! Sampling on the CPU.
+
+use rayon::prelude::*;
+
+use crate::ops::linear_logprob::cpu::{Problem, log_sum_exp};
+use crate::simd::exp;
+use crate::tensor::Tensor;
+
+pub(super) fn sample(
+    tokens: &mut Tensor<u32>,
+    logprobs: &mut Tensor,
+    problem: &Problem<'_>,
+    greedy: bool,
+    uniforms: &Tensor,
+) {
+    let columns = tokens.as_mut_slice().par_iter_mut().zip(logprobs.as_mut_slice().par_iter_mut());
+    columns.zip(uniforms.as_slice()).enumerate().for_each(|(n, ((token, logprob), &uniform))| {
+        let mut logits = Vec::new();
+        problem.scaled_logits(n, &mut logits);
+        let lse = log_sum_exp(&logits);
+        let index = if greedy { arg_max(&logits) } else { inverse_cdf(&logits, lse, uniform) };
+        *token = problem.token_at(n, index);
+        *logprob = logits[index] - lse;
+    });
+}
+
+/// Index of the largest logit, the first on ties.
+fn arg_max(logits: &[f32]) -> usize {
+    let mut best = 0;
+    for (index, &logit) in logits.iter().enumerate() {
+        if logit > logits[best] {
+            best = index;
+        }
+    }
+    best
+}
+
+/// First index at which the cumulative probability exceeds `uniform`. Rounding can leave the total below `uniform`;
+/// then the last index with a probability above zero is taken.
+fn inverse_cdf(logits: &[f32], lse: f32, uniform: f32) -> usize {
+    let mut cumulative = 0.0_f64;
+    let mut last = 0;
+    for (index, &logit) in logits.iter().enumerate() {
+        let p = f64::from(exp(logit - lse));
+        if p > 0.0 {
+            last = index;
+        }
+        cumulative += p;
+        if f64::from(uniform) < cumulative {
+            return index;
+        }
+    }
+    last
+}

@@ -1,0 +1,46 @@
+//! Sampling of the next token, with the log-probability it was sampled with.
+
+mod cpu;
+
+use crate::error::{KernelError, check_range, check_shape};
+use crate::ops::linear_logprob::{TokenSets, check_inputs};
+use crate::ops::linear_logprob::cpu::Problem;
+use crate::tensor::Tensor;
+
+/// Draws `tokens[n]` from `softmax(hidden[n] . head^T / temperature)` over the tokens allowed in row `n`, by inversion
+/// of the cumulative distribution at `uniforms[n]`. With `temperature` 0 the likeliest token is taken (the first in the
+/// set on ties) and its log-probability is reported at temperature 1.
+///
+/// The log-probabilities equal those of [`crate::ops::linear_logprob_forward`] to the bit.
+///
+/// | argument | shape | dtype | direction |
+/// |---|---|---|---|
+/// | `tokens` | (N) | u32 | out |
+/// | `logprobs` | (N) | f32 | out |
+/// | `hidden` | (N, C) | f32 | in |
+/// | `head` | (V, C) | f32 | in |
+/// | `allowed` | N sets | | in |
+/// | `uniforms` | (N) | f32 in 0..1 | in |
+///
+/// # Errors
+/// [`KernelError::Shape`]; [`KernelError::Range`] for a negative temperature or a token outside the vocabulary.
+pub fn linear_sample(
+    tokens: &mut Tensor<u32>,
+    logprobs: &mut Tensor,
+    hidden: &Tensor,
+    head: &Tensor,
+    allowed: &TokenSets,
+    temperature: f32,
+    uniforms: &Tensor,
+) -> Result<(), KernelError> {
+    const OP: &str = "linear_sample";
+    check_range(temperature >= 0.0, OP, "temperature", temperature, ">= 0")?;
+    let softmax_temperature = if temperature == 0.0 { 1.0 } else { temperature };
+    check_inputs(OP, hidden, head, allowed, softmax_temperature)?;
+    check_shape(OP, "tokens", tokens.shape(), &[hidden.rows()])?;
+    check_shape(OP, "logprobs", logprobs.shape(), &[hidden.rows()])?;
+    check_shape(OP, "uniforms", uniforms.shape(), &[hidden.rows()])?;
+    let problem = Problem { hidden, head, allowed, temperature: softmax_temperature };
+    cpu::sample(tokens, logprobs, &problem, temperature == 0.0, uniforms);
+    Ok(())
+}

@@ -1,0 +1,57 @@
+//! Errors of the model.
+
+use std::path::PathBuf;
+
+use reskill_kernels::KernelError;
+
+/// What can go wrong when a model is built, read or run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ModelError {
+    /// An operation refused its arguments.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// A configuration value is out of range.
+    #[error("`{key}` = {value}, expected {expected}")]
+    Config {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What is allowed.
+        expected: String,
+    },
+    /// A file could not be read or written.
+    #[error("{path}: cannot be {action}", path = path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// `read` or `written`.
+        action: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A weight file does not hold what the configuration asks for.
+    #[error("{path}: {reason}", path = path.display())]
+    Weights {
+        /// The file.
+        path: PathBuf,
+        /// All that is missing or odd.
+        reason: String,
+    },
+    /// The tokenizer refused a text or a file.
+    #[error("tokenizer: {reason}")]
+    Tokenizer {
+        /// Why.
+        reason: String,
+    },
+    /// A sequence outgrew its context.
+    #[error("a sequence of {len} tokens does not fit the context of {capacity}")]
+    Context {
+        /// Tokens needed.
+        len: usize,
+        /// Tokens that fit.
+        capacity: usize,
+    },
+}

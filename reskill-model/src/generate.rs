@@ -1,0 +1,214 @@
+//! Generation of replies for many sequences at once, from their slots of a cache.
+
+use rand::{Rng, RngExt};
+use reskill_kernels::ops::{self, CachedSpan, TokenSets};
+use reskill_kernels::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::config::ModelConfig;
+use crate::constraint::{Next, TokenConstraint};
+use crate::error::ModelError;
+use crate::kv_cache::KvCache;
+use crate::transformer::Transformer;
+
+/// How tokens are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct SamplingParams {
+    /// Divides the logits; 0 takes the likeliest token.
+    pub temperature: f32,
+    /// Longest reply, in tokens.
+    pub max_new_tokens: usize,
+    /// A reply without constraint ends with this token.
+    pub end_token: u32,
+}
+
+/// One reply to generate.
+pub struct Request<'a, R> {
+    /// Slot of the cache.
+    pub slot: usize,
+    /// Tokens to add to the slot before the reply; at least one.
+    pub tokens: &'a [u32],
+    /// What the reply may be.
+    pub constraint: &'a dyn TokenConstraint,
+    /// Source of the draws: of this request alone, so that a reply does not depend on the batch.
+    pub rng: R,
+}
+
+/// One token of a reply.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReplyToken {
+    /// The token.
+    pub token: u32,
+    /// Its log-probability under the distribution it was drawn from.
+    pub logprob: f32,
+    /// The tokens it was drawn from; empty for the whole vocabulary. A single one was forced, not drawn.
+    pub allowed: Vec<u32>,
+}
+
+impl ReplyToken {
+    /// Whether there was no choice: such a token has log-probability 0 and carries no gradient.
+    #[must_use]
+    pub fn is_forced(&self) -> bool {
+        self.allowed.len() == 1
+    }
+}
+
+/// A generated reply.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Reply {
+    /// The tokens in order.
+    pub tokens: Vec<ReplyToken>,
+    /// Whether the length limit cut it.
+    pub truncated: bool,
+}
+
+impl Reply {
+    /// The ids alone.
+    #[must_use]
+    pub fn ids(&self) -> Vec<u32> {
+        self.tokens.iter().map(|token| token.token).collect()
+    }
+}
+
+/// A cache and the work of one generation round.
+#[derive(Debug, Clone)]
+pub struct Generator {
+    cache: KvCache,
+}
+
+/// A request on its way.
+struct Running<'a, 'r, R> {
+    index: usize,
+    request: &'a mut Request<'r, R>,
+    /// Tokens not yet in the cache.
+    pending: Vec<u32>,
+    generated: Vec<u32>,
+}
+
+impl Generator {
+    /// An empty generator for `slots` sequences of at most `capacity` tokens.
+    ///
+    /// # Errors
+    /// [`ModelError::Context`] if `capacity` exceeds the model's positions.
+    pub fn new(config: &ModelConfig, slots: usize, capacity: usize) -> Result<Generator, ModelError> {
+        Ok(Generator { cache: KvCache::new(config, slots, capacity)? })
+    }
+
+    /// The cache.
+    #[must_use]
+    pub fn cache(&self) -> &KvCache {
+        &self.cache
+    }
+
+    /// The cache, to truncate or copy slots.
+    pub fn cache_mut(&mut self) -> &mut KvCache {
+        &mut self.cache
+    }
+
+    /// Adds tokens to slots, without a reply. `n` of the result counts the tokens that were run.
+    ///
+    /// # Errors
+    /// [`ModelError::Context`], [`ModelError::Kernel`].
+    pub fn extend(&mut self, model: &Transformer, slots: &[(usize, &[u32])]) -> Result<usize, ModelError> {
+        let (hidden, n) = self.run(model, slots)?;
+        drop(hidden);
+        Ok(n)
+    }
+
+    /// Generates one reply per request. The tokens of a request, and all of its reply but the last token, are in its
+    /// slot afterwards: truncate it to drop them. Also returns how many tokens were run.
+    ///
+    /// # Errors
+    /// [`ModelError::Context`], [`ModelError::Kernel`].
+    pub fn generate<R: Rng>(
+        &mut self,
+        model: &Transformer,
+        requests: &mut [Request<'_, R>],
+        params: &SamplingParams,
+    ) -> Result<(Vec<Reply>, usize), ModelError> {
+        let mut replies: Vec<Reply> = requests.iter().map(|_| Reply::default()).collect();
+        let mut n_run = 0;
+        let mut running: Vec<Running<'_, '_, R>> = Vec::new();
+        for (index, request) in requests.iter_mut().enumerate() {
+            let pending = request.tokens.to_vec();
+            running.push(Running { index, request, pending, generated: Vec::new() });
+        }
+        loop {
+            let mut allowed = TokenSets::new();
+            running.retain_mut(|one| match admit(one, &mut replies[one.index], params) {
+                Some(set) => {
+                    allowed.push(&set);
+                    true
+                }
+                None => false,
+            });
+            if running.is_empty() {
+                return Ok((replies, n_run));
+            }
+            let slots: Vec<(usize, &[u32])> =
+                running.iter().map(|one| (one.request.slot, one.pending.as_slice())).collect();
+            let (hidden, n) = self.run(model, &slots)?;
+            n_run += n;
+            let uniforms = running.iter_mut().map(|one| one.request.rng.random::<f32>()).collect();
+            let uniforms = Tensor::from_vec(&[running.len()], uniforms)?;
+            let mut tokens = Tensor::<u32>::zeros(&[running.len()], &Device::Cpu)?;
+            let mut logprobs = Tensor::zeros(&[running.len()], &Device::Cpu)?;
+            let head = model.params().head();
+            ops::linear_sample(
+                &mut tokens,
+                &mut logprobs,
+                &hidden,
+                head,
+                &allowed,
+                params.temperature,
+                &uniforms,
+            )?;
+            for (row, one) in running.iter_mut().enumerate() {
+                let token = tokens.as_slice()[row];
+                let drawn =
+                    ReplyToken { token, logprob: logprobs.as_slice()[row], allowed: allowed.row(row).to_vec() };
+                replies[one.index].tokens.push(drawn);
+                one.generated.push(token);
+                one.pending = vec![token];
+            }
+        }
+    }
+
+    fn run(&mut self, model: &Transformer, slots: &[(usize, &[u32])]) -> Result<(Tensor, usize), ModelError> {
+        let mut tokens = Vec::new();
+        let mut spans = Vec::with_capacity(slots.len());
+        for &(slot, new) in slots {
+            let position = self.cache.len(slot);
+            spans.push(CachedSpan { row: tokens.len(), len: new.len(), slot, position });
+            self.cache.grow(slot, new.len())?;
+            tokens.extend_from_slice(new);
+        }
+        let hidden = model.forward_cached(&mut self.cache, &tokens, &spans)?;
+        Ok((hidden, tokens.len()))
+    }
+}
+
+/// Takes forced tokens at once; the set to draw the next token from, or `None` if the reply is complete.
+fn admit<R>(one: &mut Running<'_, '_, R>, reply: &mut Reply, params: &SamplingParams) -> Option<Vec<u32>> {
+    loop {
+        let ended = one.generated.last() == Some(&params.end_token);
+        let next = if ended { Next::Done } else { one.request.constraint.next(&one.generated) };
+        if next == Next::Done {
+            return None;
+        }
+        if one.generated.len() >= params.max_new_tokens {
+            reply.truncated = true;
+            return None;
+        }
+        match next {
+            Next::Done => return None,
+            Next::Any => return Some(Vec::new()),
+            Next::OneOf(set) if set.len() == 1 => {
+                one.generated.push(set[0]);
+                one.pending.push(set[0]);
+                reply.tokens.push(ReplyToken { token: set[0], logprob: 0.0, allowed: set });
+            }
+            Next::OneOf(set) => return Some(set),
+        }
+    }
+}

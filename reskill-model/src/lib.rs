@@ -1,0 +1,39 @@
+//! A decoder-only transformer (RMSNorm, RoPE, grouped-query attention, SwiGLU, tied or untied head) with its backward
+//! pass written out, trunk/branch packing and generation from a key-value cache.
+//!
+//! ```
+//! use rand::SeedableRng;
+//! use reskill_model::{ModelConfig, PackedBatch, Transformer, Workspace};
+//!
+//! let config = ModelConfig { vocab_size: 16, hidden_size: 8, ..ModelConfig::tiny() };
+//! let model = Transformer::init(&config, &mut rand_chacha::ChaCha8Rng::seed_from_u64(0))?;
+//! let batch = PackedBatch::causal(&[1, 2, 3])?;
+//! let mut workspace = Workspace::new(&config)?;
+//! let hidden = model.forward(&mut workspace, &batch)?;
+//! assert_eq!(hidden.shape(), &[3, 8]);
+//! # Ok::<(), reskill_model::ModelError>(())
+//! ```
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod params;
+pub mod weights;
+pub mod batch;
+pub mod activations;
+pub mod transformer;
+pub mod kv_cache;
+pub mod constraint;
+pub mod generate;
+pub mod tokenizer;
+pub mod error;
+
+pub use activations::Workspace;
+pub use batch::PackedBatch;
+pub use config::ModelConfig;
+pub use constraint::{Next, TokenConstraint, TokenTrie};
+pub use error::ModelError;
+pub use generate::{Generator, Reply, ReplyToken, Request, SamplingParams};
+pub use kv_cache::KvCache;
+pub use params::Params;
+pub use tokenizer::PolicyTokenizer;
+pub use transformer::Transformer;

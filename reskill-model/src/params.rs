@@ -1,0 +1,111 @@
+//! The parameters of a model. The same structure holds weights, gradients and the moments of the optimizer.
+
+use reskill_kernels::{Device, Tensor};
+
+use crate::config::ModelConfig;
+use crate::error::ModelError;
+
+/// Parameters of one block.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerParams {
+    /// (C): RMSNorm before attention.
+    pub input_norm: Tensor,
+    /// ((H + 2K) D, C): query, key and value projections, one below the other.
+    pub qkv: Tensor,
+    /// (C, H D): output projection of attention.
+    pub out: Tensor,
+    /// (C): RMSNorm before the MLP.
+    pub post_norm: Tensor,
+    /// (2F, C): gate and up projections, one below the other.
+    pub gate_up: Tensor,
+    /// (C, F): down projection of the MLP.
+    pub down: Tensor,
+}
+
+/// Parameters of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Params {
+    /// (V, C): embedding table, also the output head if it is tied.
+    pub embed: Tensor,
+    /// The blocks, first to last.
+    pub layers: Vec<LayerParams>,
+    /// (C): last RMSNorm.
+    pub final_norm: Tensor,
+    /// (V, C): output head, if it is not tied.
+    pub head: Option<Tensor>,
+}
+
+impl Params {
+    /// Zeros in the shapes of `config`.
+    ///
+    /// # Errors
+    /// [`ModelError::Config`].
+    pub fn zeros(config: &ModelConfig) -> Result<Params, ModelError> {
+        config.validate()?;
+        let zeros = |shape: &[usize]| Tensor::zeros(shape, &Device::Cpu);
+        let (v, c, f) = (config.vocab_size, config.hidden_size, config.intermediate_size);
+        let attention = config.attention_shape();
+        let layers = (0..config.num_hidden_layers)
+            .map(|_| {
+                Ok(LayerParams {
+                    input_norm: zeros(&[c])?,
+                    qkv: zeros(&[attention.qkv_width(), c])?,
+                    out: zeros(&[c, attention.out_width()])?,
+                    post_norm: zeros(&[c])?,
+                    gate_up: zeros(&[2 * f, c])?,
+                    down: zeros(&[c, f])?,
+                })
+            })
+            .collect::<Result<Vec<_>, ModelError>>()?;
+        let head = if config.tie_word_embeddings { None } else { Some(zeros(&[v, c])?) };
+        Ok(Params { embed: zeros(&[v, c])?, layers, final_norm: zeros(&[c])?, head })
+    }
+
+    /// All tensors in a fixed order.
+    #[must_use]
+    pub fn tensors(&self) -> Vec<&Tensor> {
+        let mut all = vec![&self.embed];
+        for layer in &self.layers {
+            all.extend([&layer.input_norm, &layer.qkv, &layer.out, &layer.post_norm, &layer.gate_up, &layer.down]);
+        }
+        all.push(&self.final_norm);
+        all.extend(&self.head);
+        all
+    }
+
+    /// All tensors, to write to, in the order of [`Params::tensors`].
+    pub fn tensors_mut(&mut self) -> Vec<&mut Tensor> {
+        let mut all = vec![&mut self.embed];
+        for layer in &mut self.layers {
+            let LayerParams { input_norm, qkv, out, post_norm, gate_up, down } = layer;
+            all.extend([input_norm, qkv, out, post_norm, gate_up, down]);
+        }
+        all.push(&mut self.final_norm);
+        all.extend(&mut self.head);
+        all
+    }
+
+    /// The output head: (V, C).
+    #[must_use]
+    pub fn head(&self) -> &Tensor {
+        self.head.as_ref().unwrap_or(&self.embed)
+    }
+
+    /// The output head, to write to.
+    pub fn head_mut(&mut self) -> &mut Tensor {
+        self.head.as_mut().unwrap_or(&mut self.embed)
+    }
+
+    /// Number of parameters; a tied head counts once.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.tensors().iter().map(|tensor| tensor.len()).sum()
+    }
+
+    /// Sets every element to zero.
+    pub fn clear(&mut self) {
+        for tensor in self.tensors_mut() {
+            tensor.fill(0.0);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Errors of the skills crate.
+
+use std::path::PathBuf;
+
+/// What can go wrong with skills, banks, tests and files.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SkillError {
+    /// A regular expression does not compile or would fire on everything.
+    #[error("pattern `{pattern}`: {reason}")]
+    BadPattern {
+        /// The source of the expression.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A skill's text breaks a limit.
+    #[error("skill `{skill}`: {field} has {got}, expected {expected}")]
+    Limit {
+        /// Name of the skill.
+        skill: String,
+        /// Which part of it.
+        field: &'static str,
+        /// What was found.
+        got: String,
+        /// What is allowed.
+        expected: String,
+    },
+    /// A guidance sentence is not of the form `next <verb>` or `do not <verb>`.
+    #[error("guidance `{text}`: expected `next <verb>` or `do not <verb>`")]
+    Guidance {
+        /// The text.
+        text: String,
+    },
+    /// An operation names a skill that the bank does not hold.
+    #[error("operation {index}: no skill `{id}` in the bank")]
+    UnknownSkill {
+        /// Position of the operation in its bundle.
+        index: usize,
+        /// The id it names.
+        id: String,
+    },
+    /// Two skills of one bank would share a name or an id.
+    #[error("two skills share the {field} `{value}`")]
+    Duplicate {
+        /// `name` or `id`.
+        field: &'static str,
+        /// The shared value.
+        value: String,
+    },
+    /// A bundle or a bank would be too large.
+    #[error("{what}: {got}, expected {expected}")]
+    Count {
+        /// What was counted.
+        what: &'static str,
+        /// How many there are.
+        got: usize,
+        /// How many are allowed.
+        expected: String,
+    },
+    /// A configuration value is out of range.
+    #[error("`{key}` = {value}, expected {expected}")]
+    Config {
+        /// The key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// The range.
+        expected: &'static str,
+    },
+    /// An episode was played by an arm that does not exist now.
+    #[error("step {step}: an episode was played by {arm}, which is not under test")]
+    UnknownArm {
+        /// The training step.
+        step: u64,
+        /// The arm.
+        arm: String,
+    },
+    /// A test was to be started while one is running.
+    #[error("step {step}: a version test is already running")]
+    TestRunning {
+        /// The training step.
+        step: u64,
+    },
+    /// A proposal does not pass the gate.
+    #[error("skill `{skill}`: {reason}")]
+    Refused {
+        /// The skill.
+        skill: String,
+        /// What the gate measured.
+        reason: String,
+    },
+    /// A SKILL.md file is malformed.
+    #[error("{path}: {reason}", path = path.display())]
+    SkillFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// YAML front matter cannot be read or written.
+    #[error("{path}: front matter", path = path.display())]
+    Yaml {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: serde_yaml_ng::Error,
+    },
+    /// A line of the history cannot be read or written.
+    #[error("{path}: line {line}", path = path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// 1-based line.
+        line: usize,
+        /// Why.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A file or folder cannot be read or written.
+    #[error("{path}: cannot be {verb}", path = path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// `read` or `written`.
+        verb: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+}

@@ -1,0 +1,76 @@
+//! Configuration of the whole crate, as a trainer nests it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::creator::offline::OfflineConfig;
+use crate::creator::verify::VerifyConfig;
+use crate::error::SkillError;
+use crate::reservoir::ReservoirConfig;
+use crate::skill::SkillLimits;
+use crate::version_test::VersionTestConfig;
+
+/// What happens to the bank during training.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SkillMode {
+    /// Skills are created and tested.
+    #[default]
+    Evolve,
+    /// The bank stays as it is.
+    Static,
+    /// No skills at all.
+    Off,
+}
+
+/// Configuration of a [`crate::Lifecycle`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LifecycleConfig {
+    /// What happens to the bank.
+    pub mode: SkillMode,
+    /// Most active skills, at least 1.
+    pub max_skills: usize,
+    /// The experience the creator reads.
+    pub reservoir: ReservoirConfig,
+    /// How candidates are tested.
+    pub version_test: VersionTestConfig,
+    /// The statistical creator.
+    pub creator: OfflineConfig,
+    /// The gate of new skills.
+    pub verify: VerifyConfig,
+}
+
+impl Default for LifecycleConfig {
+    fn default() -> Self {
+        Self {
+            mode: SkillMode::default(),
+            max_skills: SkillLimits::default().max_skills,
+            reservoir: ReservoirConfig::default(),
+            version_test: VersionTestConfig::default(),
+            creator: OfflineConfig::default(),
+            verify: VerifyConfig::default(),
+        }
+    }
+}
+
+impl LifecycleConfig {
+    /// The limits on skills.
+    #[must_use]
+    pub fn limits(&self) -> SkillLimits {
+        SkillLimits { max_skills: self.max_skills, ..SkillLimits::default() }
+    }
+
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// [`SkillError::Config`] with the key, its value and the range.
+    pub fn validate(&self) -> Result<(), SkillError> {
+        if self.max_skills == 0 {
+            return Err(SkillError::Config { key: "max_skills", value: "0".into(), expected: "at least 1" });
+        }
+        self.reservoir.validate()?;
+        self.version_test.validate()?;
+        self.creator.validate()?;
+        self.verify.validate()
+    }
+}

@@ -1,0 +1,89 @@
+//! The record of a decision: everything that led to it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::version_test::arms::{Arm, StepCounts};
+use crate::version_test::config::Rule;
+use crate::version_test::rule::Claim;
+
+/// What becomes of the candidate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// It becomes the incumbent.
+    Accept,
+    /// It goes.
+    Reject,
+}
+
+/// Why a test ended as it did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// The statistic crossed the bound before the end.
+    EarlyBound,
+    /// If the trend goes on, the bound is out of reach.
+    Futility,
+    /// The statistic is beyond the bound at the end.
+    FinalBound,
+    /// The statistic is not beyond the bound at the end.
+    BelowBound,
+    /// No group held both arms and both outcomes.
+    NoInformation,
+    /// The candidate's posterior mean is the higher one.
+    HigherMean,
+    /// The candidate's posterior mean is not the higher one.
+    NotHigherMean,
+    /// The rule accepts without a test.
+    AutoAccept,
+}
+
+/// One arm at the time of a decision.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ArmSummary {
+    /// The arm.
+    pub arm: Arm,
+    /// Episodes it played in this test.
+    pub episodes: u64,
+    /// Successful ones.
+    pub successes: u64,
+    /// Posterior.
+    pub alpha: f64,
+    /// Posterior.
+    pub beta: f64,
+    /// Posterior mean.
+    pub mean: f64,
+}
+
+/// A decision and its evidence.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// Training step.
+    pub step: u64,
+    /// Accept or reject.
+    pub verdict: Verdict,
+    /// The candidate that was accepted, or that came closest.
+    pub candidate: Arm,
+    /// The rule that decided.
+    pub rule: Rule,
+    /// What had to be shown.
+    pub claim: Claim,
+    /// Why.
+    pub reason: Reason,
+    /// Steps the test took.
+    pub n_steps: usize,
+    /// Episodes of all arms.
+    pub n_episodes: u64,
+    /// Per arm, the incumbent first.
+    pub arms: Vec<ArmSummary>,
+    /// Posterior probability that the candidate is better than the incumbent.
+    pub p_new_better: f64,
+    /// Stratified rule: standardised score, positive if the candidate did better.
+    pub z: Option<f64>,
+    /// Stratified rule: one-sided level of the whole test for this candidate.
+    pub level: Option<f64>,
+    /// Stratified rule: the bound on |z| at this look.
+    pub bound: Option<f64>,
+    /// Raw counts by step and group.
+    pub counts: Vec<StepCounts>,
+}

@@ -1,0 +1,157 @@
+//! The whole loop: roll out, observe, decide, evolve.
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use reskill_skills::{
+    Arm, Creator, CreatorContext, HistoryKind, Lifecycle, LifecycleConfig, OfflineCreator, Operation,
+    Proposal, SkillBank, SkillEpisode, SkillError, SkillMode,
+};
+
+use crate::world::{FORGETFUL, Policy, play, vocabulary};
+
+fn step(lifecycle: &mut Lifecycle, step: u64, policy: Policy, rng: &mut ChaCha8Rng) {
+    let mut episodes: Vec<SkillEpisode> = Vec::new();
+    for index in 0..16 {
+        let group = step * 16 + index;
+        for arm in lifecycle.assign_arms(8, rng) {
+            let mut played = play(group, policy, lifecycle.bank(arm), arm, group, rng.random());
+            played.step = step;
+            episodes.push(played);
+        }
+    }
+    lifecycle.observe(step, &episodes).unwrap();
+    let mut creator = OfflineCreator::new(lifecycle.config().creator.clone());
+    lifecycle.evolve(step, &mut creator, &vocabulary());
+}
+
+fn lifecycle(config: LifecycleConfig) -> Lifecycle {
+    Lifecycle::new(config, SkillBank::default()).unwrap()
+}
+
+#[test]
+fn a_helpful_skill_is_found_tested_and_kept() {
+    let mut kept = 0;
+    for seed in 0..5 {
+        let mut lifecycle = lifecycle(LifecycleConfig::default());
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        for index in 0..14 {
+            step(&mut lifecycle, index, FORGETFUL, &mut rng);
+        }
+        kept += usize::from(
+            lifecycle.incumbent().skills().iter().any(|skill| skill.name() == "open-after-go-to"),
+        );
+    }
+    assert!(kept >= 4, "{kept} of 5");
+}
+
+#[test]
+fn a_checkpoint_in_mid_test_continues_as_if_nothing_had_happened() {
+    let mut original = lifecycle(LifecycleConfig::default());
+    let mut rng = ChaCha8Rng::seed_from_u64(4);
+    let mut index = 0;
+    while !original.is_testing() || original.posterior_summary().unwrap().n_steps == 0 {
+        step(&mut original, index, FORGETFUL, &mut rng);
+        index += 1;
+        assert!(index < 30);
+    }
+    let json = serde_json::to_string(&original).unwrap();
+    let mut restored: Lifecycle = serde_json::from_str(&json).unwrap();
+    assert_eq!(restored, original);
+    let mut other_rng = rng.clone();
+    for offset in 0..12 {
+        step(&mut original, index + offset, FORGETFUL, &mut rng);
+        step(&mut restored, index + offset, FORGETFUL, &mut other_rng);
+        assert_eq!(restored, original);
+    }
+}
+
+struct Scripted(Vec<Result<Option<Vec<Operation>>, SkillError>>);
+
+impl Creator for Scripted {
+    fn propose(&mut self, _: &CreatorContext<'_>) -> Result<Option<Proposal>, SkillError> {
+        let operations = self.0.remove(0)?;
+        Ok(operations.map(|operations| Proposal {
+            operations,
+            rationale: "scripted".into(),
+            artefacts: reskill_skills::creator::Artefacts::default(),
+        }))
+    }
+}
+
+fn ready(mut config: LifecycleConfig) -> Lifecycle {
+    config.reservoir.min = 10;
+    let mut lifecycle = lifecycle(config);
+    let episodes: Vec<SkillEpisode> =
+        (0..40).map(|i| play(i, FORGETFUL, &SkillBank::default(), Arm::Incumbent, i, i)).collect();
+    lifecycle.observe(0, &episodes).unwrap();
+    lifecycle
+}
+
+fn add(name: &str, pattern: &str) -> Operation {
+    Operation::Add(reskill_skills::SkillContent {
+        name: name.into(),
+        when_to_use: "Now.".into(),
+        action: "next open".into(),
+        example: None,
+        trigger: reskill_skills::Trigger::after_action(pattern).unwrap(),
+        guidance: Some("next open".parse().unwrap()),
+    })
+}
+
+#[test]
+fn a_creator_that_fails_or_proposes_nonsense_is_recorded_and_survived() {
+    let mut lifecycle = ready(LifecycleConfig::default());
+    let mut creator = Scripted(vec![
+        Err(SkillError::Guidance { text: "x".into() }),
+        Ok(Some(vec![add("never", "^sing")])),
+        Ok(Some(vec![Operation::Delete { id: reskill_skills::SkillId("s9".into()) }])),
+        Ok(None),
+        Ok(Some(vec![add("open", "^go to")])),
+    ]);
+    let mut kinds = Vec::new();
+    for step in 1..=5 {
+        kinds.push(lifecycle.evolve(step, &mut creator, &vocabulary()).map(|record| record.kind));
+    }
+    use HistoryKind::{CreatorFailed, Proposed, Refused};
+    assert_eq!(kinds, [Some(CreatorFailed), Some(Refused), Some(Refused), None, Some(Proposed)]);
+    assert_eq!(lifecycle.n_creator_failures(), 1);
+    assert!(lifecycle.is_testing() && lifecycle.incumbent().is_empty());
+    assert_eq!(lifecycle.candidate().unwrap().skills().len(), 1);
+    assert!(lifecycle.evolve(6, &mut creator, &vocabulary()).is_none());
+}
+
+#[test]
+fn auto_accept_adopts_without_a_test() {
+    let mut config = LifecycleConfig::default();
+    config.version_test.rule = reskill_skills::version_test::Rule::AutoAccept;
+    let mut lifecycle = ready(config);
+    let record =
+        lifecycle.evolve(3, &mut Scripted(vec![Ok(Some(vec![add("open", "^go to")]))]), &vocabulary());
+    assert_eq!(record.map(|record| (record.kind, record.step)), Some((HistoryKind::Accepted, 3)));
+    assert!(!lifecycle.is_testing());
+    assert_eq!(lifecycle.incumbent().skills().len(), 1);
+    assert_eq!(lifecycle.history().len(), 2);
+}
+
+#[test]
+fn stray_arms_are_an_error_and_change_nothing() {
+    let mut lifecycle = ready(LifecycleConfig::default());
+    let before = lifecycle.clone();
+    let stray = play(0, FORGETFUL, &SkillBank::default(), Arm::Candidate(0), 0, 0);
+    assert!(matches!(lifecycle.observe(1, &[stray]), Err(SkillError::UnknownArm { step: 1, .. })));
+    assert_eq!(lifecycle, before);
+}
+
+#[test]
+fn modes_static_and_off_never_create() {
+    for mode in [SkillMode::Static, SkillMode::Off] {
+        let mut lifecycle = ready(LifecycleConfig { mode, ..LifecycleConfig::default() });
+        assert!(lifecycle.evolve(1, &mut Scripted(Vec::new()), &vocabulary()).is_none());
+        assert!(
+            lifecycle
+                .assign_arms(8, &mut ChaCha8Rng::seed_from_u64(1))
+                .iter()
+                .all(|arm| *arm == Arm::Incumbent)
+        );
+    }
+}
