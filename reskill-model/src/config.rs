@@ -44,7 +44,7 @@ impl ModelConfig {
             num_hidden_layers: 3,
             num_attention_heads: 4,
             num_key_value_heads: 2,
-            head_dim: 24,
+            head_dim: 32,
             max_position_embeddings: 512,
             rope_theta: 10_000.0,
             rms_norm_eps: 1e-5,

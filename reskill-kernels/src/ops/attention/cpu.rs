@@ -115,8 +115,27 @@ pub(super) fn forward_cached(
     });
 }
 
+/// Calls a function with the head size as a literal for the usual sizes, so that its loops unroll.
+macro_rules! with_head_dim {
+    ($function:ident($($argument:expr),*; $shape:expr)) => {{
+        let shape: AttentionShape = $shape;
+        match shape.head_dim {
+            16 => $function($($argument),*, AttentionShape { head_dim: 16, ..shape }),
+            32 => $function($($argument),*, AttentionShape { head_dim: 32, ..shape }),
+            64 => $function($($argument),*, AttentionShape { head_dim: 64, ..shape }),
+            128 => $function($($argument),*, AttentionShape { head_dim: 128, ..shape }),
+            _ => $function($($argument),*, shape),
+        }
+    }};
+}
+
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 fn cached_span(out: &mut [f32], qkv: &[f32], first: Run<'_>, shape: AttentionShape) {
+    with_head_dim!(cached_span_of(out, qkv, first; shape));
+}
+
+#[inline(always)]
+fn cached_span_of(out: &mut [f32], qkv: &[f32], first: Run<'_>, shape: AttentionShape) {
     let mut scores = Vec::new();
     let rows = out.chunks_exact_mut(shape.out_width()).zip(qkv.chunks_exact(shape.qkv_width()));
     for (t, (out, row)) in rows.enumerate() {
@@ -130,6 +149,17 @@ fn cached_span(out: &mut [f32], qkv: &[f32], first: Run<'_>, shape: AttentionSha
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 fn forward_sequence(
+    out: &mut [f32],
+    lse: &mut [f32],
+    qkv: &[f32],
+    segments: &[PackedSegment],
+    shape: AttentionShape,
+) {
+    with_head_dim!(forward_sequence_of(out, lse, qkv, segments; shape));
+}
+
+#[inline(always)]
+fn forward_sequence_of(
     out: &mut [f32],
     lse: &mut [f32],
     qkv: &[f32],
@@ -196,16 +226,21 @@ struct Saved<'a> {
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
 fn backward_sequence(d_qkv: &mut [f32], saved: &Saved<'_>, segments: &[PackedSegment], shape: AttentionShape) {
+    with_head_dim!(backward_sequence_of(d_qkv, saved, segments; shape));
+}
+
+#[inline(always)]
+fn backward_sequence_of(d_qkv: &mut [f32], saved: &Saved<'_>, segments: &[PackedSegment], shape: AttentionShape) {
     let (width, out_width, d) = (shape.qkv_width(), shape.out_width(), shape.head_dim);
     let scale = 1.0 / (d as f32).sqrt();
     let mut d_query = vec![0.0; d];
+    // Over the visible keys: first scores, then probabilities; first d_probabilities, then d_scores.
+    let (mut weights, mut d_scores) = (Vec::new(), Vec::new());
     for segment in segments {
         for t in 0..segment.len {
             let i = segment.start + t;
-            let ranges = [
-                segment.prefix_start..segment.prefix_start + segment.prefix_len,
-                segment.start..segment.start + t + 1,
-            ];
+            let prefix = segment.prefix_start..segment.prefix_start + segment.prefix_len;
+            let ranges = [prefix, segment.start..segment.start + t + 1];
             for head in 0..shape.n_heads {
                 let query = &saved.qkv[i * width + head * d..][..d];
                 let d_out = &saved.d_out[i * out_width + head * d..][..d];
@@ -214,15 +249,28 @@ fn backward_sequence(d_qkv: &mut [f32], saved: &Saved<'_>, segments: &[PackedSeg
                 let delta = dot(d_out, out);
                 let key_offset = shape.out_width() + kv_offset(head, shape);
                 let value_offset = key_offset + shape.kv_width();
+                weights.clear();
+                d_scores.clear();
+                for range in &ranges {
+                    for row in saved.qkv[range.start * width..range.end * width].chunks_exact(width) {
+                        weights.push(scale * dot(query, &row[key_offset..][..d]));
+                        d_scores.push(dot(d_out, &row[value_offset..][..d]));
+                    }
+                }
+                for (weight, d_score) in weights.iter_mut().zip(d_scores.iter_mut()) {
+                    *weight = exp(*weight - lse);
+                    *d_score = scale * *weight * (*d_score - delta);
+                }
                 d_query.fill(0.0);
-                for j in ranges.iter().cloned().flatten() {
-                    let key = &saved.qkv[j * width + key_offset..][..d];
-                    let value = &saved.qkv[j * width + value_offset..][..d];
-                    let p = exp(scale * dot(query, key) - lse);
-                    let d_score = scale * p * (dot(d_out, value) - delta);
-                    axpy(&mut d_query, d_score, key);
-                    axpy(&mut d_qkv[j * width + key_offset..][..d], d_score, query);
-                    axpy(&mut d_qkv[j * width + value_offset..][..d], p, d_out);
+                let mut columns = weights.iter().zip(&d_scores);
+                for range in &ranges {
+                    let rows = range.start * width..range.end * width;
+                    let rows = saved.qkv[rows.clone()].chunks_exact(width).zip(d_qkv[rows].chunks_exact_mut(width));
+                    for ((row, d_row), (&weight, &d_score)) in rows.zip(columns.by_ref()) {
+                        axpy(&mut d_query[..d], d_score, &row[key_offset..][..d]);
+                        axpy(&mut d_row[key_offset..][..d], d_score, query);
+                        axpy(&mut d_row[value_offset..][..d], weight, d_out);
+                    }
                 }
                 axpy(&mut d_qkv[i * width + head * d..][..d], 1.0, &d_query);
             }
