@@ -97,6 +97,8 @@ pub struct SftConfig {
     pub batch_episodes: usize,
     /// Share of episodes with skills in the prompt that the expert obeys, in 0..=1.
     pub skill_fraction: f64,
+    /// Whether demonstrations search for what they have not seen, instead of going straight to it.
+    pub search: bool,
     /// Household: share of closed containers in the demonstrations without skills, in 0..=1.
     pub closed_fraction: f64,
     /// Household: share of idle appliances in the demonstrations without skills, in 0..=1.
@@ -136,6 +138,7 @@ impl Default for SftConfig {
             epochs: 6,
             batch_episodes: 16,
             skill_fraction: 0.5,
+            search: true,
             closed_fraction: 0.0,
             idle_fraction: 0.0,
             guided: Vec::new(),

@@ -1,5 +1,8 @@
 //! The warm start: imitation of expert episodes, a share of them with skills in the prompt that the expert obeys.
 //!
+//! The expert plans with the whole state in view. A demonstration must not: where the plan goes to fetch something that
+//! no observation has named yet, it goes to a random place not visited yet instead, as one does who has to search.
+//!
 //! Where the demonstrations lack a habit that the training games need (in the default run: opening closed containers,
 //! starting idle appliances), only an episode whose prompt asks for the habit shows it. So the policy learns to heed
 //! guidance, and the habit itself is left to be learned, or to be told.
@@ -12,7 +15,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use reskill_envs::prompt::PromptBuilder;
-use reskill_envs::{ActionVocabulary, Split, Suite, Task};
+use reskill_envs::{ActionVocabulary, Observation, Split, Suite, Task};
 use reskill_grpo::{TokenTrajectory, TokenTurn};
 use reskill_model::{Next, ReplyToken, TokenConstraint};
 use reskill_skills::{Guidance, Operation, Polarity, SkillBank, SkillContent, SkillLimits, Trigger};
@@ -35,6 +38,8 @@ pub fn demonstrations(config: &TrainConfig, policy: &Policy) -> Result<Vec<Token
             worlds.insert(plan.world_key(), world);
         }
     }
+    let settings =
+        DemonstrationSettings { max_turns: config.rollout.max_turns, search: config.sft.search };
     plans
         .into_par_iter()
         .enumerate()
@@ -44,7 +49,7 @@ pub fn demonstrations(config: &TrainConfig, policy: &Policy) -> Result<Vec<Token
             let tasks = suite.tasks(Split::Train);
             let task = Arc::clone(&tasks[rng.random_range(0..tasks.len())]);
             let bank = plan.bank(suite.vocabulary(), &mut rng)?;
-            demonstrate(policy, suite, &task, &bank, config.rollout.max_turns, &mut rng)
+            demonstrate(policy, suite, &task, &bank, settings, &mut rng)
         })
         .collect()
 }
@@ -135,13 +140,75 @@ fn tip(index: usize, trigger: Trigger, guidance: Guidance) -> Operation {
     })
 }
 
+/// How demonstrations are played.
+#[derive(Debug, Clone, Copy)]
+struct DemonstrationSettings {
+    max_turns: usize,
+    search: bool,
+}
+
+/// What a demonstrator has seen and where it has been.
+#[derive(Debug, Default)]
+struct Knowledge {
+    observations: Vec<String>,
+    visited: Vec<String>,
+}
+
+impl Knowledge {
+    /// `planned`, unless it goes to fetch something that nothing seen so far names: then a visit to a random place that
+    /// has not been visited.
+    fn search(
+        &mut self,
+        plan: &[String],
+        planned: &str,
+        now: &Observation,
+        vocabulary: &ActionVocabulary,
+        rng: &mut ChaCha8Rng,
+    ) -> String {
+        let place_of = |command: &str| {
+            let parsed = vocabulary.parse(command)?;
+            (parsed.verb == GO).then(|| parsed.args.first().map(|place| (*place).to_string())).flatten()
+        };
+        let Some(place) = place_of(planned) else { return planned.to_string() };
+        let there = plan[1..].iter().take_while(|command| place_of(command).is_none());
+        let is_known = |name: &str| self.observations.iter().any(|text| names(text, name));
+        let unknown = there
+            .filter_map(|command| vocabulary.parse(command))
+            .any(|parsed| parsed.args.first().is_some_and(|name| !is_known(name)));
+        let mut chosen = (planned.to_string(), place);
+        if unknown {
+            let mut choices: Vec<(String, String)> = now
+                .admissible
+                .iter()
+                .filter_map(|command| Some((command.clone(), place_of(command)?)))
+                .filter(|(_, place)| !self.visited.contains(place))
+                .collect();
+            if !choices.is_empty() {
+                chosen = choices.swap_remove(rng.random_range(0..choices.len()));
+            }
+        }
+        self.visited.push(chosen.1);
+        chosen.0
+    }
+}
+
+/// The verb that changes places, in household and in ALFWorld.
+const GO: &str = "go to";
+
+/// Whether `text` names the thing `name`, and not only one whose number begins with its number.
+fn names(text: &str, name: &str) -> bool {
+    text.match_indices(name).any(|(at, _)| {
+        !text[at + name.len()..].starts_with(|next: char| next.is_ascii_alphanumeric())
+    })
+}
+
 /// Plays `task` by the expert, except where a triggered skill asks for something else that is possible.
 fn demonstrate(
     policy: &Policy,
     suite: &dyn Suite,
     task: &Arc<Task>,
     bank: &SkillBank,
-    max_turns: usize,
+    config: DemonstrationSettings,
     rng: &mut ChaCha8Rng,
 ) -> Result<TokenTrajectory> {
     let vocabulary = suite.vocabulary();
@@ -153,8 +220,11 @@ fn demonstrate(
     let mut plan = env.expert()?;
     let mut previous: Option<String> = None;
     let mut won = false;
-    for turn_idx in 0..max_turns {
+    let mut knowledge = Knowledge::default();
+    for turn_idx in 0..config.max_turns {
+        knowledge.observations.push(now.text.clone());
         let Some(planned) = plan.first().cloned() else { break };
+        let planned = if config.search { knowledge.search(&plan, &planned, &now, vocabulary, rng) } else { planned };
         let skills = bank.triggered(turn_idx, previous.as_deref());
         let guidance: Vec<&Guidance> =
             skills.iter().filter_map(|skill| skill.content.guidance.as_ref()).collect();
@@ -183,7 +253,7 @@ fn demonstrate(
             won = step.won;
             break;
         }
-        plan = if action == planned { plan[1..].to_vec() } else { env.expert()? };
+        plan = if plan.first() == Some(&action) { plan[1..].to_vec() } else { env.expert()? };
         previous = Some(action);
     }
     Ok(TokenTrajectory { group: 0, stratum: 0, turns, return_: if won { 1.0 } else { 0.0 } })

@@ -37,6 +37,9 @@ pub struct PromptConfig {
     pub list_admissible: bool,
     /// Keeps the observation in the history entry, not only the action.
     pub history_observations: bool,
+    /// Keeps the names in the history entry whose kind occurs in the goal, so that the policy remembers where it saw
+    /// what it looks for.
+    pub history_goal_names: bool,
 }
 
 impl Default for PromptConfig {
@@ -47,6 +50,7 @@ impl Default for PromptConfig {
             list_unvisited: false,
             list_admissible: false,
             history_observations: false,
+            history_goal_names: true,
         }
     }
 }
@@ -88,6 +92,13 @@ impl PromptBuilder {
         if self.config.history_observations {
             text.push_str(": ");
             text.push_str(&self.marked(feedback));
+        } else if self.config.history_goal_names {
+            let said = text.clone();
+            // A visit names its place already.
+            for name in self.goal_names(feedback).filter(|name| !said.ends_with(name.as_str())) {
+                text.push_str(" * ");
+                text.push_str(&name);
+            }
         }
         text
     }
@@ -120,6 +131,20 @@ impl PromptBuilder {
         text.push(' ');
         text.push_str(ANSWER);
         text
+    }
+
+    /// The numbered names in `text` whose kind occurs in the goal.
+    fn goal_names(&self, text: &str) -> impl Iterator<Item = String> {
+        let clean = |word: &str| word.trim_matches(|c: char| !c.is_alphanumeric()).to_string();
+        let words: Vec<String> = text.split_whitespace().map(clean).collect();
+        let mut found = Vec::new();
+        for pair in words.windows(2) {
+            let numbered = pair[1].starts_with(|c: char| c.is_ascii_digit());
+            if numbered && self.goal_words.contains(&pair[0]) {
+                found.push(format!("{} {}", pair[0], pair[1]));
+            }
+        }
+        found.into_iter()
     }
 
     /// `text` with a `*` before every numbered name whose kind occurs in the goal.
