@@ -103,6 +103,8 @@ pub struct SftConfig {
     pub closed_fraction: f64,
     /// Household: share of idle appliances in the demonstrations without skills, in 0..=1.
     pub idle_fraction: f64,
+    /// Verbs that demonstrations without needed guidance do not need: their tasks are drawn so that the plan has none.
+    pub avoid: Vec<String>,
     /// Kinds of demonstration with guidance that its world needs. Empty: only guidance drawn at random.
     pub guided: Vec<GuidedDemonstration>,
     /// Learning rate and the rest of AdamW.
@@ -141,6 +143,7 @@ impl Default for SftConfig {
             search: true,
             closed_fraction: 0.0,
             idle_fraction: 0.0,
+            avoid: Vec::new(),
             guided: Vec::new(),
             optimizer: OptimizerConfig { learning_rate: 2e-3, warmup_steps: 20, ..OptimizerConfig::default() },
         }

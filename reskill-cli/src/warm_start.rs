@@ -4,8 +4,9 @@
 //! no observation has named yet, it goes to a random place not visited yet instead, as one does who has to search.
 //!
 //! Where the demonstrations lack a habit that the training games need (in the default run: opening closed containers,
-//! starting idle appliances), only an episode whose prompt asks for the habit shows it. So the policy learns to heed
-//! guidance, and the habit itself is left to be learned, or to be told.
+//! starting idle appliances), only an episode whose prompt asks for the habit shows it; the others are drawn from tasks
+//! that can do without, and pass closed containers by. So the policy learns to heed guidance, and the habit itself is
+//! left to be learned, or to be told.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,12 +47,35 @@ pub fn demonstrations(config: &TrainConfig, policy: &Policy) -> Result<Vec<Token
         .map(|(index, plan)| {
             let suite = worlds[&plan.world_key()].as_ref();
             let mut rng = stream(config.seed, "demonstration", &[index as u64]);
-            let tasks = suite.tasks(Split::Train);
-            let task = Arc::clone(&tasks[rng.random_range(0..tasks.len())]);
+            let avoid: &[String] = if plan.needed.is_empty() { &config.sft.avoid } else { &[] };
+            let task = draw_task(suite, avoid, &mut rng)?;
             let bank = plan.bank(suite.vocabulary(), &mut rng)?;
             demonstrate(policy, suite, &task, &bank, settings, &mut rng)
         })
         .collect()
+}
+
+/// How often a task is drawn again because its plan needs a verb that is to be avoided.
+const REDRAWS: usize = 200;
+
+/// A training task whose plan needs none of the verbs in `avoid`, if one turns up.
+fn draw_task(suite: &dyn Suite, avoid: &[String], rng: &mut ChaCha8Rng) -> Result<Arc<Task>> {
+    let tasks = suite.tasks(Split::Train);
+    let mut task = Arc::clone(&tasks[rng.random_range(0..tasks.len())]);
+    for _ in 0..REDRAWS {
+        if avoid.is_empty() {
+            break;
+        }
+        let mut env = suite.open(&task.id)?;
+        env.reset();
+        let verb = |command: &str| suite.vocabulary().parse(command).map(|parsed| parsed.verb.to_string());
+        let plan = env.expert()?;
+        if !plan.iter().any(|command| verb(command).is_some_and(|verb| avoid.contains(&verb))) {
+            break;
+        }
+        task = Arc::clone(&tasks[rng.random_range(0..tasks.len())]);
+    }
+    Ok(task)
 }
 
 /// The mini-batches of one epoch: indices of demonstrations.
