@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Result;
-use reskill_envs::{Split, Suite};
+use reskill_envs::{Split, Suite, Task};
 use reskill_skills::episode::heed;
 use reskill_skills::{Arm, Rate, SkillBank, SkillEpisode};
 use serde::{Deserialize, Serialize};
@@ -64,7 +64,13 @@ pub struct Played {
 /// How many episodes are run side by side. Results do not depend on it.
 const BATCH: usize = 128;
 
-/// Plays the first `games` games of a split once each, with draws that depend on the seed and the game alone.
+/// `games` tasks spread evenly over a split, so that every family is among them; all if there are fewer.
+fn fixed_games(tasks: &[Arc<Task>], games: usize) -> Vec<Arc<Task>> {
+    let n = games.min(tasks.len());
+    (0..n).map(|index| Arc::clone(&tasks[index * tasks.len() / n])).collect()
+}
+
+/// Plays `games` fixed games of a split once each, with draws that depend on the seed and the game alone.
 ///
 /// # Errors
 /// If a game cannot be played.
@@ -79,8 +85,7 @@ pub fn play(
     seed: u64,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Played> {
-    let tasks = suite.tasks(split);
-    let tasks = &tasks[..games.min(tasks.len())];
+    let tasks = fixed_games(suite.tasks(split), games);
     let mut played = Played { episodes: Vec::with_capacity(tasks.len()), cost: RolloutCost::default() };
     for (batch, tasks_of_batch) in tasks.chunks(BATCH).enumerate() {
         progress(batch * BATCH, tasks.len());

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use reskill_envs::prompt::PromptBuilder;
@@ -133,7 +133,9 @@ pub fn collect(
                 rng: &mut one.assignment.rng,
             })
             .collect();
-        let (replies, n_run) = generator.generate(&policy.model, &mut requests, &settings.sampling)?;
+        let (replies, n_run) = generator
+            .generate(&policy.model, &mut requests, &settings.sampling)
+            .context("raise policy.model.max_position_embeddings or lower rollout.max_turns")?;
         cost.tokens_run += n_run;
         for (one, (reply, pending)) in active.iter().zip(replies.iter().zip(&pending)) {
             cost.tokens_generated += reply.tokens.len();

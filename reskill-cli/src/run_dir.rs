@@ -12,11 +12,11 @@ pub struct RunDir {
 }
 
 impl RunDir {
-    /// Makes the directory; it must be new or empty.
+    /// A directory for a new run, which must not exist or be empty. Nothing is made yet.
     ///
     /// # Errors
-    /// If it holds anything, or cannot be made.
-    pub fn create(root: &Path) -> Result<RunDir> {
+    /// If it holds anything, or cannot be read.
+    pub fn new(root: &Path) -> Result<RunDir> {
         let shown = root.display();
         if root.exists() {
             let mut entries = std::fs::read_dir(root)
@@ -25,10 +25,16 @@ impl RunDir {
                 bail!("--out {shown}: the directory is not empty; give another one, or go on with --resume {shown}");
             }
         }
-        let run = RunDir { root: root.to_path_buf() };
-        std::fs::create_dir_all(run.checkpoints())
-            .with_context(|| format!("--out {shown}: cannot be made"))?;
-        Ok(run)
+        Ok(RunDir { root: root.to_path_buf() })
+    }
+
+    /// Makes the directory.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub fn create(&self) -> Result<()> {
+        std::fs::create_dir_all(self.checkpoints())
+            .with_context(|| format!("--out {}: cannot be made", self.root.display()))
     }
 
     /// An existing run.
@@ -92,12 +98,6 @@ impl RunDir {
     #[must_use]
     pub fn history(&self) -> PathBuf {
         self.root.join("history.jsonl")
-    }
-
-    /// What the creator wrote at each stage.
-    #[must_use]
-    pub fn creator(&self) -> PathBuf {
-        self.root.join("creator")
     }
 
     /// The trained policy: config.json, model.safetensors, tokenizer.json.
@@ -164,10 +164,10 @@ mod tests {
     }
 
     #[test]
-    fn create_refuses_a_directory_with_files_and_keeps_them() {
+    fn a_directory_with_files_is_refused_and_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("precious"), "x").unwrap();
-        let error = RunDir::create(dir.path()).unwrap_err().to_string();
+        let error = RunDir::new(dir.path()).unwrap_err().to_string();
         assert!(error.contains("not empty"), "{error}");
         assert_eq!(std::fs::read_to_string(dir.path().join("precious")).unwrap(), "x");
     }

@@ -64,7 +64,7 @@ pub fn run(args: &TrainArgs) -> Result<u8> {
             let name = args.config.as_ref().and_then(|path| path.file_stem());
             let name = name.map_or("default".into(), |stem| stem.to_string_lossy().into_owned());
             let path = args.out.clone().unwrap_or_else(|| RunDir::default_path(&name));
-            let run = RunDir::create(&path)?;
+            let run = RunDir::new(&path)?;
             print_line(&format!("writing to {}", path.display()));
             Trainer::new(config, run, Arc::clone(&stop))?
         }

@@ -1,31 +1,35 @@
 //! A training run: warm start, GRPO with the skill lifecycle, evaluation, files.
 
+mod imitation;
+mod evaluation;
+mod console;
+mod files;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use reskill_envs::{Split, Suite};
 use reskill_grpo::{Learner, Optimizer, TokenTrajectory, UpdateMetrics, turn_advantages};
 use reskill_model::{SamplingParams, Transformer};
-use reskill_skills::{Decision, Lifecycle, OfflineCreator, SkillBank, SkillMode, Verdict};
+use reskill_skills::{Lifecycle, OfflineCreator, SkillBank};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::TrainConfig;
-use crate::evaluate::{Evaluation, play, summarise};
+use crate::evaluate::Evaluation;
 use crate::metrics::MetricsWriter;
 use crate::policy::{Policy, build_tokenizer};
 use crate::progress::{Progress, print_line};
-use crate::resources::{Costs, peak_rss_bytes};
+use crate::resources::Costs;
 use crate::rollout::{Assignment, RolloutCost, RolloutSettings, Trajectory, collect};
 use crate::run_dir::{RunDir, write_atomically};
 use crate::streams::{permutation, stream};
 use crate::suites::open_suite;
-use crate::summary::{SplitSummary, Summary, describe, versions};
-use crate::warm_start::{demonstrations, epoch_batches};
+use crate::summary::Summary;
 
 /// How far a run has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +102,9 @@ impl Trainer {
     /// If the environment cannot be opened.
     pub fn new(config: TrainConfig, run: RunDir, stop: Arc<AtomicBool>) -> Result<Trainer> {
         let suite = open_suite(&config.env)?;
+        if suite.tasks(Split::Train).is_empty() {
+            bail!("env: there are no training games; check env.data, env.household.n_train and the splits");
+        }
         let tokenizer = build_tokenizer(suite.as_ref())?;
         let mut rng = stream(config.seed, "weights", &[]);
         let policy = Policy::init(&config.policy.model, &config.policy.prompt, tokenizer, &mut rng)?;
@@ -108,6 +115,7 @@ impl Trainer {
             costs: Costs::default(),
             metrics_len: 0,
         };
+        run.create()?;
         write_atomically(&run.config(), config.to_toml()?.as_bytes())?;
         let optimizer = Optimizer::new(policy.model.config(), &config.sft.optimizer)?;
         Trainer::assemble(config, run, suite, policy, None, optimizer, state, stop)
@@ -203,58 +211,6 @@ impl Trainer {
         }
         let summary = self.finish()?;
         Ok(Ending::Finished(Box::new(summary)))
-    }
-
-    /// Imitates the demonstrations; `false` if it was asked to stop.
-    fn warm_start(&mut self, done: usize) -> Result<bool> {
-        let start = Instant::now();
-        let demos = demonstrations(&self.config, &self.policy)?;
-        let solved = demos.iter().filter(|demo| demo.return_ > 0.0).count();
-        let tokens: usize = demos.iter().map(TokenTrajectory::packed_len).sum();
-        print_line(&format!(
-            "warm start: {} demonstrations ({solved} reach the goal), {tokens} tokens, {:.1} s",
-            demos.len(),
-            self.state.costs.add("demonstrations", start, 0)
-        ));
-        let per_epoch = epoch_batches(&self.config, 0).len();
-        let total = per_epoch * self.config.sft.epochs;
-        let mut progress = Progress::new("warm start", "batches", total as u64, true);
-        for index in done..total {
-            let start = Instant::now();
-            let (epoch, batch) = (index / per_epoch, index % per_epoch);
-            let members: Vec<&TokenTrajectory> =
-                epoch_batches(&self.config, epoch)[batch].iter().map(|&demo| &demos[demo]).collect();
-            let metrics = self.learner.imitate(&mut self.policy.model, &mut self.optimizer, &members)?;
-            let seconds = self.state.costs.add("warm_start", start, metrics.packed_tokens);
-            let tokens_per_second = metrics.packed_tokens as f64 / seconds.max(1e-9);
-            self.metrics.write(&json!({
-                "kind": "warm_start",
-                "batch": index + 1,
-                "epoch": epoch + 1,
-                "update": metrics,
-                "time": { "seconds": seconds, "tokens_per_second": tokens_per_second },
-            }))?;
-            self.state.stage = Stage::WarmStart { batches: index + 1 };
-            progress.set(
-                index as u64 + 1,
-                &format!("loss {:.3}, {:.0}k tokens/s", metrics.loss, tokens_per_second / 1e3),
-            );
-            if self.stop.load(Ordering::SeqCst) {
-                progress.finish();
-                self.checkpoint()?;
-                return Ok(false);
-            }
-        }
-        progress.finish();
-        self.reference = self.policy.model.clone();
-        self.optimizer = Optimizer::new(self.policy.model.config(), &self.config.grpo.optimizer)?;
-        self.state.stage = Stage::Train { steps: 0 };
-        for (name, split) in HELD_OUT {
-            let bank = SkillBank::default();
-            self.evaluate(0, WARM_START, name, split, self.config.eval.games, &bank)?;
-        }
-        self.checkpoint()?;
-        Ok(true)
     }
 
     /// One step: rollouts, update, version test, creator.
@@ -379,66 +335,6 @@ impl Trainer {
         metrics.with_context(|| format!("step {step}"))
     }
 
-    /// Plays held-out games with `bank`, and without it for the rate of the guided actions if there is one.
-    fn evaluate(
-        &mut self,
-        step: u64,
-        phase: &str,
-        name: &str,
-        split: Split,
-        games: usize,
-        bank: &SkillBank,
-    ) -> Result<()> {
-        let start = Instant::now();
-        let settings = self.rollout_settings(step, self.config.eval.temperature);
-        let mut progress = Progress::new(&format!("eval {name}"), "games", games as u64, false);
-        let empty = SkillBank::default();
-        let mut play_with = |bank: &SkillBank| {
-            play(
-                &self.policy,
-                self.suite.as_ref(),
-                split,
-                games,
-                bank,
-                &settings,
-                self.config.seed,
-                &mut |done, _| progress.set(done as u64, ""),
-            )
-        };
-        let played = play_with(bank)?;
-        let is_final = phase == FINAL && self.config.skills.mode != SkillMode::Off;
-        let without = if is_final { Some(play_with(&empty)?) } else { None };
-        progress.finish();
-        let suite = self.suite.as_ref();
-        let evaluation = summarise(split, &played, without.as_ref(), bank, suite);
-        let seconds = self.state.costs.add("evaluation", start, played.cost.tokens_run as u64);
-        self.metrics.write(&json!({
-            "kind": "evaluation",
-            "step": step,
-            "phase": phase,
-            "evaluation": evaluation,
-            "time": { "seconds": seconds },
-        }))?;
-        let [low, high] = evaluation.overall.interval.map(|bound| bound * 100.0);
-        print_line(&format!(
-            "{:>12}  {:.1}% of {} games ({low:.1} to {high:.1}), {:.1} turns{}",
-            format!("eval {name}"),
-            evaluation.overall.rate * 100.0,
-            evaluation.overall.n_games,
-            evaluation.mean_turns,
-            if bank.skills().is_empty() { "" } else { ", with skills" },
-        ));
-        self.state.evaluations.insert(format!("{phase}/{name}"), evaluation);
-        if let Some(without) = without {
-            let off = summarise(split, &without, None, &empty, suite);
-            self.metrics.write(&json!({
-                "kind": "evaluation", "step": step, "phase": FINAL_BANK_OFF, "evaluation": off,
-            }))?;
-            self.state.evaluations.insert(format!("{FINAL_BANK_OFF}/{name}"), off);
-        }
-        Ok(())
-    }
-
     fn rollout_settings(&self, step: u64, temperature: f32) -> RolloutSettings {
         RolloutSettings {
             max_turns: self.config.rollout.max_turns,
@@ -449,144 +345,6 @@ impl Trainer {
                 end_token: self.policy.tokenizer.end_token(),
             },
             step,
-        }
-    }
-
-    /// Last evaluations, summary, policy, report.
-    fn finish(&mut self) -> Result<Summary> {
-        let steps = self.config.grpo.steps;
-        if self.state.stage != Stage::Done {
-            for (name, split) in HELD_OUT {
-                let bank = self.state.lifecycle.incumbent().clone();
-                self.evaluate(steps, FINAL, name, split, self.config.eval.games, &bank)?;
-            }
-            self.state.stage = Stage::Done;
-        }
-        self.write_history()?;
-        self.write_policy()?;
-        let split = |name: &str| -> Result<SplitSummary> {
-            let rate = |phase: &str| {
-                self.state.evaluations.get(&format!("{phase}/{name}")).map(|evaluation| evaluation.overall)
-            };
-            let last = rate(FINAL).context("the run has no final evaluation")?;
-            Ok(SplitSummary {
-                warm_start: rate(WARM_START).map_or(0.0, |success| success.rate),
-                r#final: last.rate,
-                final_bank_off: rate(FINAL_BANK_OFF).map(|success| success.rate),
-                n_games: last.n_games,
-            })
-        };
-        let lifecycle = &self.state.lifecycle;
-        let summary = Summary {
-            seen: split("seen")?,
-            unseen: split("unseen")?,
-            versions: versions(lifecycle.history()),
-            seconds: self.state.costs.total_seconds(),
-            peak_rss_bytes: peak_rss_bytes(),
-            seed: self.config.seed,
-            steps,
-            skills: lifecycle.incumbent().skills().iter().map(|skill| name(skill).to_string()).collect(),
-            seconds_by_phase: self.state.costs.seconds.clone(),
-            evaluations: self.state.evaluations.clone(),
-        };
-        let json = serde_json::to_vec_pretty(&summary).context("the summary cannot be written as JSON")?;
-        write_atomically(&self.run.summary(), &json)?;
-        self.checkpoint()?;
-        crate::report::write(&self.run)?;
-        Ok(summary)
-    }
-
-    /// Saves everything that the run needs to go on.
-    fn checkpoint(&mut self) -> Result<()> {
-        self.state.metrics_len = self.metrics.len();
-        let name = match self.state.stage {
-            Stage::WarmStart { batches } => format!("0-warm-start-{batches:06}"),
-            Stage::Train { steps } => format!("1-step-{steps:06}"),
-            Stage::Done => format!("2-done-{:06}", self.config.grpo.steps),
-        };
-        checkpoint::save(
-            &self.run.checkpoints(),
-            &name,
-            self.config.checkpoint.keep,
-            self.policy.model.config(),
-            self.policy.model.params(),
-            self.reference.params(),
-            &self.optimizer,
-            &self.state,
-        )?;
-        Ok(())
-    }
-
-    /// The bank and its history, as files.
-    fn write_history(&self) -> Result<()> {
-        let lifecycle = &self.state.lifecycle;
-        reskill_skills::store::save_bank(&self.run.skills(), lifecycle.incumbent())?;
-        reskill_skills::store::save_history(&self.run.history(), lifecycle.history())?;
-        Ok(())
-    }
-
-    /// The policy as a folder with Hugging Face's file names.
-    fn write_policy(&self) -> Result<()> {
-        let dir = self.run.policy();
-        let model = self.policy.model.config();
-        let weights = reskill_model::weights::to_safetensors(model, self.policy.model.params())?;
-        write_atomically(&dir.join("model.safetensors"), &weights)?;
-        write_atomically(&dir.join("tokenizer.json"), self.policy.tokenizer.to_json()?.as_bytes())?;
-        let mut config = serde_json::to_value(model).context("the model's sizes cannot be written as JSON")?;
-        config["architectures"] = json!(["LlamaForCausalLM"]);
-        config["model_type"] = json!("llama");
-        config["hidden_act"] = json!("silu");
-        config["torch_dtype"] = json!("float32");
-        config["eos_token_id"] = json!(self.policy.tokenizer.end_token());
-        let config = serde_json::to_vec_pretty(&config).context("the model's sizes cannot be written as JSON")?;
-        write_atomically(&dir.join("config.json"), &config)
-    }
-
-    fn print_step(
-        &self,
-        step: u64,
-        success: f64,
-        update: &UpdateMetrics,
-        rollout_seconds: f64,
-        update_seconds: f64,
-        rates: (f64, f64),
-    ) {
-        let test = self.state.lifecycle.posterior_summary().map_or(String::new(), |test| {
-            let rates: Vec<String> = test
-                .arms
-                .iter()
-                .map(|arm| format!("{:.2}", arm.successes as f64 / arm.episodes.max(1) as f64))
-                .collect();
-            format!("  test old/new {} P(new better) {:.2}", rates.join("/"), test.p_new_better)
-        });
-        print_line(&format!(
-            "step {step:>3}/{}  success {:.2}  skills {}  kl {:.3}  entropy {:.2}  rollout {rollout_seconds:.1} s \
-             ({:.0}k tok/s)  update {update_seconds:.1} s ({:.0}k tok/s){test}",
-            self.config.grpo.steps,
-            success,
-            self.state.lifecycle.incumbent().skills().len(),
-            update.ref_kl,
-            update.entropy,
-            rates.0 / 1e3,
-            rates.1 / 1e3,
-        ));
-    }
-
-    /// What happened to the skills in this step.
-    fn print_skills(&self, decision: Option<&Decision>, n_before: usize) {
-        if let Some(decision) = decision {
-            let verdict = if decision.verdict == Verdict::Accept { "accepted" } else { "rejected" };
-            let z = decision.z.map_or(String::new(), |z| format!(", z {z:.2}"));
-            print_line(&format!(
-                "      skills  version {verdict} after {} episodes: P(new better) {:.3}{z}",
-                decision.n_episodes, decision.p_new_better
-            ));
-        }
-        for record in &self.state.lifecycle.history()[n_before..] {
-            let change: Vec<String> = record.operations.iter().map(describe).collect();
-            let kind = serde_json::to_value(record.kind).ok();
-            let kind = kind.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default().to_string();
-            print_line(&format!("      skills  {kind}: {}", change.join("; ")));
         }
     }
 }

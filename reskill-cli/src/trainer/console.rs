@@ -1,0 +1,58 @@
+//! What a person sees of a step.
+
+use reskill_grpo::UpdateMetrics;
+use reskill_skills::{Decision, Verdict};
+
+use super::Trainer;
+use crate::progress::print_line;
+use crate::summary::describe;
+
+impl Trainer {
+    pub(super) fn print_step(
+        &self,
+        step: u64,
+        success: f64,
+        update: &UpdateMetrics,
+        rollout_seconds: f64,
+        update_seconds: f64,
+        rates: (f64, f64),
+    ) {
+        let test = self.state.lifecycle.posterior_summary().map_or(String::new(), |test| {
+            let rates: Vec<String> = test
+                .arms
+                .iter()
+                .map(|arm| format!("{:.2}", arm.successes as f64 / arm.episodes.max(1) as f64))
+                .collect();
+            format!("  test old/new {} P(new better) {:.2}", rates.join("/"), test.p_new_better)
+        });
+        print_line(&format!(
+            "step {step:>3}/{}  success {:.2}  skills {}  kl {:.3}  entropy {:.2}  rollout {rollout_seconds:.1} s \
+             ({:.0}k tok/s)  update {update_seconds:.1} s ({:.0}k tok/s){test}",
+            self.config.grpo.steps,
+            success,
+            self.state.lifecycle.incumbent().skills().len(),
+            update.ref_kl,
+            update.entropy,
+            rates.0 / 1e3,
+            rates.1 / 1e3,
+        ));
+    }
+
+    /// What happened to the skills in this step.
+    pub(super) fn print_skills(&self, decision: Option<&Decision>, n_before: usize) {
+        if let Some(decision) = decision {
+            let verdict = if decision.verdict == Verdict::Accept { "accepted" } else { "rejected" };
+            let z = decision.z.map_or(String::new(), |z| format!(", z {z:.2}"));
+            print_line(&format!(
+                "      skills  version {verdict} after {} episodes: P(new better) {:.3}{z}",
+                decision.n_episodes, decision.p_new_better
+            ));
+        }
+        for record in &self.state.lifecycle.history()[n_before..] {
+            let change: Vec<String> = record.operations.iter().map(describe).collect();
+            let kind = serde_json::to_value(record.kind).ok();
+            let kind = kind.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default().to_string();
+            print_line(&format!("      skills  {kind}: {}", change.join("; ")));
+        }
+    }
+}

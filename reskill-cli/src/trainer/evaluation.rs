@@ -1,0 +1,81 @@
+//! Evaluations of a run: on held-out games, with the bank and without.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use reskill_envs::Split;
+use reskill_skills::{SkillBank, SkillMode};
+use serde_json::json;
+
+use super::{FINAL, Trainer};
+use crate::evaluate::{play, summarise};
+use crate::progress::{Progress, print_line};
+
+impl Trainer {
+    /// Plays held-out games with `bank`, and without it for the rate of the guided actions if there is one.
+    pub(super) fn evaluate(
+        &mut self,
+        step: u64,
+        phase: &str,
+        name: &str,
+        split: Split,
+        games: usize,
+        bank: &SkillBank,
+    ) -> Result<()> {
+        let start = Instant::now();
+        let settings = self.rollout_settings(step, self.config.eval.temperature);
+        let mut progress = Progress::new(&format!("eval {name}"), "games", games as u64, false);
+        let empty = SkillBank::default();
+        let mut play_with = |bank: &SkillBank| {
+            play(
+                &self.policy,
+                self.suite.as_ref(),
+                split,
+                games,
+                bank,
+                &settings,
+                self.config.seed,
+                &mut |done, _| progress.set(done as u64, ""),
+            )
+        };
+        let played = play_with(bank)?;
+        // The final table has a column for the bank off even if the bank stayed empty; plain GRPO has none.
+        let needs_off = !bank.is_empty() || (phase == FINAL && self.config.skills.mode != SkillMode::Off);
+        let without = if needs_off { Some(play_with(&empty)?) } else { None };
+        progress.finish();
+        let suite = self.suite.as_ref();
+        let evaluation = summarise(split, &played, without.as_ref(), bank, suite);
+        let seconds = self.state.costs.add("evaluation", start, played.cost.tokens_run as u64);
+        self.metrics.write(&json!({
+            "kind": "evaluation",
+            "step": step,
+            "phase": phase,
+            "evaluation": evaluation,
+            "time": { "seconds": seconds },
+        }))?;
+        let off = without.as_ref().map(|without| summarise(split, without, None, &empty, suite));
+        let beside = match &off {
+            Some(off) if !bank.is_empty() => {
+                format!("with skills; {:.1}% without them", off.overall.rate * 100.0)
+            }
+            _ => "without skills".into(),
+        };
+        let [low, high] = evaluation.overall.interval.map(|bound| bound * 100.0);
+        print_line(&format!(
+            "{:>12}  {:.1}% of {} games ({low:.1} to {high:.1}), {:.1} turns, {beside}",
+            format!("eval {name}"),
+            evaluation.overall.rate * 100.0,
+            evaluation.overall.n_games,
+            evaluation.mean_turns,
+        ));
+        self.state.evaluations.insert(format!("{phase}/{name}"), evaluation);
+        if let Some(off) = off {
+            let phase = format!("{phase}_bank_off");
+            self.metrics.write(&json!({
+                "kind": "evaluation", "step": step, "phase": phase, "evaluation": off,
+            }))?;
+            self.state.evaluations.insert(format!("{phase}/{name}"), off);
+        }
+        Ok(())
+    }
+}

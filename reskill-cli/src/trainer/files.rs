@@ -1,0 +1,102 @@
+//! The files of a run: checkpoints, skills, policy, summary, report.
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use super::{FINAL, FINAL_BANK_OFF, HELD_OUT, Stage, Trainer, WARM_START, name};
+use crate::checkpoint;
+use crate::resources::peak_rss_bytes;
+use crate::run_dir::write_atomically;
+use crate::summary::{SplitSummary, Summary, versions};
+
+impl Trainer {
+    /// Last evaluations, summary, policy, report.
+    pub(super) fn finish(&mut self) -> Result<Summary> {
+        let steps = self.config.grpo.steps;
+        if self.state.stage != Stage::Done {
+            for (name, split) in HELD_OUT {
+                let bank = self.state.lifecycle.incumbent().clone();
+                self.evaluate(steps, FINAL, name, split, self.config.eval.games, &bank)?;
+            }
+            self.state.stage = Stage::Done;
+        }
+        self.write_history()?;
+        self.write_policy()?;
+        let split = |name: &str| -> Result<SplitSummary> {
+            let rate = |phase: &str| {
+                self.state.evaluations.get(&format!("{phase}/{name}")).map(|evaluation| evaluation.overall)
+            };
+            let last = rate(FINAL).context("the run has no final evaluation")?;
+            Ok(SplitSummary {
+                warm_start: rate(WARM_START).map_or(0.0, |success| success.rate),
+                r#final: last.rate,
+                final_bank_off: rate(FINAL_BANK_OFF).map(|success| success.rate),
+                n_games: last.n_games,
+            })
+        };
+        let lifecycle = &self.state.lifecycle;
+        let summary = Summary {
+            seen: split("seen")?,
+            unseen: split("unseen")?,
+            versions: versions(lifecycle.history()),
+            seconds: self.state.costs.total_seconds(),
+            peak_rss_bytes: peak_rss_bytes(),
+            seed: self.config.seed,
+            steps,
+            skills: lifecycle.incumbent().skills().iter().map(|skill| name(skill).to_string()).collect(),
+            seconds_by_phase: self.state.costs.seconds.clone(),
+            evaluations: self.state.evaluations.clone(),
+        };
+        let json = serde_json::to_vec_pretty(&summary).context("the summary cannot be written as JSON")?;
+        write_atomically(&self.run.summary(), &json)?;
+        self.checkpoint()?;
+        crate::report::write(&self.run)?;
+        Ok(summary)
+    }
+
+    /// Saves everything that the run needs to go on.
+    pub(super) fn checkpoint(&mut self) -> Result<()> {
+        self.state.metrics_len = self.metrics.len();
+        let name = match self.state.stage {
+            Stage::WarmStart { batches } => format!("0-warm-start-{batches:06}"),
+            Stage::Train { steps } => format!("1-step-{steps:06}"),
+            Stage::Done => format!("2-done-{:06}", self.config.grpo.steps),
+        };
+        checkpoint::save(
+            &self.run.checkpoints(),
+            &name,
+            self.config.checkpoint.keep,
+            self.policy.model.config(),
+            self.policy.model.params(),
+            self.reference.params(),
+            &self.optimizer,
+            &self.state,
+        )?;
+        Ok(())
+    }
+
+    /// The bank and its history, as files.
+    pub(super) fn write_history(&self) -> Result<()> {
+        let lifecycle = &self.state.lifecycle;
+        reskill_skills::store::save_bank(&self.run.skills(), lifecycle.incumbent())?;
+        reskill_skills::store::save_history(&self.run.history(), lifecycle.history())?;
+        Ok(())
+    }
+
+    /// The policy as a folder with Hugging Face's file names.
+    pub(super) fn write_policy(&self) -> Result<()> {
+        let dir = self.run.policy();
+        let model = self.policy.model.config();
+        let weights = reskill_model::weights::to_safetensors(model, self.policy.model.params())?;
+        write_atomically(&dir.join("model.safetensors"), &weights)?;
+        write_atomically(&dir.join("tokenizer.json"), self.policy.tokenizer.to_json()?.as_bytes())?;
+        let mut config = serde_json::to_value(model).context("the model's sizes cannot be written as JSON")?;
+        config["architectures"] = json!(["LlamaForCausalLM"]);
+        config["model_type"] = json!("llama");
+        config["hidden_act"] = json!("silu");
+        config["torch_dtype"] = json!("float32");
+        config["eos_token_id"] = json!(self.policy.tokenizer.end_token());
+        let config = serde_json::to_vec_pretty(&config).context("the model's sizes cannot be written as JSON")?;
+        write_atomically(&dir.join("config.json"), &config)
+    }
+}

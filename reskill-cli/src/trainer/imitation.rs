@@ -1,0 +1,67 @@
+//! The warm start of a run.
+
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use anyhow::Result;
+use reskill_grpo::{Optimizer, TokenTrajectory};
+use reskill_skills::SkillBank;
+use serde_json::json;
+
+use super::{HELD_OUT, Stage, Trainer, WARM_START};
+use crate::progress::{Progress, print_line};
+use crate::warm_start::{demonstrations, epoch_batches};
+
+impl Trainer {
+    /// Imitates the demonstrations; `false` if it was asked to stop.
+    pub(super) fn warm_start(&mut self, done: usize) -> Result<bool> {
+        let start = Instant::now();
+        let demos = demonstrations(&self.config, &self.policy)?;
+        let solved = demos.iter().filter(|demo| demo.return_ > 0.0).count();
+        let tokens: usize = demos.iter().map(TokenTrajectory::packed_len).sum();
+        print_line(&format!(
+            "warm start: {} demonstrations ({solved} reach the goal), {tokens} tokens, {:.1} s",
+            demos.len(),
+            self.state.costs.add("demonstrations", start, 0)
+        ));
+        let per_epoch = epoch_batches(&self.config, 0).len();
+        let total = per_epoch * self.config.sft.epochs;
+        let mut progress = Progress::new("warm start", "batches", total as u64, true);
+        for index in done..total {
+            let start = Instant::now();
+            let (epoch, batch) = (index / per_epoch, index % per_epoch);
+            let members: Vec<&TokenTrajectory> =
+                epoch_batches(&self.config, epoch)[batch].iter().map(|&demo| &demos[demo]).collect();
+            let metrics = self.learner.imitate(&mut self.policy.model, &mut self.optimizer, &members)?;
+            let seconds = self.state.costs.add("warm_start", start, metrics.packed_tokens);
+            let tokens_per_second = metrics.packed_tokens as f64 / seconds.max(1e-9);
+            self.metrics.write(&json!({
+                "kind": "warm_start",
+                "batch": index + 1,
+                "epoch": epoch + 1,
+                "update": metrics,
+                "time": { "seconds": seconds, "tokens_per_second": tokens_per_second },
+            }))?;
+            self.state.stage = Stage::WarmStart { batches: index + 1 };
+            progress.set(
+                index as u64 + 1,
+                &format!("loss {:.3}, {:.0}k tokens/s", metrics.loss, tokens_per_second / 1e3),
+            );
+            if self.stop.load(Ordering::SeqCst) {
+                progress.finish();
+                self.checkpoint()?;
+                return Ok(false);
+            }
+        }
+        progress.finish();
+        self.reference = self.policy.model.clone();
+        self.optimizer = Optimizer::new(self.policy.model.config(), &self.config.grpo.optimizer)?;
+        self.state.stage = Stage::Train { steps: 0 };
+        for (name, split) in HELD_OUT {
+            let bank = SkillBank::default();
+            self.evaluate(0, WARM_START, name, split, self.config.eval.games, &bank)?;
+        }
+        self.checkpoint()?;
+        Ok(true)
+    }
+}
