@@ -20,3 +20,7 @@ pub mod resources;
 pub mod progress;
 pub mod report;
 pub mod commands;
+
+#[doc = include_str!("../README.md")]
+#[cfg(doctest)]
+struct ReadmeExamples;
