@@ -114,9 +114,8 @@ pub fn load_latest(dir: &Path, model: &ModelConfig, optimizer: &OptimizerConfig)
         }
         Ok(bytes)
     };
-    let params = |name: &str| -> Result<Params> {
-        Ok(from_safetensors(model, &file(name)?, &path.join(name))?)
-    };
+    let params =
+        |name: &str| -> Result<Params> { Ok(from_safetensors(model, &file(name)?, &path.join(name))?) };
     let scalars: Scalars = serde_json::from_slice(&file("state.json")?)
         .with_context(|| format!("{}: cannot be understood", path.join("state.json").display()))?;
     let moments = (params("moment1.safetensors")?, params("moment2.safetensors")?);

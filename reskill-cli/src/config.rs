@@ -145,7 +145,11 @@ impl Default for SftConfig {
             idle_fraction: 0.0,
             avoid: Vec::new(),
             guided: Vec::new(),
-            optimizer: OptimizerConfig { learning_rate: 2e-3, warmup_steps: 20, ..OptimizerConfig::default() },
+            optimizer: OptimizerConfig {
+                learning_rate: 2e-3,
+                warmup_steps: 20,
+                ..OptimizerConfig::default()
+            },
         }
     }
 }

@@ -30,7 +30,10 @@ impl MetricsWriter {
             .open(path)
             .with_context(|| format!("{shown}: cannot be opened"))?;
         let on_disk = file.metadata().with_context(|| format!("{shown}: cannot be read"))?.len();
-        anyhow::ensure!(on_disk >= len, "{shown}: has {on_disk} bytes, the checkpoint expects at least {len}");
+        anyhow::ensure!(
+            on_disk >= len,
+            "{shown}: has {on_disk} bytes, the checkpoint expects at least {len}"
+        );
         file.set_len(len).with_context(|| format!("{shown}: cannot be cut"))?;
         file.seek(SeekFrom::End(0)).with_context(|| format!("{shown}: cannot be read"))?;
         Ok(MetricsWriter { path: path.to_path_buf(), file, len })
@@ -43,9 +46,7 @@ impl MetricsWriter {
     pub fn write(&mut self, record: &impl Serialize) -> Result<()> {
         let mut line = serde_json::to_vec(record).context("a metrics record cannot be written as JSON")?;
         line.push(b'\n');
-        self.file
-            .write_all(&line)
-            .with_context(|| format!("{}: cannot be written", self.path.display()))?;
+        self.file.write_all(&line).with_context(|| format!("{}: cannot be written", self.path.display()))?;
         self.len += line.len() as u64;
         Ok(())
     }

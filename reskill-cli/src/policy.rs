@@ -31,7 +31,9 @@ const VOCABULARY_GAMES: usize = 400;
 /// If a game cannot be opened.
 pub fn build_tokenizer(suite: &dyn Suite) -> Result<PolicyTokenizer> {
     let mut texts: HashSet<String> = HashSet::new();
-    texts.extend([ENTRY, ANSWER, "task: tip: new: commands: nothing * <action> </action> , ."].map(String::from));
+    texts.extend(
+        [ENTRY, ANSWER, "task: tip: new: commands: nothing * <action> </action> , ."].map(String::from),
+    );
     texts.extend(offline::guidance_words().iter().map(ToString::to_string));
     for template in &suite.vocabulary().templates {
         texts.insert(template.template.replace(['{', '}'], " "));

@@ -50,7 +50,8 @@ impl Progress {
         }
         self.last_line = Instant::now();
         let elapsed = self.started.elapsed().as_secs_f64();
-        let left = if done == 0 { 0.0 } else { elapsed / done as f64 * (self.total - done.min(self.total)) as f64 };
+        let left =
+            if done == 0 { 0.0 } else { elapsed / done as f64 * (self.total - done.min(self.total)) as f64 };
         print_line(&format!(
             "{:>12}  {done}/{}  {elapsed:.0} s, {left:.0} s left  {message}",
             self.label, self.total

@@ -119,10 +119,8 @@ pub fn collect(
             break;
         }
         progress(turn_idx, active.len(), total);
-        let pending: Vec<Pending> = active
-            .par_iter_mut()
-            .map(|one| one.ask(policy, suite, turn_idx))
-            .collect::<Result<_>>()?;
+        let pending: Vec<Pending> =
+            active.par_iter_mut().map(|one| one.ask(policy, suite, turn_idx)).collect::<Result<_>>()?;
         let mut requests: Vec<Request<'_, &mut ChaCha8Rng>> = active
             .iter_mut()
             .zip(&pending)

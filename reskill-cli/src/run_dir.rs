@@ -22,7 +22,9 @@ impl RunDir {
             let mut entries = std::fs::read_dir(root)
                 .with_context(|| format!("--out {shown}: is not a directory that can be read"))?;
             if entries.next().is_some() {
-                bail!("--out {shown}: the directory is not empty; give another one, or go on with --resume {shown}");
+                bail!(
+                    "--out {shown}: the directory is not empty; give another one, or go on with --resume {shown}"
+                );
             }
         }
         Ok(RunDir { root: root.to_path_buf() })

@@ -28,11 +28,7 @@ pub fn open_suite(config: &EnvConfig) -> Result<Box<dyn Suite>> {
 ///
 /// # Errors
 /// As [`open_suite`].
-pub fn open_variant(
-    config: &EnvConfig,
-    closed_fraction: f64,
-    idle_fraction: f64,
-) -> Result<Box<dyn Suite>> {
+pub fn open_variant(config: &EnvConfig, closed_fraction: f64, idle_fraction: f64) -> Result<Box<dyn Suite>> {
     let household = HouseholdConfig { closed_fraction, idle_fraction, ..config.household.clone() };
     open_suite(&EnvConfig { household, ..config.clone() })
 }

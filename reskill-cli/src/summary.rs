@@ -28,6 +28,8 @@ pub struct Summary {
     pub skills: Vec<String>,
     /// Wall-clock seconds by phase.
     pub seconds_by_phase: BTreeMap<String, f64>,
+    /// Tokens through the network by phase.
+    pub tokens_by_phase: BTreeMap<String, u64>,
     /// The evaluations behind the numbers.
     pub evaluations: BTreeMap<String, Evaluation>,
 }
@@ -70,7 +72,8 @@ pub struct VersionSummary {
 #[must_use]
 pub fn versions(history: &[HistoryRecord]) -> Vec<VersionSummary> {
     let decided = |record: &&HistoryRecord| {
-        matches!(record.kind, HistoryKind::Accepted | HistoryKind::Rejected) && record.decision.is_some()
+        let kinds = [HistoryKind::Accepted, HistoryKind::Pruned, HistoryKind::Rejected];
+        kinds.contains(&record.kind) && record.decision.is_some()
     };
     history.iter().filter(decided).filter_map(version).collect()
 }
@@ -79,7 +82,7 @@ fn version(record: &HistoryRecord) -> Option<VersionSummary> {
     let decision: &Decision = record.decision.as_ref()?;
     let rule = serde_json::to_value(decision.rule).ok()?;
     // A record is about one candidate; with several at once only the one decided on is accepted.
-    let verdict = if record.kind == HistoryKind::Accepted { Verdict::Accept } else { Verdict::Reject };
+    let verdict = if record.kind == HistoryKind::Rejected { Verdict::Reject } else { Verdict::Accept };
     Some(VersionSummary {
         step: record.step,
         verdict,

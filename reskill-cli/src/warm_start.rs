@@ -9,6 +9,7 @@
 //! left to be learned, or to be told.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -34,13 +35,10 @@ pub fn demonstrations(config: &TrainConfig, policy: &Policy) -> Result<Vec<Token
     let plans: Vec<Plan> = (0..config.sft.episodes).map(|index| Plan::draw(config, index)).collect();
     let mut worlds: BTreeMap<(u64, u64), Box<dyn Suite>> = BTreeMap::new();
     for plan in &plans {
-        if !worlds.contains_key(&plan.world_key()) {
-            let world = open_variant(&config.env, plan.closed_fraction, plan.idle_fraction)?;
-            worlds.insert(plan.world_key(), world);
+        if let Entry::Vacant(vacant) = worlds.entry(plan.world_key()) {
+            vacant.insert(open_variant(&config.env, plan.closed_fraction, plan.idle_fraction)?);
         }
     }
-    let settings =
-        DemonstrationSettings { max_turns: config.rollout.max_turns, search: config.sft.search };
     plans
         .into_par_iter()
         .enumerate()
@@ -49,6 +47,11 @@ pub fn demonstrations(config: &TrainConfig, policy: &Policy) -> Result<Vec<Token
             let mut rng = stream(config.seed, "demonstration", &[index as u64]);
             let avoid: &[String] = if plan.needed.is_empty() { &config.sft.avoid } else { &[] };
             let task = draw_task(suite, avoid, &mut rng)?;
+            let settings = DemonstrationSettings {
+                max_turns: config.rollout.max_turns,
+                search: config.sft.search,
+                avoid,
+            };
             let bank = plan.bank(suite.vocabulary(), &mut rng)?;
             demonstrate(policy, suite, &task, &bank, settings, &mut rng)
         })
@@ -166,9 +169,11 @@ fn tip(index: usize, trigger: Trigger, guidance: Guidance) -> Operation {
 
 /// How demonstrations are played.
 #[derive(Debug, Clone, Copy)]
-struct DemonstrationSettings {
+struct DemonstrationSettings<'a> {
     max_turns: usize,
     search: bool,
+    /// Verbs that are not played unless guidance asks for them.
+    avoid: &'a [String],
 }
 
 /// What a demonstrator has seen and where it has been.
@@ -179,41 +184,54 @@ struct Knowledge {
 }
 
 impl Knowledge {
-    /// `planned`, unless it goes to fetch something that nothing seen so far names: then a visit to a random place that
-    /// has not been visited.
+    /// `planned`, unless it goes to fetch something that nothing seen so far names, or uses a verb to be avoided: then a
+    /// visit to a random place that has not been visited.
     fn search(
         &mut self,
         plan: &[String],
         planned: &str,
         now: &Observation,
         vocabulary: &ActionVocabulary,
+        avoid: &[String],
         rng: &mut ChaCha8Rng,
     ) -> String {
-        let place_of = |command: &str| {
-            let parsed = vocabulary.parse(command)?;
-            (parsed.verb == GO).then(|| parsed.args.first().map(|place| (*place).to_string())).flatten()
+        let place = place_of(vocabulary, planned);
+        let verb = vocabulary.parse(planned).map_or("", |parsed| parsed.verb);
+        let must_search = match place {
+            Some(_) => self.fetches_unseen(plan, vocabulary),
+            None => avoid.iter().any(|avoided| avoided == verb),
         };
-        let Some(place) = place_of(planned) else { return planned.to_string() };
-        let there = plan[1..].iter().take_while(|command| place_of(command).is_none());
-        let is_known = |name: &str| self.observations.iter().any(|text| names(text, name));
-        let unknown = there
-            .filter_map(|command| vocabulary.parse(command))
-            .any(|parsed| parsed.args.first().is_some_and(|name| !is_known(name)));
         let mut chosen = (planned.to_string(), place);
-        if unknown {
-            let mut choices: Vec<(String, String)> = now
+        if must_search {
+            let mut choices: Vec<(String, Option<String>)> = now
                 .admissible
                 .iter()
-                .filter_map(|command| Some((command.clone(), place_of(command)?)))
-                .filter(|(_, place)| !self.visited.contains(place))
+                .map(|command| (command.clone(), place_of(vocabulary, command)))
+                .filter(|(_, place)| place.as_ref().is_some_and(|place| !self.visited.contains(place)))
                 .collect();
             if !choices.is_empty() {
                 chosen = choices.swap_remove(rng.random_range(0..choices.len()));
             }
         }
-        self.visited.push(chosen.1);
+        self.visited.extend(chosen.1);
         chosen.0
     }
+
+    /// Whether the plan, before it moves on from where it goes now, handles something that no observation has named.
+    fn fetches_unseen(&self, plan: &[String], vocabulary: &ActionVocabulary) -> bool {
+        let is_known = |name: &str| self.observations.iter().any(|text| names(text, name));
+        plan[1..]
+            .iter()
+            .take_while(|command| place_of(vocabulary, command).is_none())
+            .filter_map(|command| vocabulary.parse(command))
+            .any(|parsed| parsed.args.first().is_some_and(|name| !is_known(name)))
+    }
+}
+
+/// Where a command goes, if it goes anywhere.
+fn place_of(vocabulary: &ActionVocabulary, command: &str) -> Option<String> {
+    let parsed = vocabulary.parse(command)?;
+    (parsed.verb == GO).then(|| parsed.args.first().map(|place| (*place).to_string())).flatten()
 }
 
 /// The verb that changes places, in household and in ALFWorld.
@@ -221,9 +239,8 @@ const GO: &str = "go to";
 
 /// Whether `text` names the thing `name`, and not only one whose number begins with its number.
 fn names(text: &str, name: &str) -> bool {
-    text.match_indices(name).any(|(at, _)| {
-        !text[at + name.len()..].starts_with(|next: char| next.is_ascii_alphanumeric())
-    })
+    text.match_indices(name)
+        .any(|(at, _)| !text[at + name.len()..].starts_with(|next: char| next.is_ascii_alphanumeric()))
 }
 
 /// Plays `task` by the expert, except where a triggered skill asks for something else that is possible.
@@ -232,7 +249,7 @@ fn demonstrate(
     suite: &dyn Suite,
     task: &Arc<Task>,
     bank: &SkillBank,
-    config: DemonstrationSettings,
+    config: DemonstrationSettings<'_>,
     rng: &mut ChaCha8Rng,
 ) -> Result<TokenTrajectory> {
     let vocabulary = suite.vocabulary();
@@ -248,7 +265,11 @@ fn demonstrate(
     for turn_idx in 0..config.max_turns {
         knowledge.observations.push(now.text.clone());
         let Some(planned) = plan.first().cloned() else { break };
-        let planned = if config.search { knowledge.search(&plan, &planned, &now, vocabulary, rng) } else { planned };
+        let planned = if config.search {
+            knowledge.search(&plan, &planned, &now, vocabulary, config.avoid, rng)
+        } else {
+            planned
+        };
         let skills = bank.triggered(turn_idx, previous.as_deref());
         let guidance: Vec<&Guidance> =
             skills.iter().filter_map(|skill| skill.content.guidance.as_ref()).collect();

@@ -190,7 +190,10 @@ fn tagged_free_text_replies_train_too() {
 fn wrong_keys_values_and_paths_are_refused_in_one_line() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
-    check_refused(small(&out, &["rollout.group_sise=4"]), &["rollout", "group_sise", "did you mean `group_size`"]);
+    check_refused(
+        small(&out, &["rollout.group_sise=4"]),
+        &["rollout", "group_sise", "did you mean `group_size`"],
+    );
     check_refused(small(&out, &["grpo.loss.clip_low=1.5"]), &["--set", "loss.clip_low", "1.5", "(0, 1)"]);
     check_refused(small(&out, &["rollout.group_size=many"]), &["rollout.group_size", "many"]);
     check_refused(small(&out, &["rollout.max_turns=0"]), &["rollout.max_turns", "at least 1"]);

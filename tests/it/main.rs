@@ -4,3 +4,4 @@
 
 mod architecture;
 mod real_rollouts;
+mod warm_start;

@@ -10,7 +10,8 @@ use reskill_cli::streams::stream;
 use reskill_envs::household::{Household, HouseholdConfig};
 use reskill_envs::{Split, Suite};
 use reskill_grpo::{
-    Learner, LearnerConfig, LossConfig, Optimizer, OptimizerConfig, TokenTrajectory, TokenTurn, turn_advantages,
+    Learner, LearnerConfig, LossConfig, Optimizer, OptimizerConfig, TokenTrajectory, TokenTurn,
+    turn_advantages,
 };
 use reskill_model::{ModelConfig, Params, SamplingParams};
 use reskill_skills::{Arm, Guidance, Operation, SkillBank, SkillContent, SkillLimits, Trigger};
@@ -119,7 +120,8 @@ fn the_trainer_finds_the_samplers_log_probabilities_to_the_bit() {
 #[test]
 fn trunk_and_branches_give_the_gradient_of_separate_samples() {
     let world = world();
-    let mut tokens: Vec<TokenTrajectory> = rollouts(&world, 4, None).into_iter().map(|it| it.tokens).collect();
+    let mut tokens: Vec<TokenTrajectory> =
+        rollouts(&world, 4, None).into_iter().map(|it| it.tokens).collect();
     for (index, trajectory) in tokens.iter_mut().enumerate() {
         trajectory.return_ = (index % 3) as f32;
     }

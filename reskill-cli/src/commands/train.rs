@@ -113,7 +113,9 @@ fn stop_on_interrupt(stop: Arc<AtomicBool>) -> Result<()> {
 }
 
 fn print_summary(summary: &Summary) {
-    print_line("\nsuccess in %, with 95% interval        after warm start      after training       bank off");
+    print_line(
+        "\nsuccess in %, with 95% interval        after warm start      after training       bank off",
+    );
     for name in ["seen", "unseen"] {
         let cell = |phase: &str, family: Option<&str>| {
             let evaluation = summary.evaluations.get(&format!("{phase}/{name}"));
@@ -139,7 +141,9 @@ fn print_summary(summary: &Summary) {
             for family in evaluation.families.keys() {
                 row(&format!("  {family}"), Some(family));
             }
-            let percent = |rate: reskill_skills::Rate| rate.value().map_or("-".into(), |v| format!("{:.0}%", v * 100.0));
+            let percent = |rate: reskill_skills::Rate| {
+                rate.value().map_or("-".into(), |v| format!("{:.0}%", v * 100.0))
+            };
             print_line(&format!(
                 "  guidance followed: {} of {} turns that showed it; same action without it: {}",
                 percent(evaluation.heeded),

@@ -45,7 +45,8 @@ impl Trainer {
         progress.finish();
         let suite = self.suite.as_ref();
         let evaluation = summarise(split, &played, without.as_ref(), bank, suite);
-        let seconds = self.state.costs.add("evaluation", start, played.cost.tokens_run as u64);
+        let tokens = played.cost.tokens_run + without.as_ref().map_or(0, |played| played.cost.tokens_run);
+        let seconds = self.state.costs.add("evaluation", start, tokens as u64);
         self.metrics.write(&json!({
             "kind": "evaluation",
             "step": step,

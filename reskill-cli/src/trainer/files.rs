@@ -45,6 +45,7 @@ impl Trainer {
             steps,
             skills: lifecycle.incumbent().skills().iter().map(|skill| name(skill).to_string()).collect(),
             seconds_by_phase: self.state.costs.seconds.clone(),
+            tokens_by_phase: self.state.costs.tokens.clone(),
             evaluations: self.state.evaluations.clone(),
         };
         let json = serde_json::to_vec_pretty(&summary).context("the summary cannot be written as JSON")?;
@@ -90,13 +91,15 @@ impl Trainer {
         let weights = reskill_model::weights::to_safetensors(model, self.policy.model.params())?;
         write_atomically(&dir.join("model.safetensors"), &weights)?;
         write_atomically(&dir.join("tokenizer.json"), self.policy.tokenizer.to_json()?.as_bytes())?;
-        let mut config = serde_json::to_value(model).context("the model's sizes cannot be written as JSON")?;
+        let mut config =
+            serde_json::to_value(model).context("the model's sizes cannot be written as JSON")?;
         config["architectures"] = json!(["LlamaForCausalLM"]);
         config["model_type"] = json!("llama");
         config["hidden_act"] = json!("silu");
         config["torch_dtype"] = json!("float32");
         config["eos_token_id"] = json!(self.policy.tokenizer.end_token());
-        let config = serde_json::to_vec_pretty(&config).context("the model's sizes cannot be written as JSON")?;
+        let config =
+            serde_json::to_vec_pretty(&config).context("the model's sizes cannot be written as JSON")?;
         write_atomically(&dir.join("config.json"), &config)
     }
 }

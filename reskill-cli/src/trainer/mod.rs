@@ -136,8 +136,7 @@ impl Trainer {
             checkpoint::load_latest(&run.checkpoints(), &model, &config.grpo.optimizer)?;
         if matches!(state.stage, Stage::WarmStart { .. }) {
             let (m, v) = optimizer.moments();
-            optimizer =
-                Optimizer::restore(&config.sft.optimizer, (m.clone(), v.clone()), optimizer.steps())?;
+            optimizer = Optimizer::restore(&config.sft.optimizer, (m.clone(), v.clone()), optimizer.steps())?;
         }
         *policy.model.params_mut() = weights;
         let reference = Transformer::new(&model, reference)?;
@@ -194,10 +193,10 @@ impl Trainer {
             self.suite.tasks(Split::ValidUnseen).len(),
             self.policy.tokenizer.vocab_size(),
         ));
-        if let Stage::WarmStart { batches } = self.state.stage {
-            if !self.warm_start(batches)? {
-                return Ok(Ending::Interrupted);
-            }
+        if let Stage::WarmStart { batches } = self.state.stage
+            && !self.warm_start(batches)?
+        {
+            return Ok(Ending::Interrupted);
         }
         while let Stage::Train { steps } = self.state.stage {
             if steps >= self.config.grpo.steps {
@@ -283,7 +282,8 @@ impl Trainer {
     /// Plays this step's groups.
     fn rollout(&self, step: u64) -> Result<(Vec<Trajectory>, RolloutCost)> {
         let seed = self.config.seed;
-        let (tasks_per_step, group_size) = (self.config.rollout.tasks_per_step, self.config.rollout.group_size);
+        let (tasks_per_step, group_size) =
+            (self.config.rollout.tasks_per_step, self.config.rollout.group_size);
         let tasks = self.suite.tasks(Split::Train);
         let mut assignments = Vec::with_capacity(tasks_per_step * group_size);
         for index in 0..tasks_per_step {
@@ -304,11 +304,11 @@ impl Trainer {
             }
         }
         let settings = self.rollout_settings(step, self.config.rollout.temperature);
-        let mut progress =
-            Progress::new("rollout", "turns", self.config.rollout.max_turns as u64, false);
-        let result = collect(&self.policy, self.suite.as_ref(), assignments, &settings, &mut |turn, n, of| {
-            progress.set(turn as u64, &format!("{n} of {of} episodes running"));
-        });
+        let mut progress = Progress::new("rollout", "turns", self.config.rollout.max_turns as u64, false);
+        let result =
+            collect(&self.policy, self.suite.as_ref(), assignments, &settings, &mut |turn, n, of| {
+                progress.set(turn as u64, &format!("{n} of {of} episodes running"));
+            });
         progress.finish();
         result
     }
