@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
 /// How often a plain line is printed at most.
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
@@ -26,10 +26,14 @@ impl Progress {
         let bar = is_terminal.then(|| {
             let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
             let template = format!(
-                "{{prefix:>12}} [{{bar:30}}] {{pos}}/{{len}} {unit}  {{per_sec:>9}}  {{eta_precise}} left  {{msg}}"
+                "{{prefix:>12}} [{{bar:30}}] {{pos}}/{{len}} {unit}  {{rate:>9}}  {{eta_precise}} left  {{msg}}"
             );
             if let Ok(style) = ProgressStyle::with_template(&template) {
-                bar.set_style(style.progress_chars("=> "));
+                let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+                    // A bar shows what it can: an error of the formatter leaves the rate out.
+                    let _ = write!(out, "{:.1}/s", state.per_sec());
+                };
+                bar.set_style(style.with_key("rate", rate).progress_chars("=> "));
             }
             bar.set_prefix(label.to_string());
             bar

@@ -83,7 +83,7 @@ struct GroupStatistics {
 /// `adv[i] = (returns[i] - mean_g) / (std_g + 1e-6)` over the trajectories of group `groups[i]`; `std_g` divides by
 /// n - 1, as `torch.std` does. A group of one gets 0 unless `singleton` is `Raw`. Statistics are f64 and returns are
 /// summed in ascending order, so the result does not depend on the order of a group, and a group of equal returns gets
-/// exactly 0 and not rounding noise divided by `eps`.
+/// exactly 0 and not rounding noise divided by 1e-6.
 ///
 /// - `returns`: (B) undiscounted episode returns, unitless
 /// - `groups`: (B)
@@ -102,12 +102,16 @@ pub fn group_advantages(
     Ok(returns
         .iter()
         .zip(groups)
-        .map(|(&return_, group)| ((f64::from(return_) - statistics[group].mean) / statistics[group].divisor) as f32)
+        .map(|(&return_, group)| {
+            ((f64::from(return_) - statistics[group].mean) / statistics[group].divisor) as f32
+        })
         .collect())
 }
 
 /// Advantage of every turn: `(return - penalty * invalid - mean_g) / (std_g + 1e-6)`, with the group's statistics taken
-/// over the returns of its episodes, each counted once and without penalties.
+/// over the returns of its episodes, each counted once and without penalties. Where all returns of a group are equal
+/// nothing is divided: an invalid turn gets minus the penalty, and not that a million times over, which would drown the
+/// rest of the batch.
 ///
 /// - result: per trajectory, per turn
 ///
@@ -169,7 +173,8 @@ fn statistics_of(mut returns: Vec<f64>, config: &AdvantageConfig) -> GroupStatis
     returns.sort_by(f64::total_cmp);
     let mean = returns.iter().sum::<f64>() / n;
     let variance = returns.iter().map(|r| (r - mean) * (r - mean)).sum::<f64>() / (n - 1.0);
-    let divisor = if config.std_norm == StdNorm::Group { variance.sqrt() + EPS } else { 1.0 };
+    let divided = config.std_norm == StdNorm::Group && variance > 0.0;
+    let divisor = if divided { variance.sqrt() + EPS } else { 1.0 };
     GroupStatistics { mean, divisor }
 }
 

@@ -25,6 +25,14 @@ pub enum GrpoError {
         /// Its length.
         right_len: usize,
     },
+    /// A turn has nothing to predict its reply from.
+    #[error("turn {turn} of trajectory {trajectory} has an empty branch")]
+    EmptyBranch {
+        /// Which trajectory.
+        trajectory: usize,
+        /// Which of its turns.
+        turn: usize,
+    },
     /// A return is NaN or infinite.
     #[error("the return of trajectory {index} is {value}")]
     NonFiniteReturn {

@@ -16,7 +16,8 @@ use crate::trajectory::TokenTrajectory;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LearnerConfig {
-    /// Turns in one mini-batch (one optimizer step), >= 1: whole trajectories are added until the count is reached.
+    /// Turns in one mini-batch (one optimizer step), >= 1: whole trajectories are added until the count is reached. A
+    /// rest of less than half of it joins the mini-batch before.
     pub minibatch_turns: usize,
     /// Packed tokens that are run at once, >= 1: bounds memory, does not change the result beyond rounding.
     pub max_tokens: usize,
@@ -70,6 +71,24 @@ pub struct UpdateMetrics {
     pub trained_tokens: u64,
 }
 
+impl UpdateMetrics {
+    /// Sums into means: over mini-batches, and over the tokens that `all` counts.
+    fn averaged(self, all: GrpoLossSums) -> UpdateMetrics {
+        let (steps, tokens) = (self.optimizer_steps.max(1) as f64, all.tokens.max(1) as f64);
+        UpdateMetrics {
+            loss: all.loss / steps,
+            grad_norm: self.grad_norm / steps,
+            clip_fraction_high: all.clipped_high as f64 / tokens,
+            clip_fraction_low: all.clipped_low as f64 / tokens,
+            approx_kl: all.approx_kl / tokens,
+            ref_kl: all.ref_kl / tokens,
+            entropy: all.entropy / tokens,
+            trained_tokens: all.tokens,
+            ..self
+        }
+    }
+}
+
 /// What a pass of imitation did.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ImitationMetrics {
@@ -112,7 +131,7 @@ impl Learner {
     /// - `reference`: the frozen policy of the KL penalty; not run if its coefficient is 0
     ///
     /// # Errors
-    /// [`GrpoError::LengthMismatch`], [`GrpoError::NonFiniteGradient`].
+    /// [`GrpoError::LengthMismatch`], [`GrpoError::EmptyBranch`], [`GrpoError::NonFiniteGradient`].
     #[expect(clippy::too_many_arguments, reason = "the state of training and one batch")]
     pub fn update(
         &mut self,
@@ -125,53 +144,67 @@ impl Learner {
         temperature: f32,
         rng: &mut impl Rng,
     ) -> Result<UpdateMetrics, GrpoError> {
-        if trajectories.len() != advantages.len() {
-            return Err(GrpoError::LengthMismatch {
-                left: "trajectories",
-                left_len: trajectories.len(),
-                right: "advantages",
-                right_len: advantages.len(),
-            });
-        }
+        self.update_reporting(
+            model,
+            optimizer,
+            reference,
+            trajectories,
+            advantages,
+            loss,
+            temperature,
+            rng,
+            &mut |_, _| {},
+        )
+    }
+
+    /// [`Learner::update`], with `progress(done, total)` called before each mini-batch.
+    ///
+    /// # Errors
+    /// As [`Learner::update`].
+    #[expect(clippy::too_many_arguments, reason = "the state of training and one batch")]
+    pub fn update_reporting(
+        &mut self,
+        model: &mut Transformer,
+        optimizer: &mut Optimizer,
+        reference: &Transformer,
+        trajectories: &[TokenTrajectory],
+        advantages: &[Vec<f32>],
+        loss: &LossConfig,
+        temperature: f32,
+        rng: &mut impl Rng,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<UpdateMetrics, GrpoError> {
+        check_lengths(trajectories, advantages)?;
         let mut metrics = UpdateMetrics::default();
         let mut all = GrpoLossSums::default();
-        for _ in 0..self.config.epochs {
-            for minibatch in self.minibatches(trajectories, rng) {
-                let members: Vec<&TokenTrajectory> = minibatch.iter().map(|&i| &trajectories[i]).collect();
-                let totals = BatchTotals::of(&members);
-                if totals.tokens == 0 {
-                    continue;
-                }
-                self.grads.clear();
-                let mut done = 0;
-                for pack in Packing::split(&members, self.config.max_tokens) {
-                    let packing = Packing::new(&pack)?;
-                    let advantages: Vec<&[f32]> =
-                        minibatch[done..done + pack.len()].iter().map(|&i| advantages[i].as_slice()).collect();
-                    done += pack.len();
-                    let weighted = TokenColumns::new(&packing, &pack, &advantages, loss, totals)?;
-                    let sums = self.accumulate(model, reference, &packing, &weighted, loss, temperature)?;
-                    if metrics.optimizer_steps == 0 {
-                        metrics.sampler_mismatch = metrics.sampler_mismatch.max(sums.max_log_ratio);
-                    }
-                    metrics.loss += sums.loss;
-                    metrics.packed_tokens += packing.batch.len() as u64;
-                    all = add(all, sums);
-                }
-                metrics.grad_norm += optimizer.update(model.params_mut(), &self.grads)?;
-                metrics.optimizer_steps += 1;
+        let minibatches: Vec<Vec<usize>> =
+            (0..self.config.epochs).flat_map(|_| self.minibatches(trajectories, rng)).collect();
+        for (index, minibatch) in minibatches.iter().enumerate() {
+            progress(index, minibatches.len());
+            let members: Vec<&TokenTrajectory> = minibatch.iter().map(|&i| &trajectories[i]).collect();
+            let totals = BatchTotals::of(&members);
+            if totals.tokens == 0 {
+                continue;
             }
+            self.grads.clear();
+            let mut done = 0;
+            for pack in Packing::split(&members, self.config.max_tokens) {
+                let packing = Packing::new(&pack)?;
+                let advantages: Vec<&[f32]> =
+                    minibatch[done..done + pack.len()].iter().map(|&i| advantages[i].as_slice()).collect();
+                done += pack.len();
+                let weighted = TokenColumns::new(&packing, &pack, &advantages, loss, totals)?;
+                let sums = self.accumulate(model, reference, &packing, &weighted, loss, temperature)?;
+                if metrics.optimizer_steps == 0 {
+                    metrics.sampler_mismatch = metrics.sampler_mismatch.max(sums.max_log_ratio);
+                }
+                metrics.packed_tokens += packing.batch.len() as u64;
+                all = add(all, sums);
+            }
+            metrics.grad_norm += optimizer.update(model.params_mut(), &self.grads)?;
+            metrics.optimizer_steps += 1;
         }
-        let (steps, tokens) = (metrics.optimizer_steps.max(1) as f64, all.tokens.max(1) as f64);
-        metrics.loss /= steps;
-        metrics.grad_norm /= steps;
-        metrics.clip_fraction_high = all.clipped_high as f64 / tokens;
-        metrics.clip_fraction_low = all.clipped_low as f64 / tokens;
-        metrics.approx_kl = all.approx_kl / tokens;
-        metrics.ref_kl = all.ref_kl / tokens;
-        metrics.entropy = all.entropy / tokens;
-        metrics.trained_tokens = all.tokens;
-        Ok(metrics)
+        Ok(metrics.averaged(all))
     }
 
     /// Imitation of the replies of one mini-batch: cross-entropy, mean over tokens, one AdamW step.
@@ -205,7 +238,7 @@ impl Learner {
         Ok(metrics)
     }
 
-    /// The gradient accumulated since the last optimizer step.
+    /// The gradient of the last mini-batch, before clipping.
     #[must_use]
     pub fn grads(&self) -> &Params {
         &self.grads
@@ -236,8 +269,7 @@ impl Learner {
             advantages: &tokens.advantages,
             weights: &tokens.weights,
         };
-        let sums =
-            ops::grpo_loss(&mut columns.d_logprobs, &mut columns.d_entropy, &inputs, &loss.params())?;
+        let sums = ops::grpo_loss(&mut columns.d_logprobs, &mut columns.d_entropy, &inputs, &loss.params())?;
         self.backward_logprobs(model, packing, temperature, &columns)?;
         Ok(sums)
     }
@@ -295,7 +327,8 @@ impl Learner {
         Ok(())
     }
 
-    /// Shuffled indices in runs of at least `minibatch_turns` turns; a short rest joins the run before it.
+    /// Shuffled indices in runs of at least `minibatch_turns` turns; a rest of less than half of that joins the run
+    /// before it.
     fn minibatches(&self, trajectories: &[TokenTrajectory], rng: &mut impl Rng) -> Vec<Vec<usize>> {
         let mut order: Vec<usize> = (0..trajectories.len()).collect();
         for last in (1..order.len()).rev() {
@@ -371,6 +404,21 @@ impl TokenColumns {
             weights: Tensor::from_vec(&[r], packing.origins.iter().map(weight).collect())?,
         })
     }
+}
+
+/// One list of advantages a trajectory, one advantage a turn.
+fn check_lengths(trajectories: &[TokenTrajectory], advantages: &[Vec<f32>]) -> Result<(), GrpoError> {
+    let check = |left, left_len, right_len| {
+        if left_len == right_len {
+            return Ok(());
+        }
+        Err(GrpoError::LengthMismatch { left, left_len, right: "advantages", right_len })
+    };
+    check("trajectories", trajectories.len(), advantages.len())?;
+    for (trajectory, advantages) in trajectories.iter().zip(advantages) {
+        check("turns", trajectory.turns.len(), advantages.len())?;
+    }
+    Ok(())
 }
 
 fn add(a: GrpoLossSums, b: GrpoLossSums) -> GrpoLossSums {

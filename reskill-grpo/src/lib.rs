@@ -29,3 +29,8 @@ pub use loss::{Aggregation, LossConfig};
 pub use optimizer::{Optimizer, OptimizerConfig};
 pub use packing::Packing;
 pub use trajectory::{TokenTrajectory, TokenTurn};
+
+/// The README's example is compiled and run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExample;

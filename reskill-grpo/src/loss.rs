@@ -79,8 +79,7 @@ impl LossConfig {
         if let Some(dual_clip) = self.dual_clip {
             check(dual_clip > 1.0, "loss.dual_clip", dual_clip, "a number > 1")?;
         }
-        for (key, clamp) in
-            [("loss.log_ratio_clamp", self.log_ratio_clamp), ("loss.k3_clamp", self.k3_clamp)]
+        for (key, clamp) in [("loss.log_ratio_clamp", self.log_ratio_clamp), ("loss.k3_clamp", self.k3_clamp)]
         {
             if let Some(clamp) = clamp {
                 check(clamp > 0.0, key, clamp, "a number > 0")?;

@@ -29,7 +29,7 @@ impl Packing {
     /// read but not trained.
     ///
     /// # Errors
-    /// None on the CPU.
+    /// [`GrpoError::EmptyBranch`].
     pub fn new(trajectories: &[&TokenTrajectory]) -> Result<Packing, GrpoError> {
         let mut batch = PackedBatch::new()?;
         let mut allowed = TokenSets::new();
@@ -40,6 +40,9 @@ impl Packing {
             let trunk_start = batch.push_trunk(&trunk);
             let mut visible = 0;
             for (turn_idx, turn) in trajectory.turns.iter().enumerate() {
+                if turn.branch.is_empty() {
+                    return Err(GrpoError::EmptyBranch { trajectory: index, turn: turn_idx });
+                }
                 visible += turn.trunk.len();
                 let read = turn.reply.len().saturating_sub(1);
                 let tokens: Vec<u32> =
@@ -67,7 +70,10 @@ impl Packing {
 
     /// Splits trajectories, in order, into packs of at most `max_tokens` packed tokens (a longer one stands alone).
     #[must_use]
-    pub fn split<'a>(trajectories: &[&'a TokenTrajectory], max_tokens: usize) -> Vec<Vec<&'a TokenTrajectory>> {
+    pub fn split<'a>(
+        trajectories: &[&'a TokenTrajectory],
+        max_tokens: usize,
+    ) -> Vec<Vec<&'a TokenTrajectory>> {
         let mut packs: Vec<Vec<&TokenTrajectory>> = Vec::new();
         let mut tokens = 0;
         for &trajectory in trajectories {

@@ -1,11 +1,13 @@
 //! The kernels of a transformer policy and of its GRPO loss.
 //!
 //! Every operation lives in a folder of its own under [`ops`]: `mod.rs` holds the formula, the shapes and the
-//! checks, `cpu.rs` the embedded CPU version. Outputs come first and are `&mut`; operations allocate nothing that
-//! grows with the batch, so a model plans its memory once.
+//! checks, `cpu.rs` the embedded CPU version. Outputs come first and are `&mut`; what an operation allocates besides is
+//! scratch for one block of rows or one sequence and gone when it returns, so a model plans its memory once.
 //!
-//! Every row of a result is computed by the same instructions whatever rows stand beside it. That makes results
-//! independent of the batch, and it makes the log-probabilities of a rollout and those of training equal to the bit.
+//! Every row of a forward result is computed by the same instructions whatever rows stand beside it, and no result
+//! depends on the number of threads. That makes results independent of the batch, and it makes the log-probabilities
+//! of a rollout and those of training equal to the bit. (The instructions are chosen by the processor, so another
+//! processor may round differently.)
 //!
 //! ```
 //! use reskill_kernels::{Device, Tensor, ops};
@@ -29,3 +31,8 @@ pub(crate) mod simd;
 pub use device::Device;
 pub use error::KernelError;
 pub use tensor::{Element, Tensor};
+
+/// The README's example is compiled and run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExample;

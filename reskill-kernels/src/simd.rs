@@ -52,6 +52,23 @@ pub(crate) fn sum(a: &[f32]) -> f32 {
     sum_lanes(&lanes)
 }
 
+/// Largest element; minus infinity if there is none.
+#[inline(always)]
+pub(crate) fn max(a: &[f32]) -> f32 {
+    let larger = |x: f32, y: f32| if y > x { y } else { x };
+    if a.len() < LANES {
+        return a.iter().copied().fold(f32::NEG_INFINITY, larger);
+    }
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let mut chunks = a.chunks_exact(LANES);
+    for chunk in chunks.by_ref() {
+        for lane in 0..LANES {
+            lanes[lane] = larger(lanes[lane], chunk[lane]);
+        }
+    }
+    chunks.remainder().iter().chain(&lanes).copied().fold(f32::NEG_INFINITY, larger)
+}
+
 /// `y += alpha * x`.
 #[inline(always)]
 pub(crate) fn axpy(y: &mut [f32], alpha: f32, x: &[f32]) {
@@ -66,7 +83,8 @@ pub(crate) fn axpy(y: &mut [f32], alpha: f32, x: &[f32]) {
 /// Method: x = n ln 2 + r with |r| <= ln 2 / 2, a degree-6 Taylor polynomial of e^r, then 2^n by the exponent bits.
 #[inline(always)]
 pub(crate) fn exp(x: f32) -> f32 {
-    const LN_2_HIGH: f32 = 0.693_359_375;
+    // ln 2 in two parts, the first of few bits (355/512), so that n * LN_2_HIGH is exact.
+    const LN_2_HIGH: f32 = 355.0 / 512.0;
     const LN_2_LOW: f32 = -2.121_944_4e-4;
     // Adding and subtracting 1.5 * 2^23 rounds to the nearest integer.
     const ROUND: f32 = 12_582_912.0;
@@ -100,5 +118,8 @@ mod tests {
         let a: Vec<f32> = (1..=19).map(|i| i as f32).collect();
         assert_eq!(dot(&a, &a), 19.0 * 20.0 * 39.0 / 6.0);
         assert_eq!(sum(&a), 190.0);
+        assert_eq!(max(&a), 19.0);
+        assert_eq!(max(&a[..16]), 16.0);
+        assert_eq!(max(&[]), f32::NEG_INFINITY);
     }
 }

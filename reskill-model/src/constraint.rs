@@ -3,7 +3,7 @@
 /// What may follow the tokens generated so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Next {
-    /// One of these tokens, sorted, without repeats.
+    /// One of these tokens, sorted, without repeats. None of them: as [`Next::Done`].
     OneOf(Vec<u32>),
     /// Any token.
     Any,
@@ -60,7 +60,8 @@ impl TokenTrie {
     /// The sequences that begin with `generated`.
     fn matching(&self, generated: &[u32]) -> std::ops::Range<usize> {
         let start = self.sequences.partition_point(|sequence| sequence.as_slice() < generated);
-        let count = self.sequences[start..].iter().take_while(|sequence| sequence.starts_with(generated)).count();
+        let count =
+            self.sequences[start..].iter().take_while(|sequence| sequence.starts_with(generated)).count();
         start..start + count
     }
 }

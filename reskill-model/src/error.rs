@@ -46,6 +46,12 @@ pub enum ModelError {
         /// Why.
         reason: String,
     },
+    /// A slot of the cache was to go on without a token.
+    #[error("slot {slot} was given no token to run")]
+    EmptySpan {
+        /// The slot.
+        slot: usize,
+    },
     /// A sequence outgrew its context.
     #[error("a sequence of {len} tokens does not fit the context of {capacity}")]
     Context {

@@ -105,21 +105,23 @@ impl Generator {
         &mut self.cache
     }
 
-    /// Adds tokens to slots, without a reply. `n` of the result counts the tokens that were run.
+    /// Adds tokens to slots, without a reply; returns how many were run.
     ///
     /// # Errors
-    /// [`ModelError::Context`], [`ModelError::Kernel`].
+    /// [`ModelError::Context`], [`ModelError::Kernel`]; the slots are left as they were.
     pub fn extend(&mut self, model: &Transformer, slots: &[(usize, &[u32])]) -> Result<usize, ModelError> {
-        let (hidden, n) = self.run(model, slots)?;
-        drop(hidden);
+        let slots: Vec<(usize, &[u32])> =
+            slots.iter().copied().filter(|(_, tokens)| !tokens.is_empty()).collect();
+        let (_, n) = self.run(model, &slots)?;
         Ok(n)
     }
 
     /// Generates one reply per request. The tokens of a request, and all of its reply but the last token, are in its
-    /// slot afterwards: truncate it to drop them. Also returns how many tokens were run.
+    /// slot afterwards, whether tokens were drawn or forced: truncate it to drop them. Also returns how many tokens
+    /// were run.
     ///
     /// # Errors
-    /// [`ModelError::Context`], [`ModelError::Kernel`].
+    /// [`ModelError::Context`]; [`ModelError::EmptySpan`] for a request without tokens; [`ModelError::Kernel`].
     pub fn generate<R: Rng>(
         &mut self,
         model: &Transformer,
@@ -129,6 +131,8 @@ impl Generator {
         let mut replies: Vec<Reply> = requests.iter().map(|_| Reply::default()).collect();
         let mut n_run = 0;
         let mut running: Vec<Running<'_, '_, R>> = Vec::new();
+        // Tokens of complete replies that no draw has run: forced ones, and those of requests that left no choice.
+        let mut unread: Vec<(usize, Vec<u32>)> = Vec::new();
         for (index, request) in requests.iter_mut().enumerate() {
             let pending = request.tokens.to_vec();
             running.push(Running { index, request, pending, generated: Vec::new() });
@@ -140,9 +144,16 @@ impl Generator {
                     allowed.push(&set);
                     true
                 }
-                None => false,
+                None => {
+                    let n_unread = one.pending.len() - usize::from(!one.generated.is_empty());
+                    unread.push((one.request.slot, one.pending[..n_unread].to_vec()));
+                    false
+                }
             });
             if running.is_empty() {
+                let unread: Vec<(usize, &[u32])> =
+                    unread.iter().map(|(slot, tokens)| (*slot, tokens.as_slice())).collect();
+                n_run += self.extend(model, &unread)?;
                 return Ok((replies, n_run));
             }
             let slots: Vec<(usize, &[u32])> =
@@ -165,8 +176,11 @@ impl Generator {
             )?;
             for (row, one) in running.iter_mut().enumerate() {
                 let token = tokens.as_slice()[row];
-                let drawn =
-                    ReplyToken { token, logprob: logprobs.as_slice()[row], allowed: allowed.row(row).to_vec() };
+                let drawn = ReplyToken {
+                    token,
+                    logprob: logprobs.as_slice()[row],
+                    allowed: allowed.row(row).to_vec(),
+                };
                 replies[one.index].tokens.push(drawn);
                 one.generated.push(token);
                 one.pending = vec![token];
@@ -177,14 +191,28 @@ impl Generator {
     fn run(&mut self, model: &Transformer, slots: &[(usize, &[u32])]) -> Result<(Tensor, usize), ModelError> {
         let mut tokens = Vec::new();
         let mut spans = Vec::with_capacity(slots.len());
+        let mut grown = Ok(());
         for &(slot, new) in slots {
-            let position = self.cache.len(slot);
-            spans.push(CachedSpan { row: tokens.len(), len: new.len(), slot, position });
-            self.cache.grow(slot, new.len())?;
+            spans.push(CachedSpan {
+                row: tokens.len(),
+                len: new.len(),
+                slot,
+                position: self.cache.len(slot),
+            });
             tokens.extend_from_slice(new);
+            grown = self.cache.grow(slot, new.len());
+            if grown.is_err() {
+                break;
+            }
         }
-        let hidden = model.forward_cached(&mut self.cache, &tokens, &spans)?;
-        Ok((hidden, tokens.len()))
+        let hidden = grown.and_then(|()| model.forward_cached(&mut self.cache, &tokens, &spans));
+        if hidden.is_err() {
+            // Nothing was added.
+            for span in &spans {
+                self.cache.truncate(span.slot, span.position);
+            }
+        }
+        Ok((hidden?, tokens.len()))
     }
 }
 
@@ -208,6 +236,8 @@ fn admit<R>(one: &mut Running<'_, '_, R>, reply: &mut Reply, params: &SamplingPa
                 one.pending.push(set[0]);
                 reply.tokens.push(ReplyToken { token: set[0], logprob: 0.0, allowed: set });
             }
+            // An empty set would stand for the whole vocabulary below.
+            Next::OneOf(set) if set.is_empty() => return None,
             Next::OneOf(set) => return Some(set),
         }
     }

@@ -8,11 +8,13 @@ use crate::error::ModelError;
 /// A cache of `slots` sequences of at most `capacity` tokens.
 #[derive(Debug, Clone)]
 pub struct KvCache {
-    /// Per layer: keys and values, each (slots, capacity, K D) f32.
+    /// Per layer: keys (slots, K D, T) f32 and values (slots, T, K D) f32.
     layers: Vec<(Tensor, Tensor)>,
     /// Tokens in each slot.
     lens: Vec<usize>,
     capacity: usize,
+    /// T: the capacity rounded up to what the kernels like best.
+    allocated: usize,
     /// K D.
     width: usize,
 }
@@ -27,11 +29,14 @@ impl KvCache {
             return Err(ModelError::Context { len: capacity, capacity: config.max_position_embeddings });
         }
         let width = config.attention_shape().kv_width();
-        let tensor = || Tensor::zeros(&[slots, capacity, width], &Device::Cpu);
+        let allocated = capacity.next_multiple_of(16);
         let layers = (0..config.num_hidden_layers)
-            .map(|_| Ok((tensor()?, tensor()?)))
+            .map(|_| {
+                let keys = Tensor::zeros(&[slots, width, allocated], &Device::Cpu)?;
+                Ok((keys, Tensor::zeros(&[slots, allocated, width], &Device::Cpu)?))
+            })
             .collect::<Result<Vec<_>, ModelError>>()?;
-        Ok(KvCache { layers, lens: vec![0; slots], capacity, width })
+        Ok(KvCache { layers, lens: vec![0; slots], capacity, allocated, width })
     }
 
     /// Number of slots.
@@ -63,14 +68,17 @@ impl KvCache {
         self.lens[slot] = self.lens[slot].min(len);
     }
 
-    /// Makes `to` hold the first `len` tokens that `from` holds.
+    /// Makes `to` hold the first `len` tokens that `from` holds, or all of them if they are fewer.
     pub fn copy_prefix(&mut self, from: usize, to: usize, len: usize) {
-        let slot_len = self.capacity * self.width;
+        let len = len.min(self.lens[from]);
+        let slot_len = self.allocated * self.width;
+        let (from_start, to_start) = (from * slot_len, to * slot_len);
         for (keys, values) in &mut self.layers {
-            for tensor in [keys, values] {
-                let source = from * slot_len..from * slot_len + len * self.width;
-                tensor.as_mut_slice().copy_within(source, to * slot_len);
+            for column in (0..slot_len).step_by(self.allocated) {
+                let source = from_start + column..from_start + column + len;
+                keys.as_mut_slice().copy_within(source, to_start + column);
             }
+            values.as_mut_slice().copy_within(from_start..from_start + len * self.width, to_start);
         }
         self.lens[to] = len;
     }

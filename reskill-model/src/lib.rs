@@ -37,3 +37,8 @@ pub use kv_cache::KvCache;
 pub use params::Params;
 pub use tokenizer::PolicyTokenizer;
 pub use transformer::Transformer;
+
+/// The README's example is compiled and run with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExample;

@@ -66,7 +66,14 @@ impl Params {
     pub fn tensors(&self) -> Vec<&Tensor> {
         let mut all = vec![&self.embed];
         for layer in &self.layers {
-            all.extend([&layer.input_norm, &layer.qkv, &layer.out, &layer.post_norm, &layer.gate_up, &layer.down]);
+            all.extend([
+                &layer.input_norm,
+                &layer.qkv,
+                &layer.out,
+                &layer.post_norm,
+                &layer.gate_up,
+                &layer.down,
+            ]);
         }
         all.push(&self.final_norm);
         all.extend(&self.head);

@@ -55,8 +55,7 @@ impl PolicyTokenizer {
         }
         let all = specials.iter().map(ToString::to_string).chain(words);
         let vocab = all.enumerate().map(|(id, word)| (word, id as u32)).collect();
-        let model =
-            WordLevel::builder().vocab(vocab).unk_token(UNKNOWN.to_string()).build().map_err(odd)?;
+        let model = WordLevel::builder().vocab(vocab).unk_token(UNKNOWN.to_string()).build().map_err(odd)?;
         let mut inner = bare(model);
         inner.add_special_tokens(&specials.map(|token| AddedToken::from(token, true)));
         PolicyTokenizer::new(inner)

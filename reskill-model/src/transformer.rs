@@ -30,9 +30,12 @@ impl Transformer {
         Ok(Transformer { config: config.clone(), params, rope })
     }
 
-    /// A model with random weights: projections N(0, 1/inputs), those back into the residual stream divided by
-    /// sqrt(2 L) as in GPT-2, embeddings N(0, 0.02) if tied to the head would be too small to tell tokens apart at
-    /// this size, so N(0, 1/C); norms 1.
+    /// A model with random weights.
+    ///
+    /// A projection of I inputs is drawn from N(0, 1/I), so that it keeps the size of its input; the two of a block that
+    /// write to the residual stream have their standard deviation divided by sqrt(2 L), as in GPT-2. Embeddings and an
+    /// untied head are drawn from N(0, 1/C): GPT-2's standard deviation of 0.02 would tell tokens apart only slowly at
+    /// the widths this crate is used with. Norms start at 1.
     ///
     /// # Errors
     /// [`ModelError::Config`].
@@ -89,7 +92,13 @@ impl Transformer {
         ops::embedding_forward(&mut workspace.last, &self.params.embed, &batch.tokens)?;
         for (weights, acts) in self.params.layers.iter().zip(&mut workspace.layers) {
             acts.residual.copy_from(&workspace.last)?;
-            ops::rms_norm_forward(&mut acts.normed, &mut acts.rstd, &acts.residual, &weights.input_norm, eps)?;
+            ops::rms_norm_forward(
+                &mut acts.normed,
+                &mut acts.rstd,
+                &acts.residual,
+                &weights.input_norm,
+                eps,
+            )?;
             ops::matmul(&mut acts.qkv, &acts.normed, &weights.qkv, false)?;
             ops::rope_forward(&mut acts.qkv, &batch.positions, &self.rope, shape.n_heads + shape.n_kv_heads)?;
             ops::attention_forward(&mut acts.attended, &mut acts.lse, &acts.qkv, &batch.segments, shape)?;
@@ -132,8 +141,18 @@ impl Transformer {
         d_hidden: &Tensor,
     ) -> Result<(), ModelError> {
         let shape = self.config.attention_shape();
-        let Workspace { layers, last, final_rstd, d_residual, d_normed, d_qkv, d_attended, d_gate_up, d_gated, .. } =
-            workspace;
+        let Workspace {
+            layers,
+            last,
+            final_rstd,
+            d_residual,
+            d_normed,
+            d_qkv,
+            d_attended,
+            d_gate_up,
+            d_gated,
+            ..
+        } = workspace;
         d_residual.fill(0.0);
         ops::rms_norm_backward(
             d_residual,
@@ -189,10 +208,11 @@ impl Transformer {
     /// Runs tokens that continue slots of `cache`, which they are added to.
     ///
     /// - `tokens`: those of all spans, one after the other
+    /// - `spans`: none of them empty
     /// - result: (spans, C) f32, the hidden state of the last token of each span
     ///
     /// # Errors
-    /// [`ModelError::Kernel`] for a token, position or slot out of range.
+    /// [`ModelError::EmptySpan`]; [`ModelError::Kernel`] for a token, position or slot out of range.
     pub fn forward_cached(
         &self,
         cache: &mut KvCache,
@@ -201,6 +221,9 @@ impl Transformer {
     ) -> Result<Tensor, ModelError> {
         let eps = self.config.rms_norm_eps;
         let shape = self.config.attention_shape();
+        if let Some(span) = spans.iter().find(|span| span.len == 0) {
+            return Err(ModelError::EmptySpan { slot: span.slot });
+        }
         let n = tokens.len();
         let tokens = Tensor::from_vec(&[n], tokens.to_vec())?;
         let positions = spans

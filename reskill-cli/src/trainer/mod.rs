@@ -319,9 +319,8 @@ impl Trainer {
             trajectories.iter().map(|trajectory| trajectory.tokens.clone()).collect();
         let grpo = &self.config.grpo;
         let advantages = turn_advantages(&tokens, &grpo.advantage)?;
-        let mut progress = Progress::new("update", "steps", 1, false);
-        progress.set(0, "");
-        let metrics = self.learner.update(
+        let mut progress: Option<Progress> = None;
+        let metrics = self.learner.update_reporting(
             &mut self.policy.model,
             &mut self.optimizer,
             &self.reference,
@@ -330,8 +329,15 @@ impl Trainer {
             &grpo.loss,
             self.config.rollout.temperature,
             &mut stream(self.config.seed, "mini-batches", &[step]),
+            &mut |done, total| {
+                let bar = progress
+                    .get_or_insert_with(|| Progress::new("update", "mini-batches", total as u64, false));
+                bar.set(done as u64, "");
+            },
         );
-        progress.finish();
+        if let Some(progress) = progress {
+            progress.finish();
+        }
         metrics.with_context(|| format!("step {step}"))
     }
 

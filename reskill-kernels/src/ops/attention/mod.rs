@@ -43,10 +43,11 @@ impl AttentionShape {
     }
 }
 
-/// Rows of a packed batch that are causal among themselves and that all see one earlier run of rows.
+/// Rows of a packed batch: each sees one earlier run of rows, the prefix, and its own segment up to itself.
 ///
 /// A segment whose (empty) prefix starts at its own first row opens a new sequence. In trunk/branch packing the trunk
-/// of an episode is such a segment, and each branch follows with the part of the trunk it could see as its prefix.
+/// of an episode is such a segment, and each branch follows with the part of the trunk that it saw as its prefix, or
+/// with an empty prefix at the first row of the trunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PackedSegment {
     /// First row.
@@ -145,8 +146,11 @@ pub fn attention_backward(
 
 /// Writes the keys and values of new rows into the cache of one layer.
 ///
-/// - `keys`, `values`: (slots, T, K D) f32
+/// - `keys`: (slots, K D, T) f32, transposed, so that the scores of many keys are computed side by side
+/// - `values`: (slots, T, K D) f32
 /// - `qkv`: (N, (H + 2K) D) f32, keys already rotated
+///
+/// A T that is a multiple of 16 is quickest.
 ///
 /// # Errors
 /// [`KernelError::Shape`]; [`KernelError::Range`] for a span outside the batch or the cache.
@@ -168,7 +172,7 @@ pub fn cache_append(
 ///
 /// - `out`: (N, H D) f32, overwritten
 /// - `qkv`: (N, (H + 2K) D) f32, of which the queries are read
-/// - `keys`, `values`: (slots, T, K D) f32
+/// - `keys`: (slots, K D, T) f32, `values`: (slots, T, K D) f32
 ///
 /// # Errors
 /// As [`cache_append`].
@@ -189,7 +193,14 @@ pub fn attention_cached(
 
 fn check_heads(op: &'static str, shape: AttentionShape) -> Result<(), KernelError> {
     let divides = shape.n_kv_heads > 0 && shape.n_heads > 0 && shape.n_heads.is_multiple_of(shape.n_kv_heads);
-    check_range(divides, op, "n_heads", shape.n_heads, format!("a multiple of n_kv_heads = {}", shape.n_kv_heads))
+    check_range(
+        divides,
+        op,
+        "n_heads",
+        shape.n_heads,
+        format!("a multiple of n_kv_heads = {}", shape.n_kv_heads),
+    )?;
+    check_range(shape.head_dim > 0, op, "head_dim", shape.head_dim, ">= 1")
 }
 
 fn check_segments(op: &'static str, segments: &[PackedSegment], n: usize) -> Result<(), KernelError> {
@@ -225,15 +236,21 @@ fn check_cache(
 ) -> Result<(), KernelError> {
     check_heads(op, shape)?;
     check_shape(op, "qkv", qkv.shape(), &[qkv.rows(), shape.qkv_width()])?;
-    let capacity = keys.shape().get(1).copied().unwrap_or(0);
-    check_shape(op, "keys", keys.shape(), &[keys.rows(), capacity, shape.kv_width()])?;
-    check_shape(op, "values", values.shape(), keys.shape())?;
+    let capacity = values.shape().get(1).copied().unwrap_or(0);
+    check_shape(op, "values", values.shape(), &[values.rows(), capacity, shape.kv_width()])?;
+    check_shape(op, "keys", keys.shape(), &[values.rows(), shape.kv_width(), capacity])?;
     let mut next = 0;
     for span in spans {
         check_range(span.row == next, op, "spans[].row", span.row, next)?;
         check_range(span.slot < keys.rows(), op, "spans[].slot", span.slot, format!("< {}", keys.rows()))?;
         let end = span.position + span.len;
-        check_range(end <= capacity, op, "spans[].position + len", end, format!("<= {capacity} (cache length)"))?;
+        check_range(
+            end <= capacity,
+            op,
+            "spans[].position + len",
+            end,
+            format!("<= {capacity} (cache length)"),
+        )?;
         next += span.len;
     }
     check_range(next == qkv.rows(), op, "spans", format!("{next} rows"), format!("{} rows", qkv.rows()))

@@ -39,7 +39,7 @@ pub(super) fn loss(
         d_entropy[n] = -weight * params.entropy_coef;
         sums.loss += f64::from(weight) * f64::from(value);
         sums.tokens += 1;
-        sums.approx_kl += f64::from(-log_ratio).exp_m1() + f64::from(log_ratio);
+        sums.approx_kl += f64::from(log_ratio).exp_m1() - f64::from(log_ratio);
         sums.ref_kl += f64::from(kl.value);
         sums.entropy += f64::from(entropy[n]);
         sums.max_log_ratio = sums.max_log_ratio.max(f64::from(log_ratio.abs()));

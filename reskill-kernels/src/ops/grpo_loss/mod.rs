@@ -6,7 +6,7 @@
 
 mod cpu;
 
-use crate::error::{KernelError, check_shape};
+use crate::error::{KernelError, check_range, check_shape};
 use crate::tensor::Tensor;
 
 /// The numbers of the loss.
@@ -56,7 +56,7 @@ pub struct GrpoLossSums {
     pub clipped_high: u64,
     /// Tokens whose gradient the lower clip (or the dual clip) stops.
     pub clipped_low: u64,
-    /// k3 between the sampling policy and this one: how far the update has moved.
+    /// k3 of this policy against the one that sampled, `r - 1 - ln r`: how far the update has moved.
     pub approx_kl: f64,
     /// k3 against the reference.
     pub ref_kl: f64,
@@ -75,7 +75,7 @@ pub struct GrpoLossSums {
 /// - `d_logprobs`, `d_entropy`: (N) f32, overwritten with the gradient of the total
 ///
 /// # Errors
-/// [`KernelError::Shape`].
+/// [`KernelError::Shape`]; [`KernelError::Range`] for a negative clip or a clamp that is not positive.
 pub fn grpo_loss(
     d_logprobs: &mut Tensor,
     d_entropy: &mut Tensor,
@@ -96,6 +96,12 @@ pub fn grpo_loss(
     }
     if params.kl_coef != 0.0 {
         check_shape(OP, "ref_logprobs", inputs.ref_logprobs.shape(), &shape)?;
+    }
+    for (arg, value) in [("clip_low", params.clip_low), ("clip_high", params.clip_high)] {
+        check_range(value >= 0.0, OP, arg, value, ">= 0")?;
+    }
+    for (arg, clamp) in [("log_ratio_clamp", params.log_ratio_clamp), ("k3_clamp", params.k3_clamp)] {
+        check_range(clamp.is_none_or(|bound| bound > 0.0), OP, arg, clamp.unwrap_or_default(), "> 0")?;
     }
     Ok(cpu::loss(d_logprobs, d_entropy, inputs, params))
 }

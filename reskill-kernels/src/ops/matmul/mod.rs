@@ -60,11 +60,7 @@ pub fn matmul_backward_input(
 ///
 /// # Errors
 /// [`KernelError::Shape`].
-pub fn matmul_backward_weight(
-    d_weight: &mut Tensor,
-    d_out: &Tensor,
-    x: &Tensor,
-) -> Result<(), KernelError> {
+pub fn matmul_backward_weight(d_weight: &mut Tensor, d_out: &Tensor, x: &Tensor) -> Result<(), KernelError> {
     check("matmul_backward_weight", "d_out", d_out, x, d_weight)?;
     let (outputs, inputs) = (d_weight.rows(), d_weight.row_len());
     cpu::backward_weight(d_weight.as_mut_slice(), d_out.as_slice(), x.as_slice(), outputs, inputs);

@@ -14,6 +14,9 @@ pub(super) fn rotate(
     direction: f32,
 ) {
     let (width, half) = (qkv.row_len(), table.cos.row_len());
+    if width == 0 {
+        return;
+    }
     let (cos, sin) = (table.cos.as_slice(), table.sin.as_slice());
     let positions = positions.as_slice();
     for_row_blocks(qkv.as_mut_slice(), width, |first, rows| {

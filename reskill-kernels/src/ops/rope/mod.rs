@@ -23,7 +23,13 @@ impl RopeTable {
     /// [`KernelError::Range`] if `head_dim` is odd or zero, or `theta` not positive.
     pub fn new(max_positions: usize, head_dim: usize, theta: f64) -> Result<RopeTable, KernelError> {
         const OP: &str = "RopeTable::new";
-        check_range(head_dim > 0 && head_dim.is_multiple_of(2), OP, "head_dim", head_dim, "even and positive")?;
+        check_range(
+            head_dim > 0 && head_dim.is_multiple_of(2),
+            OP,
+            "head_dim",
+            head_dim,
+            "even and positive",
+        )?;
         check_range(theta > 0.0, OP, "theta", theta, "> 0")?;
         let half = head_dim / 2;
         let angle = |index: usize| {
@@ -84,7 +90,13 @@ fn check(
 ) -> Result<(), KernelError> {
     check_shape(op, "positions", positions.shape(), &[qkv.rows()])?;
     let rotated = n_heads * table.cos.row_len() * 2;
-    check_range(rotated <= qkv.row_len(), op, "n_heads * head_dim", rotated, format!("<= {}", qkv.row_len()))?;
+    check_range(
+        rotated <= qkv.row_len(),
+        op,
+        "n_heads * head_dim",
+        rotated,
+        format!("<= {}", qkv.row_len()),
+    )?;
     let max_positions = table.cos.rows();
     for &position in positions.as_slice() {
         check_range(

@@ -6,6 +6,9 @@ use crate::ops::linear_logprob::cpu::{Problem, log_sum_exp};
 use crate::simd::exp;
 use crate::tensor::Tensor;
 
+/// Rows that one task takes at once.
+const BLOCK: usize = 8;
+
 pub(super) fn sample(
     tokens: &mut Tensor<u32>,
     logprobs: &mut Tensor,
@@ -13,14 +16,17 @@ pub(super) fn sample(
     greedy: bool,
     uniforms: &Tensor,
 ) {
-    let columns = tokens.as_mut_slice().par_iter_mut().zip(logprobs.as_mut_slice().par_iter_mut());
-    columns.zip(uniforms.as_slice()).enumerate().for_each(|(n, ((token, logprob), &uniform))| {
-        let mut logits = Vec::new();
-        problem.scaled_logits(n, &mut logits);
-        let lse = log_sum_exp(&logits);
-        let index = if greedy { arg_max(&logits) } else { inverse_cdf(&logits, lse, uniform) };
-        *token = problem.token_at(n, index);
-        *logprob = logits[index] - lse;
+    let blocks =
+        tokens.as_mut_slice().par_chunks_mut(BLOCK).zip(logprobs.as_mut_slice().par_chunks_mut(BLOCK));
+    blocks.enumerate().for_each(|(block, (tokens, logprobs))| {
+        let first = block * BLOCK;
+        problem.for_each_row(first, tokens.len(), |n, logits| {
+            let lse = log_sum_exp(logits);
+            let index =
+                if greedy { arg_max(logits) } else { inverse_cdf(logits, lse, uniforms.as_slice()[n]) };
+            tokens[n - first] = problem.token_at(n, index);
+            logprobs[n - first] = logits[index] - lse;
+        });
     });
 }
 

@@ -3,8 +3,8 @@
 mod cpu;
 
 use crate::error::{KernelError, check_range, check_shape};
-use crate::ops::linear_logprob::{TokenSets, check_inputs};
 use crate::ops::linear_logprob::cpu::Problem;
+use crate::ops::linear_logprob::{TokenSets, check_inputs};
 use crate::tensor::Tensor;
 
 /// Draws `tokens[n]` from `softmax(hidden[n] . head^T / temperature)` over the tokens allowed in row `n`, by inversion

@@ -1,0 +1,14 @@
+//! Every operation against hand-computed numbers, a plain f64 version, finite differences, and its error messages.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod support;
+mod embedding;
+mod rms_norm;
+mod matmul;
+mod rope;
+mod attention;
+mod swiglu;
+mod linear_logprob;
+mod sampling;
+mod grpo_loss;
+mod optimizer;

@@ -1,0 +1,11 @@
+//! The network against an independent f64 version, its gradients, generation, weights on disk, the tokenizer.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+mod reference;
+mod support;
+mod forward;
+mod gradient;
+mod generate;
+mod cache;
+mod weights;
+mod tokenizer;

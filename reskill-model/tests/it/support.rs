@@ -1,0 +1,47 @@
+//! Small models and random tokens.
+
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use reskill_model::{ModelConfig, Transformer};
+
+/// Two blocks, four query heads over two key-value heads, sizes that are no multiples of a vector.
+pub(crate) fn config(tied: bool) -> ModelConfig {
+    ModelConfig {
+        vocab_size: 23,
+        hidden_size: 20,
+        intermediate_size: 28,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        head_dim: 6,
+        max_position_embeddings: 64,
+        rope_theta: 100.0,
+        tie_word_embeddings: tied,
+        ..ModelConfig::tiny()
+    }
+}
+
+pub(crate) fn rng(seed: u64) -> ChaCha8Rng {
+    ChaCha8Rng::seed_from_u64(seed)
+}
+
+/// Random weights, norms included.
+pub(crate) fn model(config: &ModelConfig, seed: u64) -> Transformer {
+    let mut rng = rng(seed);
+    let mut model = Transformer::init(config, &mut rng).unwrap();
+    for tensor in model.params_mut().tensors_mut() {
+        if tensor.shape().len() == 1 {
+            tensor.as_mut_slice().iter_mut().for_each(|x| *x = 0.6 + 0.8 * rng.random::<f32>());
+        }
+    }
+    model
+}
+
+pub(crate) fn tokens(n: usize, vocab_size: usize, seed: u64) -> Vec<u32> {
+    let mut rng = rng(seed);
+    (0..n).map(|_| rng.random_range(0..vocab_size as u32)).collect()
+}
+
+pub(crate) fn bits(x: &[f32]) -> Vec<u32> {
+    x.iter().map(|x| x.to_bits()).collect()
+}
