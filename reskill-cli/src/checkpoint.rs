@@ -81,10 +81,15 @@ pub fn save(
     let manifest = serde_json::to_vec_pretty(&manifest).context("the manifest cannot be written as JSON")?;
     write_atomically(&temporary.join(MANIFEST), &manifest)?;
     let path = dir.join(name);
+    // An older checkpoint of the same name steps aside until the new one is in place.
+    let aside = dir.join(format!(".{name}.old"));
     if path.exists() {
-        std::fs::remove_dir_all(&path).with_context(|| format!("{}: cannot be replaced", path.display()))?;
+        std::fs::rename(&path, &aside).with_context(|| format!("{}: cannot be replaced", path.display()))?;
     }
     std::fs::rename(&temporary, &path).with_context(|| format!("{}: cannot be made", path.display()))?;
+    if aside.exists() {
+        std::fs::remove_dir_all(&aside).with_context(|| format!("{}: cannot be removed", aside.display()))?;
+    }
     let all = list(dir)?;
     for old in &all[..all.len().saturating_sub(keep)] {
         std::fs::remove_dir_all(old).with_context(|| format!("{}: cannot be removed", old.display()))?;

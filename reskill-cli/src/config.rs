@@ -8,7 +8,7 @@ use reskill_envs::household::HouseholdConfig;
 use reskill_envs::prompt::PromptConfig;
 use reskill_grpo::{AdvantageConfig, LearnerConfig, LossConfig, OptimizerConfig};
 use reskill_model::ModelConfig;
-use reskill_skills::LifecycleConfig;
+use reskill_skills::{LifecycleConfig, SkillMode, Trigger};
 use serde::{Deserialize, Serialize};
 
 /// The default configuration, as it is compiled in.
@@ -32,6 +32,8 @@ pub struct TrainConfig {
     pub rollout: RolloutConfig,
     /// Policy optimisation.
     pub grpo: GrpoConfig,
+    /// Folder of Agent Skills that the run begins with. Absent: an empty bank.
+    pub bank: Option<PathBuf>,
     /// The skill lifecycle.
     pub skills: LifecycleConfig,
     /// Evaluation.
@@ -131,6 +133,25 @@ pub struct Tip {
     pub after: String,
     /// The verb that should come next.
     pub next: String,
+}
+
+impl GuidedDemonstration {
+    fn validate(&self) -> Result<()> {
+        for (key, value) in [("closed_fraction", self.closed_fraction), ("idle_fraction", self.idle_fraction)]
+        {
+            if !(0.0..=1.0).contains(&value) {
+                bail!("`{key}` = {value}, expected a number in [0, 1]");
+            }
+        }
+        if self.tips.is_empty() || self.tips.len() > 2 {
+            bail!("`tips` has {} entries, expected 1 or 2", self.tips.len());
+        }
+        for tip in &self.tips {
+            Trigger::after_action(&tip.after)
+                .map_err(|error| anyhow::anyhow!("`tips.after`: {}", one_line(&error.to_string())))?;
+        }
+        Ok(())
+    }
 }
 
 impl Default for SftConfig {
@@ -267,6 +288,18 @@ impl TrainConfig {
         Ok(config)
     }
 
+    /// The same with the paths it names made absolute, so that a resumed run finds them from any folder.
+    ///
+    /// # Errors
+    /// If the current folder is gone.
+    pub fn with_absolute_paths(mut self) -> Result<TrainConfig> {
+        for path in [&mut self.env.data, &mut self.bank].into_iter().flatten() {
+            *path = std::path::absolute(&*path)
+                .with_context(|| format!("{}: cannot be made absolute", path.display()))?;
+        }
+        Ok(self)
+    }
+
     /// The configuration as TOML.
     ///
     /// # Errors
@@ -316,9 +349,29 @@ impl TrainConfig {
                 bail!("`{key}` = {value}, expected a number in [0, 1]");
             }
         }
+        for (index, guided) in self.sft.guided.iter().enumerate() {
+            guided.validate().with_context(|| format!("`sft.guided` entry {}", index + 1))?;
+        }
         let temperature = self.rollout.temperature;
-        if !(temperature > 0.0 && temperature.is_finite()) {
-            bail!("`rollout.temperature` = {temperature}, expected a number > 0");
+        if !(1e-3..=1e3).contains(&temperature) {
+            bail!("`rollout.temperature` = {temperature}, expected a number in [0.001, 1000]");
+        }
+        if self.threads > 1024 {
+            bail!("`threads` = {}, expected at most 1024 (0: all cores)", self.threads);
+        }
+        if self.eval.every > 0 && self.eval.games_during == 0 {
+            bail!("`eval.games_during` = 0, expected at least 1 where eval.every > 0");
+        }
+        let tests_versions = self.skills.mode == SkillMode::Evolve;
+        if tests_versions && self.rollout.group_size < 2 {
+            bail!(
+                "`rollout.group_size` = {}, expected at least 2 where skills.mode = \"evolve\": a group must hold both \
+                 versions",
+                self.rollout.group_size
+            );
+        }
+        if self.skills.mode == SkillMode::Static && self.bank.is_none() {
+            bail!("`bank` is missing, expected a folder of Agent Skills where skills.mode = \"static\"");
         }
         if !(self.eval.temperature >= 0.0 && self.eval.temperature.is_finite()) {
             bail!("`eval.temperature` = {}, expected a number >= 0", self.eval.temperature);

@@ -64,10 +64,29 @@ pub struct Played {
 /// How many episodes are run side by side. Results do not depend on it.
 const BATCH: usize = 128;
 
-/// `games` tasks spread evenly over a split, so that every family is among them; all if there are fewer.
-fn fixed_games(tasks: &[Arc<Task>], games: usize) -> Vec<Arc<Task>> {
-    let n = games.min(tasks.len());
-    (0..n).map(|index| Arc::clone(&tasks[index * tasks.len() / n])).collect()
+/// `games` of the tasks, always the same: the families take turns, and a family's tasks are spread evenly over the split;
+/// all tasks if there are fewer.
+#[must_use]
+pub fn fixed_games(tasks: &[Arc<Task>], games: usize) -> Vec<Arc<Task>> {
+    let mut families: BTreeMap<&str, Vec<&Arc<Task>>> = BTreeMap::new();
+    for task in tasks {
+        families.entry(&task.family).or_default().push(task);
+    }
+    // How many each family gives: one at a time until there are enough.
+    let mut shares: Vec<(Vec<&Arc<Task>>, usize)> = families.into_values().map(|tasks| (tasks, 0)).collect();
+    let mut missing = games.min(tasks.len());
+    while missing > 0 {
+        for (tasks, share) in &mut shares {
+            if missing > 0 && *share < tasks.len() {
+                *share += 1;
+                missing -= 1;
+            }
+        }
+    }
+    let spread = |(tasks, share): &(Vec<&Arc<Task>>, usize)| -> Vec<Arc<Task>> {
+        (0..*share).map(|index| Arc::clone(tasks[index * tasks.len() / share])).collect()
+    };
+    shares.iter().flat_map(spread).collect()
 }
 
 /// Plays `games` fixed games of a split once each, with draws that depend on the seed and the game alone.
@@ -92,15 +111,12 @@ pub fn play(
         let assignments = tasks_of_batch
             .iter()
             .enumerate()
-            .map(|(index, task)| {
-                let game = (batch * BATCH + index) as u64;
-                Assignment {
-                    task: Arc::clone(task),
-                    group: game,
-                    arm: Arm::Incumbent,
-                    bank,
-                    rng: stream(seed, "evaluation", &[split as u64, game]),
-                }
+            .map(|(index, task)| Assignment {
+                task: Arc::clone(task),
+                group: (batch * BATCH + index) as u64,
+                arm: Arm::Incumbent,
+                bank,
+                rng: stream(seed, &format!("evaluation of {}", task.id), &[]),
             })
             .collect();
         let (trajectories, cost) = collect(policy, suite, assignments, settings, &mut |_, _, _| {})?;
@@ -171,6 +187,32 @@ fn wilson(won: u64, n: u64) -> [f64; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn fixed_games_hold_every_family_in_equal_shares() {
+        let task = |n: usize| {
+            Arc::new(Task {
+                id: reskill_envs::TaskId(format!("{n}")),
+                split: Split::ValidSeen,
+                family: format!("family {}", n % 6),
+                goal: String::new(),
+            })
+        };
+        let tasks: Vec<Arc<Task>> = (0..300).map(task).collect();
+        for games in [6, 60, 100, 300, 1000] {
+            let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+            let chosen = fixed_games(&tasks, games);
+            assert_eq!(chosen.len(), games.min(300));
+            for task in &chosen {
+                *counts.entry(task.family.clone()).or_default() += 1;
+            }
+            let (least, most) = (counts.values().min().unwrap(), counts.values().max().unwrap());
+            assert!(counts.len() == 6 && most - least <= 1, "{games} games: {counts:?}");
+            let distinct: std::collections::BTreeSet<_> = chosen.iter().map(|task| &task.id).collect();
+            assert_eq!(distinct.len(), chosen.len());
+        }
+        assert!(fixed_games(&[], 5).is_empty());
+    }
 
     #[test]
     fn wilson_interval_matches_the_textbook_value() {

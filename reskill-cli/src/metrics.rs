@@ -51,6 +51,14 @@ impl MetricsWriter {
         Ok(())
     }
 
+    /// Waits until all records are on the disk.
+    ///
+    /// # Errors
+    /// If the disk refuses.
+    pub fn sync(&self) -> Result<()> {
+        self.file.sync_data().with_context(|| format!("{}: cannot be written", self.path.display()))
+    }
+
     /// Bytes written so far.
     #[must_use]
     pub fn len(&self) -> u64 {

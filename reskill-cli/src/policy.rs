@@ -11,6 +11,8 @@ use reskill_model::constraint::Unconstrained;
 use reskill_model::{ModelConfig, Next, PolicyTokenizer, Reply, TokenConstraint, TokenTrie, Transformer};
 use reskill_skills::creator::offline;
 
+use crate::evaluate::fixed_games;
+
 /// A policy that plays text games.
 #[derive(Debug)]
 pub struct Policy {
@@ -42,16 +44,16 @@ pub fn build_tokenizer(suite: &dyn Suite) -> Result<PolicyTokenizer> {
         texts.insert(number.to_string());
     }
     let tasks = suite.tasks(Split::Train);
-    let stride = tasks.len().div_ceil(VOCABULARY_GAMES).max(1);
     for task in tasks {
         texts.insert(task.goal.clone());
     }
-    for task in tasks.iter().step_by(stride) {
+    for task in fixed_games(tasks, VOCABULARY_GAMES) {
         let mut env = suite.open(&task.id)?;
         let first = env.reset();
         texts.insert(first.text);
         texts.extend(first.admissible);
-        for action in env.expert()? {
+        // A game without a plan still gives its first words.
+        for action in env.expert().unwrap_or_default() {
             let step = env.step(&action);
             texts.insert(step.observation.text);
             texts.extend(step.observation.admissible);

@@ -5,13 +5,17 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-/// Seconds and tokens by phase, over all sessions of a run.
+/// Seconds and tokens by phase, added up if the run was interrupted.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Costs {
     /// Wall-clock seconds by phase.
     pub seconds: BTreeMap<String, f64>,
     /// Tokens through the network by phase.
     pub tokens: BTreeMap<String, u64>,
+    /// Wall-clock seconds of the whole run, what lies between the phases included.
+    pub wall_seconds: f64,
+    /// Largest resident memory so far, in bytes.
+    pub peak_rss_bytes: u64,
 }
 
 impl Costs {
@@ -23,10 +27,11 @@ impl Costs {
         seconds
     }
 
-    /// Seconds of all phases.
-    #[must_use]
-    pub fn total_seconds(&self) -> f64 {
-        self.seconds.values().sum()
+    /// Adds the wall-clock time since `since`, which is set to now, and notes the memory.
+    pub fn note(&mut self, since: &mut Instant) {
+        self.wall_seconds += since.elapsed().as_secs_f64();
+        *since = Instant::now();
+        self.peak_rss_bytes = self.peak_rss_bytes.max(peak_rss_bytes());
     }
 }
 

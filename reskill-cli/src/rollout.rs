@@ -61,6 +61,8 @@ pub struct RolloutCost {
     pub tokens_generated: usize,
     /// Turns played.
     pub turns: usize,
+    /// Episodes that ended because their context was full.
+    pub overflowed: usize,
 }
 
 /// An episode on its way.
@@ -114,13 +116,29 @@ pub fn collect(
         .collect::<Result<_>>()?;
     share_openings(policy, &mut generator, &running, &mut cost)?;
     for turn_idx in 0..settings.max_turns {
-        let mut active: Vec<&mut Running<'_>> = running.iter_mut().filter(|one| !one.done).collect();
+        let active: Vec<&mut Running<'_>> = running.iter_mut().filter(|one| !one.done).collect();
         if active.is_empty() {
             break;
         }
         progress(turn_idx, active.len(), total);
-        let pending: Vec<Pending> =
+        let mut active = active;
+        let asked: Vec<Pending> =
             active.par_iter_mut().map(|one| one.ask(policy, suite, turn_idx)).collect::<Result<_>>()?;
+        // An episode whose context is full ends here, as one that ran out of turns.
+        let (mut still, mut pending) = (Vec::new(), Vec::new());
+        for (one, ask) in active.into_iter().zip(asked) {
+            if one.trunk_len + ask.branch.len() + settings.sampling.max_new_tokens > capacity {
+                one.done = true;
+                cost.overflowed += 1;
+            } else {
+                still.push(one);
+                pending.push(ask);
+            }
+        }
+        let mut active: Vec<&mut Running<'_>> = still;
+        if active.is_empty() {
+            continue;
+        }
         let mut requests: Vec<Request<'_, &mut ChaCha8Rng>> = active
             .iter_mut()
             .zip(&pending)

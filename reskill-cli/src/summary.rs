@@ -16,7 +16,7 @@ pub struct Summary {
     pub unseen: SplitSummary,
     /// Every version of the bank that was tested.
     pub versions: Vec<VersionSummary>,
-    /// Wall-clock seconds, over all sessions of the run.
+    /// Wall-clock seconds, added up if the run was interrupted.
     pub seconds: f64,
     /// Largest resident memory, in bytes.
     pub peak_rss_bytes: u64,

@@ -22,7 +22,7 @@ use reskill_grpo::{TokenTrajectory, TokenTurn};
 use reskill_model::{Next, ReplyToken, TokenConstraint};
 use reskill_skills::{Guidance, Operation, Polarity, SkillBank, SkillContent, SkillLimits, Trigger};
 
-use crate::config::TrainConfig;
+use crate::config::{EnvName, TrainConfig};
 use crate::policy::Policy;
 use crate::streams::{permutation, stream};
 use crate::suites::open_variant;
@@ -72,7 +72,7 @@ fn draw_task(suite: &dyn Suite, avoid: &[String], rng: &mut ChaCha8Rng) -> Resul
         let mut env = suite.open(&task.id)?;
         env.reset();
         let verb = |command: &str| suite.vocabulary().parse(command).map(|parsed| parsed.verb.to_string());
-        let plan = env.expert()?;
+        let plan = env.expert().unwrap_or_default();
         if !plan.iter().any(|command| verb(command).is_some_and(|verb| avoid.contains(&verb))) {
             break;
         }
@@ -91,6 +91,8 @@ pub fn epoch_batches(config: &TrainConfig, epoch: usize) -> Vec<Vec<usize>> {
 
 /// What one demonstration shows.
 struct Plan {
+    /// Other environments have one world, whatever the fractions.
+    is_household: bool,
     closed_fraction: f64,
     idle_fraction: f64,
     /// Guidance that the world of this demonstration needs.
@@ -106,6 +108,7 @@ impl Plan {
         let mut plan = Plan {
             closed_fraction: sft.closed_fraction,
             idle_fraction: sft.idle_fraction,
+            is_household: config.env.name == EnvName::Household,
             needed: Vec::new(),
             random_tips: 0,
         };
@@ -125,7 +128,11 @@ impl Plan {
     }
 
     fn world_key(&self) -> (u64, u64) {
-        (self.closed_fraction.to_bits(), self.idle_fraction.to_bits())
+        if self.is_household {
+            (self.closed_fraction.to_bits(), self.idle_fraction.to_bits())
+        } else {
+            (0, 0)
+        }
     }
 
     fn bank(&self, vocabulary: &ActionVocabulary, rng: &mut ChaCha8Rng) -> Result<SkillBank> {
@@ -185,36 +192,30 @@ struct Knowledge {
 
 impl Knowledge {
     /// `planned`, unless it goes to fetch something that nothing seen so far names, or uses a verb to be avoided: then a
-    /// visit to a random place that has not been visited.
+    /// visit to a random place that has not been visited. `None` if only a verb to be avoided is left.
     fn search(
-        &mut self,
+        &self,
         plan: &[String],
         planned: &str,
         now: &Observation,
         vocabulary: &ActionVocabulary,
         avoid: &[String],
         rng: &mut ChaCha8Rng,
-    ) -> String {
-        let place = place_of(vocabulary, planned);
+    ) -> Option<String> {
         let verb = vocabulary.parse(planned).map_or("", |parsed| parsed.verb);
-        let must_search = match place {
-            Some(_) => self.fetches_unseen(plan, vocabulary),
-            None => avoid.iter().any(|avoided| avoided == verb),
-        };
-        let mut chosen = (planned.to_string(), place);
-        if must_search {
-            let mut choices: Vec<(String, Option<String>)> = now
-                .admissible
-                .iter()
-                .map(|command| (command.clone(), place_of(vocabulary, command)))
-                .filter(|(_, place)| place.as_ref().is_some_and(|place| !self.visited.contains(place)))
-                .collect();
-            if !choices.is_empty() {
-                chosen = choices.swap_remove(rng.random_range(0..choices.len()));
-            }
+        let is_avoided = avoid.iter().any(|avoided| avoided == verb);
+        let is_visit = place_of(vocabulary, planned).is_some();
+        if !is_avoided && !(is_visit && self.fetches_unseen(plan, vocabulary)) {
+            return Some(planned.to_string());
         }
-        self.visited.extend(chosen.1);
-        chosen.0
+        let is_new = |command: &&String| {
+            place_of(vocabulary, command).is_some_and(|place| !self.visited.contains(&place))
+        };
+        let choices: Vec<&String> = now.admissible.iter().filter(is_new).collect();
+        if choices.is_empty() {
+            return (!is_avoided).then(|| planned.to_string());
+        }
+        Some(choices[rng.random_range(0..choices.len())].clone())
     }
 
     /// Whether the plan, before it moves on from where it goes now, handles something that no observation has named.
@@ -258,22 +259,25 @@ fn demonstrate(
     let mut prompt = PromptBuilder::new(&policy.prompt, task);
     let mut trunk = policy.tokenizer.encode(&prompt.opening(task, &[]))?.to_vec();
     let mut turns = Vec::new();
-    let mut plan = env.expert()?;
+    // Where the planner finds no way (any more), the demonstration ends.
+    let mut plan = env.expert().unwrap_or_default();
     let mut previous: Option<String> = None;
     let mut won = false;
     let mut knowledge = Knowledge::default();
     for turn_idx in 0..config.max_turns {
         knowledge.observations.push(now.text.clone());
         let Some(planned) = plan.first().cloned() else { break };
-        let planned = if config.search {
+        let searched = if config.search {
             knowledge.search(&plan, &planned, &now, vocabulary, config.avoid, rng)
         } else {
-            planned
+            Some(planned)
         };
+        let Some(planned) = searched else { break };
         let skills = bank.triggered(turn_idx, previous.as_deref());
         let guidance: Vec<&Guidance> =
             skills.iter().filter_map(|skill| skill.content.guidance.as_ref()).collect();
         let action = obey(&guidance, &planned, &now.admissible, vocabulary, rng);
+        knowledge.visited.extend(place_of(vocabulary, &action));
         let tips: Vec<&str> = skills.iter().map(|skill| skill.content.action.as_str()).collect();
         let branch = prompt.branch(vocabulary, &now.text, &now.admissible, &tips);
         let branch = policy.tokenizer.encode(&branch)?.to_vec();
@@ -298,7 +302,8 @@ fn demonstrate(
             won = step.won;
             break;
         }
-        plan = if plan.first() == Some(&action) { plan[1..].to_vec() } else { env.expert()? };
+        plan =
+            if plan.first() == Some(&action) { plan[1..].to_vec() } else { env.expert().unwrap_or_default() };
         previous = Some(action);
     }
     Ok(TokenTrajectory { group: 0, stratum: 0, turns, return_: if won { 1.0 } else { 0.0 } })

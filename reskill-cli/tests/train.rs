@@ -140,18 +140,61 @@ fn an_interrupted_run_goes_on_as_if_it_had_not_stopped() {
     assert!(weights(&whole) == weights(&parts), "the weights differ");
 }
 
-/// Sends SIGINT once `metrics.jsonl` holds `count` lines with `fragment`; the run must stop with code 130.
-fn interrupt_when(child: &mut Child, run: &Path, fragment: &str, count: usize) {
+#[test]
+fn a_killed_run_goes_on_from_its_last_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, parts) = (dir.path().join("whole"), dir.path().join("parts"));
+    assert!(small(&whole, &[]).output().unwrap().status.success());
+    let mut command_line = small(&parts, &[]);
+    for (fragment, count) in [("\"kind\":\"warm_start\"", 2), ("\"kind\":\"step\"", 5)] {
+        let mut child = command_line.spawn().unwrap();
+        wait_for(&mut child, &parts, fragment, count);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        command_line = command(&["train", "--resume", parts.to_str().unwrap()]);
+    }
+    let output = command_line.output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(records(&whole), records(&parts));
+    let weights = |run: &Path| std::fs::read(run.join("policy/model.safetensors")).unwrap();
+    assert!(weights(&whole) == weights(&parts), "the weights differ");
+}
+
+#[test]
+fn a_run_can_begin_with_a_bank_of_skills() {
+    let dir = tempfile::tempdir().unwrap();
+    let skill = dir.path().join("bank/open-it");
+    std::fs::create_dir_all(&skill).unwrap();
+    let text_of_skill = "---\nname: open-it\ndescription: After a visit.\nmetadata:\n  reskill-trigger: action_pattern\n  \
+                         reskill-pattern: ^go to\n---\nnext open\n";
+    std::fs::write(skill.join("SKILL.md"), text_of_skill).unwrap();
+    let run = dir.path().join("run");
+    let bank = format!("bank={}", dir.path().join("bank").display());
+    let output = small(&run, &["skills.mode=static", &bank]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let summary: Value =
+        serde_json::from_str(&std::fs::read_to_string(run.join("summary.json")).unwrap()).unwrap();
+    assert_eq!(summary["skills"][0], "open-it");
+    assert_eq!(summary["versions"].as_array().unwrap().len(), 0);
+}
+
+/// Waits until `metrics.jsonl` holds `count` lines with `fragment`.
+fn wait_for(child: &mut Child, run: &Path, fragment: &str, count: usize) {
     let start = Instant::now();
     loop {
         let metrics = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap_or_default();
         if metrics.lines().filter(|line| line.contains(fragment)).count() >= count {
-            break;
+            return;
         }
         assert!(child.try_wait().unwrap().is_none(), "the run ended before it could be interrupted");
         assert!(start.elapsed() < Duration::from_secs(120), "no {fragment} after two minutes");
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// Sends SIGINT once `metrics.jsonl` holds `count` lines with `fragment`; the run must stop with code 130.
+fn interrupt_when(child: &mut Child, run: &Path, fragment: &str, count: usize) {
+    wait_for(child, run, fragment, count);
     let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     assert!(sent.success());
     assert_eq!(child.wait().unwrap().code(), Some(130));
@@ -202,6 +245,13 @@ fn wrong_keys_values_and_paths_are_refused_in_one_line() {
     check_refused(small(&out, &["env.name=alfworld", "env.data=/nowhere"]), &["/nowhere"]);
     check_refused(small(&out, &["env.household.n_train=0"]), &["training games", "env"]);
     check_refused(small(&out, &["nonsense"]), &["key=value"]);
+    check_refused(small(&out, &["env.household.n_unseen=0"]), &["unseen games", "n_unseen"]);
+    check_refused(small(&out, &["rollout.group_size=1"]), &["rollout.group_size", "both versions"]);
+    check_refused(small(&out, &["skills.mode=static"]), &["`bank` is missing"]);
+    check_refused(small(&out, &["rollout.temperature=1e-30"]), &["rollout.temperature"]);
+    check_refused(small(&out, &["sft.avoid=['opem']"]), &["sft.avoid", "opem", "open"]);
+    let guided = "sft.guided=[{closed_fraction=1.0, idle_fraction=0.0, tips=[{after='(', next='open'}]}]";
+    check_refused(small(&out, &[guided]), &["sft.guided", "entry 1", "tips.after"]);
     check_refused(command(&["train", "--config", "/nowhere.toml"]), &["/nowhere.toml"]);
     check_refused(command(&["train", "--resume", dir.path().to_str().unwrap()]), &["not a run directory"]);
     let broken = dir.path().join("broken.toml");

@@ -21,7 +21,7 @@ pub struct TokenTurn {
 pub struct TokenTrajectory {
     /// The GRPO group: rollouts of one task.
     pub group: u64,
-    /// The arm of the version test, as a number: groups are stratified by it.
+    /// The arm of the version test, as a number: kept with the tokens for baselines by arm.
     pub stratum: u32,
     /// The turns in order.
     pub turns: Vec<TokenTurn>,
@@ -34,6 +34,17 @@ impl TokenTrajectory {
     #[must_use]
     pub fn packed_len(&self) -> usize {
         self.turns.iter().map(|turn| turn.trunk.len() + turn.branch.len() + turn.reply.len()).sum()
+    }
+
+    /// The most tokens that are visible at once: the trunk up to a turn, its branch and its reply.
+    #[must_use]
+    pub fn longest_context(&self) -> usize {
+        let mut trunk = 0;
+        let contexts = self.turns.iter().map(|turn| {
+            trunk += turn.trunk.len();
+            trunk + turn.branch.len() + turn.reply.len()
+        });
+        contexts.max().unwrap_or(0)
     }
 
     /// Reply tokens that were drawn, not forced: those that carry a gradient.

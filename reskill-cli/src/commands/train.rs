@@ -60,6 +60,7 @@ pub fn run(args: &TrainArgs) -> Result<u8> {
             let mut overrides = args.overrides.clone();
             overrides.extend(args.seed.map(|seed| format!("seed={seed}")));
             let config = TrainConfig::load(args.config.as_deref(), &overrides)?;
+            let config = config.with_absolute_paths()?;
             limit_threads(config.threads)?;
             let name = args.config.as_ref().and_then(|path| path.file_stem());
             let name = name.map_or("default".into(), |stem| stem.to_string_lossy().into_owned());

@@ -24,7 +24,8 @@ impl Trainer {
     ) -> Result<()> {
         let start = Instant::now();
         let settings = self.rollout_settings(step, self.config.eval.temperature);
-        let mut progress = Progress::new(&format!("eval {name}"), "games", games as u64, false);
+        let total = games.min(self.suite.tasks(split).len()) as u64;
+        let mut progress = Progress::new(&format!("eval {name}"), "games", total, true);
         let empty = SkillBank::default();
         let mut play_with = |bank: &SkillBank| {
             play(

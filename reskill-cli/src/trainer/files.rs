@@ -1,25 +1,37 @@
 //! The files of a run: checkpoints, skills, policy, summary, report.
 
+use std::sync::atomic::Ordering;
+
 use anyhow::{Context, Result};
 use serde_json::json;
 
 use super::{FINAL, FINAL_BANK_OFF, HELD_OUT, Stage, Trainer, WARM_START, name};
 use crate::checkpoint;
-use crate::resources::peak_rss_bytes;
 use crate::run_dir::write_atomically;
 use crate::summary::{SplitSummary, Summary, versions};
 
 impl Trainer {
-    /// Last evaluations, summary, policy, report.
+    /// The evaluations after training; `false` if it was asked to stop between them.
+    pub(super) fn last_evaluations(&mut self) -> Result<bool> {
+        for (name, split) in HELD_OUT {
+            if self.state.evaluations.contains_key(&format!("{FINAL}/{name}")) {
+                continue;
+            }
+            let bank = self.state.lifecycle.incumbent().clone();
+            self.evaluate(self.config.grpo.steps, FINAL, name, split, self.config.eval.games, &bank)?;
+            if self.stop.load(Ordering::SeqCst) {
+                self.checkpoint()?;
+                return Ok(false);
+            }
+        }
+        self.state.stage = Stage::Done;
+        Ok(true)
+    }
+
+    /// Summary, policy, report.
     pub(super) fn finish(&mut self) -> Result<Summary> {
         let steps = self.config.grpo.steps;
-        if self.state.stage != Stage::Done {
-            for (name, split) in HELD_OUT {
-                let bank = self.state.lifecycle.incumbent().clone();
-                self.evaluate(steps, FINAL, name, split, self.config.eval.games, &bank)?;
-            }
-            self.state.stage = Stage::Done;
-        }
+        self.state.costs.note(&mut self.since);
         self.write_history()?;
         self.write_policy()?;
         let split = |name: &str| -> Result<SplitSummary> {
@@ -39,8 +51,8 @@ impl Trainer {
             seen: split("seen")?,
             unseen: split("unseen")?,
             versions: versions(lifecycle.history()),
-            seconds: self.state.costs.total_seconds(),
-            peak_rss_bytes: peak_rss_bytes(),
+            seconds: self.state.costs.wall_seconds,
+            peak_rss_bytes: self.state.costs.peak_rss_bytes,
             seed: self.config.seed,
             steps,
             skills: lifecycle.incumbent().skills().iter().map(|skill| name(skill).to_string()).collect(),
@@ -57,7 +69,9 @@ impl Trainer {
 
     /// Saves everything that the run needs to go on.
     pub(super) fn checkpoint(&mut self) -> Result<()> {
+        self.metrics.sync()?;
         self.state.metrics_len = self.metrics.len();
+        self.state.costs.note(&mut self.since);
         let name = match self.state.stage {
             Stage::WarmStart { batches } => format!("0-warm-start-{batches:06}"),
             Stage::Train { steps } => format!("1-step-{steps:06}"),

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use reskill_grpo::{Optimizer, TokenTrajectory};
 use reskill_skills::SkillBank;
 use serde_json::json;
@@ -17,6 +17,14 @@ impl Trainer {
     pub(super) fn warm_start(&mut self, done: usize) -> Result<bool> {
         let start = Instant::now();
         let demos = demonstrations(&self.config, &self.policy)?;
+        let longest = demos.iter().map(TokenTrajectory::longest_context).max().unwrap_or(0);
+        let capacity = self.policy.model.config().max_position_embeddings;
+        if longest > capacity {
+            bail!(
+                "a demonstration needs a context of {longest} tokens: raise policy.model.max_position_embeddings = \
+                 {capacity}, or lower rollout.max_turns"
+            );
+        }
         let solved = demos.iter().filter(|demo| demo.return_ > 0.0).count();
         let tokens: usize = demos.iter().map(TokenTrajectory::packed_len).sum();
         print_line(&format!(
@@ -47,6 +55,9 @@ impl Trainer {
                 index as u64 + 1,
                 &format!("loss {:.3}, {:.0}k tokens/s", metrics.loss, tokens_per_second / 1e3),
             );
+            if (index + 1).is_multiple_of(per_epoch) {
+                self.checkpoint()?;
+            }
             if self.stop.load(Ordering::SeqCst) {
                 progress.finish();
                 self.checkpoint()?;

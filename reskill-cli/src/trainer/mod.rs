@@ -86,6 +86,8 @@ pub struct Trainer {
     metrics: MetricsWriter,
     state: TrainState,
     stop: Arc<AtomicBool>,
+    /// Since when this process adds to the run's seconds.
+    since: Instant,
 }
 
 /// Names of the evaluations that the summary is made of.
@@ -102,15 +104,14 @@ impl Trainer {
     /// If the environment cannot be opened.
     pub fn new(config: TrainConfig, run: RunDir, stop: Arc<AtomicBool>) -> Result<Trainer> {
         let suite = open_suite(&config.env)?;
-        if suite.tasks(Split::Train).is_empty() {
-            bail!("env: there are no training games; check env.data, env.household.n_train and the splits");
-        }
+        check_games(suite.as_ref())?;
+        check_verbs(&config, suite.as_ref())?;
         let tokenizer = build_tokenizer(suite.as_ref())?;
         let mut rng = stream(config.seed, "weights", &[]);
         let policy = Policy::init(&config.policy.model, &config.policy.prompt, tokenizer, &mut rng)?;
         let state = TrainState {
             stage: Stage::WarmStart { batches: 0 },
-            lifecycle: Lifecycle::new(config.skills.clone(), SkillBank::default())?,
+            lifecycle: Lifecycle::new(config.skills.clone(), initial_bank(&config)?)?,
             evaluations: BTreeMap::new(),
             costs: Costs::default(),
             metrics_len: 0,
@@ -118,7 +119,9 @@ impl Trainer {
         run.create()?;
         write_atomically(&run.config(), config.to_toml()?.as_bytes())?;
         let optimizer = Optimizer::new(policy.model.config(), &config.sft.optimizer)?;
-        Trainer::assemble(config, run, suite, policy, None, optimizer, state, stop)
+        let mut trainer = Trainer::assemble(config, run, suite, policy, None, optimizer, state, stop)?;
+        trainer.checkpoint()?;
+        Ok(trainer)
     }
 
     /// A run as its latest checkpoint left it.
@@ -128,6 +131,7 @@ impl Trainer {
     pub fn resume(run: RunDir, stop: Arc<AtomicBool>) -> Result<Trainer> {
         let config = TrainConfig::load(Some(&run.config()), &[])?;
         let suite = open_suite(&config.env)?;
+        check_games(suite.as_ref())?;
         let tokenizer = build_tokenizer(suite.as_ref())?;
         let mut rng = stream(config.seed, "weights", &[]);
         let mut policy = Policy::init(&config.policy.model, &config.policy.prompt, tokenizer, &mut rng)?;
@@ -170,6 +174,7 @@ impl Trainer {
             metrics,
             state,
             stop,
+            since: Instant::now(),
         })
     }
 
@@ -207,6 +212,9 @@ impl Trainer {
                 self.checkpoint()?;
                 return Ok(Ending::Interrupted);
             }
+        }
+        if !self.last_evaluations()? {
+            return Ok(Ending::Interrupted);
         }
         let summary = self.finish()?;
         Ok(Ending::Finished(Box::new(summary)))
@@ -248,6 +256,7 @@ impl Trainer {
             "posterior": posterior.as_ref(),
             "decision": decision.as_ref().map(|decision| decision.verdict),
             "bank": bank,
+            "overflowed": cost.overflowed,
             "tokens": {
                 "run": cost.tokens_run,
                 "without_reuse": cost.tokens_without_reuse,
@@ -304,7 +313,7 @@ impl Trainer {
             }
         }
         let settings = self.rollout_settings(step, self.config.rollout.temperature);
-        let mut progress = Progress::new("rollout", "turns", self.config.rollout.max_turns as u64, false);
+        let mut progress = Progress::new("rollout", "turns", self.config.rollout.max_turns as u64, true);
         let result =
             collect(&self.policy, self.suite.as_ref(), assignments, &settings, &mut |turn, n, of| {
                 progress.set(turn as u64, &format!("{n} of {of} episodes running"));
@@ -313,7 +322,7 @@ impl Trainer {
         result
     }
 
-    /// Updates the policy, unless it is frozen.
+    /// Updates the policy.
     fn update(&mut self, step: u64, trajectories: &[Trajectory]) -> Result<UpdateMetrics> {
         let tokens: Vec<TokenTrajectory> =
             trajectories.iter().map(|trajectory| trajectory.tokens.clone()).collect();
@@ -331,7 +340,7 @@ impl Trainer {
             &mut stream(self.config.seed, "mini-batches", &[step]),
             &mut |done, total| {
                 let bar = progress
-                    .get_or_insert_with(|| Progress::new("update", "mini-batches", total as u64, false));
+                    .get_or_insert_with(|| Progress::new("update", "mini-batches", total as u64, true));
                 bar.set(done as u64, "");
             },
         );
@@ -352,6 +361,47 @@ impl Trainer {
             },
             step,
         }
+    }
+}
+
+/// Games of every kind must be there.
+fn check_games(suite: &dyn Suite) -> Result<()> {
+    let needed = [
+        (Split::Train, "training games", "env.household.n_train"),
+        (Split::ValidSeen, "seen games to evaluate on", "env.household.n_seen"),
+        (Split::ValidUnseen, "unseen games to evaluate on", "env.household.n_unseen"),
+    ];
+    for (split, what, key) in needed {
+        if suite.tasks(split).is_empty() {
+            bail!("env: there are no {what} (split {split}); check env.data and its splits, or {key}");
+        }
+    }
+    Ok(())
+}
+
+/// The verbs that the demonstrations are told of must be verbs of the environment.
+fn check_verbs(config: &TrainConfig, suite: &dyn Suite) -> Result<()> {
+    let verbs = suite.vocabulary().verbs();
+    let tips = config
+        .sft
+        .guided
+        .iter()
+        .flat_map(|guided| &guided.tips)
+        .map(|tip| ("sft.guided.tips.next", &tip.next));
+    for (key, verb) in config.sft.avoid.iter().map(|verb| ("sft.avoid", verb)).chain(tips) {
+        if !verbs.contains(&verb.as_str()) {
+            bail!("`{key}`: `{verb}` is no verb of {}, expected one of {}", suite.name(), verbs.join(", "));
+        }
+    }
+    Ok(())
+}
+
+/// The bank that a run begins with.
+fn initial_bank(config: &TrainConfig) -> Result<SkillBank> {
+    match &config.bank {
+        Some(path) => reskill_skills::store::load_bank(path)
+            .with_context(|| format!("`bank` = {}: cannot be read as Agent Skills folders", path.display())),
+        None => Ok(SkillBank::default()),
     }
 }
 

@@ -65,7 +65,8 @@ impl Creator for OfflineCreator {
             if chosen.iter().any(|other| other.conflicts_with(habit)) {
                 continue;
             }
-            let operation = habit.operation(context.bank)?;
+            // A trigger that cannot be built (widened beyond the limit, say) passes; the next habit has its turn.
+            let Ok(operation) = habit.operation(context.bank) else { continue };
             let Some(content) = operation.content() else { continue };
             if cooling_down(&content.name, context, &self.config) {
                 continue;
