@@ -27,7 +27,8 @@ pub struct ReservoirConfig {
     pub capacity: usize,
     /// Entries needed before the creator runs, 1..=capacity.
     pub min: usize,
-    /// Task groups handed to the creator; the whole reservoir if it is not larger.
+    /// Task groups handed to creators that read group by group; the whole reservoir if it is not larger. The
+    /// statistical creator reads the whole reservoir.
     pub sample_groups: usize,
     /// What makes two episodes the same entry.
     pub key: ReservoirKey,
