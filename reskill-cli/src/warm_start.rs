@@ -205,7 +205,8 @@ impl Knowledge {
         let verb = vocabulary.parse(planned).map_or("", |parsed| parsed.verb);
         let is_avoided = avoid.iter().any(|avoided| avoided == verb);
         let is_visit = place_of(vocabulary, planned).is_some();
-        if !is_avoided && !(is_visit && self.fetches_unseen(plan, vocabulary)) {
+        let must_search = is_avoided || (is_visit && self.fetches_unseen(plan, vocabulary));
+        if !must_search {
             return Some(planned.to_string());
         }
         let is_new = |command: &&String| {
