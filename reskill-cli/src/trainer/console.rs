@@ -17,14 +17,17 @@ impl Trainer {
         update_seconds: f64,
         rates: (f64, f64),
     ) {
-        let test = self.state.lifecycle.posterior_summary().map_or(String::new(), |test| {
-            let rates: Vec<String> = test
-                .arms
-                .iter()
-                .map(|arm| format!("{:.2}", arm.successes as f64 / arm.episodes.max(1) as f64))
-                .collect();
-            format!("  test old/new {} P(new better) {:.2}", rates.join("/"), test.p_new_better)
-        });
+        let test = self.state.lifecycle.posterior_summary().filter(|test| test.n_episodes > 0).map_or(
+            String::new(),
+            |test| {
+                let rates: Vec<String> = test
+                    .arms
+                    .iter()
+                    .map(|arm| format!("{:.2}", arm.successes as f64 / arm.episodes.max(1) as f64))
+                    .collect();
+                format!("  test old/new {} P(new better) {:.2}", rates.join("/"), test.p_new_better)
+            },
+        );
         print_line(&format!(
             "step {step:>3}/{}  success {:.2}  skills {}  kl {:.3}  entropy {:.2}  rollout {rollout_seconds:.1} s \
              ({:.0}k tok/s)  update {update_seconds:.1} s ({:.0}k tok/s){test}",
