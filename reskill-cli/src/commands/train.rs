@@ -28,8 +28,12 @@ pub struct TrainArgs {
     /// Configuration file (TOML). Without it the embedded default runs, which is also at configs/default.toml
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Run directory, new or empty [default: runs/<config>-<UTC time>]
-    #[arg(long, value_name = "DIR")]
+    /// Run directory, new or empty.
+    #[arg(
+        long,
+        value_name = "DIR",
+        help = "Run directory, new or empty [default: runs/<config>-<UTC time>]"
+    )]
     out: Option<PathBuf>,
     /// Seed of every random choice; overrides the configuration
     #[arg(long, value_name = "N")]

@@ -1,7 +1,7 @@
 //! The report of a run: one self-contained HTML file for a person to read.
 //!
-//! [`data`] reads the files of the run, [`trials`] and [`lives`] put the history of the bank in order, and each section
-//! of the page has a module that turns these into markup with [`html`] and [`chart`]. Nothing is computed here that
+//! `data` reads the files of the run, `trials` and `lives` put the history of the bank in order, and each section
+//! of the page has a module that turns these into markup with `html` and `chart`. Nothing is computed here that
 //! training depends on; a run that was stopped early, or had no skills, gives a shorter page.
 
 mod data;
