@@ -49,7 +49,10 @@ impl Progress {
             bar.set_message(message.to_string());
             return;
         }
-        if self.quiet || (self.last_line.elapsed() < PLAIN_EVERY && done != self.total) {
+        // A phase of less than ten seconds prints nothing: its result follows at once.
+        let is_long = self.started.elapsed() >= PLAIN_EVERY;
+        let is_due = self.last_line.elapsed() >= PLAIN_EVERY || (done == self.total && is_long);
+        if self.quiet || !is_due {
             return;
         }
         self.last_line = Instant::now();

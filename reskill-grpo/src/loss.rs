@@ -72,10 +72,30 @@ impl LossConfig {
             self.clip_low,
             "a number in (0, 1)",
         )?;
-        check(self.clip_high > 0.0, "loss.clip_high", self.clip_high, "a number > 0")?;
-        check(self.kl_coef >= 0.0, "loss.kl_coef", self.kl_coef, "a number >= 0")?;
-        check(self.entropy_coef >= 0.0, "loss.entropy_coef", self.entropy_coef, "a number >= 0")?;
-        check(self.constant > 0.0, "loss.constant", self.constant, "a number > 0")?;
+        check(
+            self.clip_high > 0.0 && self.clip_high.is_finite(),
+            "loss.clip_high",
+            self.clip_high,
+            "a number > 0",
+        )?;
+        check(
+            self.kl_coef >= 0.0 && self.kl_coef.is_finite(),
+            "loss.kl_coef",
+            self.kl_coef,
+            "a number >= 0",
+        )?;
+        check(
+            self.entropy_coef >= 0.0 && self.entropy_coef.is_finite(),
+            "loss.entropy_coef",
+            self.entropy_coef,
+            "a number >= 0",
+        )?;
+        check(
+            self.constant > 0.0 && self.constant.is_finite(),
+            "loss.constant",
+            self.constant,
+            "a number > 0",
+        )?;
         if let Some(dual_clip) = self.dual_clip {
             check(dual_clip > 1.0, "loss.dual_clip", dual_clip, "a number > 1")?;
         }

@@ -47,12 +47,27 @@ impl OptimizerConfig {
     /// [`GrpoError::Config`].
     pub fn validate(&self) -> Result<(), GrpoError> {
         let unit = |x: f32| (0.0..1.0).contains(&x);
-        check(self.learning_rate > 0.0, "optimizer.learning_rate", self.learning_rate, "a number > 0")?;
+        check(
+            self.learning_rate > 0.0 && self.learning_rate.is_finite(),
+            "optimizer.learning_rate",
+            self.learning_rate,
+            "a number > 0",
+        )?;
         check(unit(self.beta1), "optimizer.beta1", self.beta1, "a number in [0, 1)")?;
         check(unit(self.beta2), "optimizer.beta2", self.beta2, "a number in [0, 1)")?;
-        check(self.eps > 0.0, "optimizer.eps", self.eps, "a number > 0")?;
-        check(self.weight_decay >= 0.0, "optimizer.weight_decay", self.weight_decay, "a number >= 0")?;
-        check(self.max_grad_norm > 0.0, "optimizer.max_grad_norm", self.max_grad_norm, "a number > 0")
+        check(self.eps > 0.0 && self.eps.is_finite(), "optimizer.eps", self.eps, "a number > 0")?;
+        check(
+            self.weight_decay >= 0.0 && self.weight_decay.is_finite(),
+            "optimizer.weight_decay",
+            self.weight_decay,
+            "a number >= 0",
+        )?;
+        check(
+            self.max_grad_norm > 0.0 && self.max_grad_norm.is_finite(),
+            "optimizer.max_grad_norm",
+            self.max_grad_norm,
+            "a number > 0",
+        )
     }
 }
 

@@ -86,8 +86,13 @@ impl ModelConfig {
             &format!("a multiple of num_key_value_heads = {}", self.num_key_value_heads),
         )?;
         check(self.head_dim.is_multiple_of(2), "head_dim", self.head_dim, "an even number")?;
-        check(self.rope_theta > 0.0, "rope_theta", self.rope_theta, "> 0")?;
-        check(self.rms_norm_eps >= 0.0, "rms_norm_eps", self.rms_norm_eps, ">= 0")
+        check(self.rope_theta > 0.0 && self.rope_theta.is_finite(), "rope_theta", self.rope_theta, "> 0")?;
+        check(
+            self.rms_norm_eps >= 0.0 && self.rms_norm_eps.is_finite(),
+            "rms_norm_eps",
+            self.rms_norm_eps,
+            ">= 0",
+        )
     }
 }
 
