@@ -116,12 +116,11 @@ pub fn collect(
         .collect::<Result<_>>()?;
     share_openings(policy, &mut generator, &running, &mut cost)?;
     for turn_idx in 0..settings.max_turns {
-        let active: Vec<&mut Running<'_>> = running.iter_mut().filter(|one| !one.done).collect();
+        let mut active: Vec<&mut Running<'_>> = running.iter_mut().filter(|one| !one.done).collect();
         if active.is_empty() {
             break;
         }
         progress(turn_idx, active.len(), total);
-        let mut active = active;
         let asked: Vec<Pending> =
             active.par_iter_mut().map(|one| one.ask(policy, suite, turn_idx)).collect::<Result<_>>()?;
         // An episode whose context is full ends here, as one that ran out of turns.

@@ -58,7 +58,7 @@ pub fn run(args: &TrainArgs) -> Result<u8> {
             let config = TrainConfig::load(Some(&run.config()), &[])?;
             limit_threads(config.threads)?;
             print_line(&format!("going on with {}", path.display()));
-            Trainer::resume(run, Arc::clone(&stop))?
+            Trainer::resume(config, run, Arc::clone(&stop))?
         }
         None => {
             let mut overrides = args.overrides.clone();

@@ -32,14 +32,16 @@ impl Trainer {
             demos.len(),
             self.state.costs.add("demonstrations", start, 0)
         ));
-        let per_epoch = epoch_batches(&self.config, 0).len();
-        let total = per_epoch * self.config.sft.epochs;
+        let batches: Vec<Vec<Vec<usize>>> =
+            (0..self.config.sft.epochs).map(|epoch| epoch_batches(&self.config, epoch)).collect();
+        let per_epoch = batches.first().map_or(1, Vec::len);
+        let total = per_epoch * batches.len();
         let mut progress = Progress::new("warm start", "batches", total as u64, true);
         for index in done..total {
             let start = Instant::now();
             let (epoch, batch) = (index / per_epoch, index % per_epoch);
             let members: Vec<&TokenTrajectory> =
-                epoch_batches(&self.config, epoch)[batch].iter().map(|&demo| &demos[demo]).collect();
+                batches[epoch][batch].iter().map(|&demo| &demos[demo]).collect();
             let metrics = self.learner.imitate(&mut self.policy.model, &mut self.optimizer, &members)?;
             let seconds = self.state.costs.add("warm_start", start, metrics.packed_tokens);
             let tokens_per_second = metrics.packed_tokens as f64 / seconds.max(1e-9);

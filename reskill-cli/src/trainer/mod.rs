@@ -103,12 +103,7 @@ impl Trainer {
     /// # Errors
     /// If the environment cannot be opened.
     pub fn new(config: TrainConfig, run: RunDir, stop: Arc<AtomicBool>) -> Result<Trainer> {
-        let suite = open_suite(&config.env)?;
-        check_games(suite.as_ref())?;
-        check_verbs(&config, suite.as_ref())?;
-        let tokenizer = build_tokenizer(suite.as_ref())?;
-        let mut rng = stream(config.seed, "weights", &[]);
-        let policy = Policy::init(&config.policy.model, &config.policy.prompt, tokenizer, &mut rng)?;
+        let (suite, policy) = untrained(&config)?;
         let state = TrainState {
             stage: Stage::WarmStart { batches: 0 },
             lifecycle: Lifecycle::new(config.skills.clone(), initial_bank(&config)?)?,
@@ -124,17 +119,12 @@ impl Trainer {
         Ok(trainer)
     }
 
-    /// A run as its latest checkpoint left it.
+    /// A run as its latest checkpoint left it; `config` is the run's own.
     ///
     /// # Errors
     /// If the checkpoint is missing or damaged.
-    pub fn resume(run: RunDir, stop: Arc<AtomicBool>) -> Result<Trainer> {
-        let config = TrainConfig::load(Some(&run.config()), &[])?;
-        let suite = open_suite(&config.env)?;
-        check_games(suite.as_ref())?;
-        let tokenizer = build_tokenizer(suite.as_ref())?;
-        let mut rng = stream(config.seed, "weights", &[]);
-        let mut policy = Policy::init(&config.policy.model, &config.policy.prompt, tokenizer, &mut rng)?;
+    pub fn resume(config: TrainConfig, run: RunDir, stop: Arc<AtomicBool>) -> Result<Trainer> {
+        let (suite, mut policy) = untrained(&config)?;
         let model = policy.model.config().clone();
         let Checkpoint { policy: weights, reference, mut optimizer, state } =
             checkpoint::load_latest(&run.checkpoints(), &model, &config.grpo.optimizer)?;
@@ -295,16 +285,22 @@ impl Trainer {
             (self.config.rollout.tasks_per_step, self.config.rollout.group_size);
         let tasks = self.suite.tasks(Split::Train);
         let mut assignments = Vec::with_capacity(tasks_per_step * group_size);
+        let mut shuffled: Option<(usize, Vec<usize>)> = None;
         for index in 0..tasks_per_step {
             // Task `n` of the run: the games in one random order after the other, so that all come equally often.
             let n = (step - 1) as usize * tasks_per_step + index;
             let (pass, position) = (n / tasks.len(), n % tasks.len());
-            let order = permutation(tasks.len(), &mut stream(seed, "task order", &[pass as u64]));
+            let order = match shuffled.take() {
+                Some((of, order)) if of == pass => order,
+                _ => permutation(tasks.len(), &mut stream(seed, "task order", &[pass as u64])),
+            };
+            let task = &tasks[order[position]];
+            shuffled = Some((pass, order));
             let group = n as u64;
             let arms = self.state.lifecycle.assign_arms(group_size, &mut stream(seed, "arms", &[group]));
             for (member, arm) in arms.into_iter().enumerate() {
                 assignments.push(Assignment {
-                    task: Arc::clone(&tasks[order[position]]),
+                    task: Arc::clone(task),
                     group,
                     arm,
                     bank: self.state.lifecycle.bank(arm),
@@ -362,6 +358,17 @@ impl Trainer {
             step,
         }
     }
+}
+
+/// The environment, and the policy as it begins.
+fn untrained(config: &TrainConfig) -> Result<(Box<dyn Suite>, Policy)> {
+    let suite = open_suite(&config.env)?;
+    check_games(suite.as_ref())?;
+    check_verbs(config, suite.as_ref())?;
+    let tokenizer = build_tokenizer(suite.as_ref())?;
+    let mut rng = stream(config.seed, "weights", &[]);
+    let policy = Policy::init(&config.policy.model, &config.policy.prompt, tokenizer, &mut rng)?;
+    Ok((suite, policy))
 }
 
 /// Games of every kind must be there.
