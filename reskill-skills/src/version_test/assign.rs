@@ -8,8 +8,21 @@ use crate::version_test::config::{Assignment, Sampling, VersionTestConfig};
 
 /// Share of each arm, the incumbent first; sums to 1.
 ///
-/// Thompson: the probability of being the best. With two arms the candidate's share is clamped to
-/// `p_min..p_max`; with k arms every share is at least `2 p_min / k`, then all are scaled to sum to 1.
+/// Thompson: the probability of being the best, within bounds. With two arms the candidate's share is clamped to
+/// `p_min..=p_max`, as published. With k arms every share lies in `2 p_min / k ..= p_max`, which is the same for two:
+/// the probabilities are scaled by the one factor for which the clamped shares sum to 1.
+///
+/// - `p_best`: one probability per arm, see [`VersionTest::p_best`](crate::VersionTest::p_best)
+///
+/// Source: arXiv 2606.01619 for two arms; the bounds for more are this project's.
+///
+/// ```
+/// use reskill_skills::VersionTestConfig;
+/// use reskill_skills::version_test::shares;
+///
+/// let shares = shares(&VersionTestConfig::default(), &[0.98, 0.02]);
+/// assert!((shares[1] - 0.15).abs() < 1e-12);
+/// ```
 #[must_use]
 pub fn shares(config: &VersionTestConfig, p_best: &[f64]) -> Vec<f64> {
     #[expect(clippy::cast_precision_loss, reason = "at most 256 arms")]
@@ -20,18 +33,31 @@ pub fn shares(config: &VersionTestConfig, p_best: &[f64]) -> Vec<f64> {
             let p_new = p_new.clamp(config.p_min, config.p_max);
             vec![1.0 - p_new, p_new]
         }
-        (Assignment::Thompson, _) => {
-            let floored: Vec<f64> = p_best.iter().map(|p| p.max(2.0 * config.p_min / n_arms)).collect();
-            let sum: f64 = floored.iter().sum();
-            floored.into_iter().map(|p| p / sum).collect()
-        }
+        (Assignment::Thompson, _) => within(p_best, 2.0 * config.p_min / n_arms, config.p_max),
     }
+}
+
+/// `clamp(c p_i, low, high)` with the c for which they sum to 1; needs n low <= 1 <= n high.
+fn within(p: &[f64], low: f64, high: f64) -> Vec<f64> {
+    // An arm that cannot be the best still takes part in what is left over when others are at the upper bound.
+    let clamped = |c: f64| p.iter().map(|p| (c * p.max(1e-12)).clamp(low, high)).collect::<Vec<f64>>();
+    // The sum grows with c: from n low at 0 to n high at the end.
+    let (mut least, mut most) = (0.0, high / 1e-12);
+    for _ in 0..200 {
+        let c = 0.5 * (least + most);
+        if clamped(c).iter().sum::<f64>() < 1.0 { least = c } else { most = c }
+    }
+    let shares = clamped(most);
+    let sum: f64 = shares.iter().sum();
+    shares.into_iter().map(|share| share / sum).collect()
 }
 
 /// The arm of each rollout of one group.
 ///
-/// Stratified, two arms: of G rollouts floor(pG) + Bernoulli(frac(pG)) take the candidate, clamped to 1..=G-1,
-/// shuffled; k arms alike, by drawing the remainders without replacement and leaving no arm empty while G >= k.
+/// Stratified, two arms: of G rollouts floor(pG) + Bernoulli(frac(pG)) take the candidate, clamped to 1..=G-1, shuffled,
+/// so pG on average and never more than one away from it. k arms alike: with one u uniform in 0..1 and C_i the sum of the
+/// first i shares times G, arm i takes floor(C_i + u) - floor(C_(i-1) + u) rollouts (systematic sampling, Madow 1949):
+/// floor or ceil of its share, the share on average; then no arm is left empty while G >= k.
 /// Independent, or a group of one: every rollout draws from the shares.
 pub fn assign(shares: &[f64], group_size: usize, sampling: Sampling, rng: &mut impl Rng) -> Vec<Arm> {
     if sampling == Sampling::Independent || group_size < 2 {
@@ -73,16 +99,15 @@ fn split_two(p_new: f64, group_size: usize, rng: &mut impl Rng) -> usize {
     reason = "0 <= expected <= group_size, which is small"
 )]
 fn split_many(shares: &[f64], group_size: usize, rng: &mut impl Rng) -> Vec<usize> {
-    let expected: Vec<f64> = shares.iter().map(|share| share * group_size as f64).collect();
-    let mut counts: Vec<usize> = expected.iter().map(|value| value.floor() as usize).collect();
-    let mut rest: Vec<f64> = expected.iter().map(|value| value - value.floor()).collect();
-    while counts.iter().sum::<usize>() < group_size {
-        let index = draw(&rest, rng);
-        counts[index] += 1;
-        rest[index] = 0.0;
-    }
-    while counts.iter().sum::<usize>() > group_size {
-        take_one_from_largest(&mut counts);
+    let u: f64 = rng.random();
+    let (mut sum, mut taken) = (0.0, 0);
+    let mut counts: Vec<usize> = Vec::with_capacity(shares.len());
+    for (index, share) in shares.iter().enumerate() {
+        sum += share * group_size as f64;
+        let upto = if index + 1 == shares.len() { group_size } else { (sum + u).floor() as usize };
+        let upto = upto.clamp(taken, group_size);
+        counts.push(upto - taken);
+        taken = upto;
     }
     if group_size >= counts.len() {
         while let Some(empty) = counts.iter().position(|count| *count == 0) {

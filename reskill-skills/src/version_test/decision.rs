@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::version_test::arms::{Arm, StepCounts};
 use crate::version_test::config::Rule;
 use crate::version_test::rule::Claim;
+use crate::version_test::score::Score;
 
 /// What becomes of the candidate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +56,26 @@ pub struct ArmSummary {
     pub mean: f64,
 }
 
+/// What the groups say about one candidate against the incumbent, at the time of a decision.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// The candidate.
+    pub arm: Arm,
+    /// Observed minus expected successes, summed over groups, and its variance.
+    pub score: Score,
+    /// Standardised score, positive if the candidate did better; `None` if no group is informative.
+    pub z: Option<f64>,
+    /// One-sided p-value of this score alone (`P(Z > z)` for the claim "better", `P(Z < z)` for "not worse"): as if it
+    /// were the only look and the only candidate.
+    pub p_value: Option<f64>,
+    /// Stratified rule: the bound on |z| at this look.
+    pub bound: Option<f64>,
+    /// Posterior probability that it is better than the incumbent.
+    pub p_better: f64,
+    /// Posterior probability that it is the best arm.
+    pub p_best: f64,
+}
+
 /// A decision and its evidence.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Decision {
@@ -80,10 +101,16 @@ pub struct Decision {
     pub p_new_better: f64,
     /// Stratified rule: standardised score, positive if the candidate did better.
     pub z: Option<f64>,
-    /// Stratified rule: one-sided level of the whole test for this candidate.
+    /// Stratified rule: one-sided level of the whole test for each candidate.
     pub level: Option<f64>,
     /// Stratified rule: the bound on |z| at this look.
     pub bound: Option<f64>,
+    /// Stratified rule: level spent up to this look, this one included.
+    #[serde(default)]
+    pub spent: Option<f64>,
+    /// Per candidate.
+    #[serde(default)]
+    pub evidence: Vec<Evidence>,
     /// Raw counts by step and group.
     pub counts: Vec<StepCounts>,
 }

@@ -5,6 +5,8 @@
 
 pub mod arms;
 pub mod config;
+pub(crate) mod quadrature;
+pub(crate) mod logit_density;
 pub mod posterior;
 pub mod discount;
 pub mod assign;
@@ -20,10 +22,11 @@ use serde::{Deserialize, Serialize};
 pub use arms::{Arm, Counts, GroupCounts, StepCounts};
 pub use assign::{assign, shares};
 pub use config::{Assignment, Rule, Sampling, VersionTestConfig};
-pub use decision::{ArmSummary, Decision, Reason, Verdict};
-pub use discount::Discount;
+pub use decision::{ArmSummary, Decision, Evidence, Reason, Verdict};
+pub use discount::{Discount, RetentionScores, estimate_retention};
 pub use posterior::{Beta, p_best, p_greater};
 pub use rule::Claim;
+pub use score::Score;
 pub use spending::Spending;
 
 /// A test of one or more candidates against the incumbent.
@@ -111,7 +114,10 @@ impl VersionTest {
             groups: groups.into_iter().map(|(group, arms)| GroupCounts { group, arms }).collect(),
         });
         self.p_best = p_best(&self.posteriors);
-        self.p_better = self.posteriors[1..].iter().map(|new| p_greater(*new, self.posteriors[0])).collect();
+        self.p_better = match self.p_best.as_slice() {
+            [_, p_new] => vec![*p_new],
+            _ => self.posteriors[1..].iter().map(|new| p_greater(*new, self.posteriors[0])).collect(),
+        };
     }
 
     /// Totals of an arm over the whole test.

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::version_test::VersionTest;
 use crate::version_test::arms::Arm;
 use crate::version_test::config::{Rule, VersionTestConfig};
-use crate::version_test::decision::{ArmSummary, Decision, Reason, Verdict};
+use crate::version_test::decision::{ArmSummary, Decision, Evidence, Reason, Verdict};
 use crate::version_test::score::Score;
-use crate::version_test::spending::{Look, bounds, quantile, upper_tail};
+use crate::version_test::spending::{Look, bounds, quantile_of_tail, upper_tail};
 
 /// What the stratified rule asks of a candidate.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,18 +45,21 @@ struct Finding {
     verdict: Verdict,
     reason: Reason,
     candidate: Arm,
-    z: Option<f64>,
     level: Option<f64>,
-    bound: Option<f64>,
+    spent: Option<f64>,
+    /// By candidate; empty where the rule has none.
+    bounds: Vec<Option<f64>>,
 }
 
 impl Finding {
     fn bare(verdict: Verdict, reason: Reason) -> Self {
-        Self { verdict, reason, candidate: Arm::Candidate(0), z: None, level: None, bound: None }
+        let candidate = Arm::Candidate(0);
+        Self { verdict, reason, candidate, level: None, spent: None, bounds: Vec::new() }
     }
 }
 
-/// The candidate with the highest posterior mean against the incumbent's; a tie rejects.
+/// The candidate with the highest posterior mean against the incumbent's; a tie rejects, and of equal candidates the
+/// first counts.
 fn paper(test: &VersionTest) -> Finding {
     let means: Vec<f64> = test.posteriors().iter().map(|posterior| posterior.mean()).collect();
     let mut best = 1;
@@ -73,52 +76,96 @@ fn paper(test: &VersionTest) -> Finding {
     Finding { candidate: Arm::from_index(best), ..Finding::bare(verdict, reason) }
 }
 
-/// The stratified rule on each candidate; with several, the level is divided among them (Bonferroni) and the one with
-/// the largest statistic stands for all.
+/// Where one candidate stands at a look.
+struct Standing {
+    arm: Arm,
+    z: Option<f64>,
+    bound: Option<f64>,
+    /// The statistic is beyond the bound: better, or worse, as the claim asks.
+    shown: bool,
+    /// It is not, and will hardly be.
+    futile: bool,
+}
+
+/// The stratified rule on each candidate.
+///
+/// With k candidates each is tested at level / k (Bonferroni), with bounds of its own, so under equal arms the chance
+/// that any passes stays below the level, whatever their dependence. Of several that pass the one with the largest
+/// statistic is taken. A test goes on while one candidate is still open.
 fn stratified(test: &VersionTest, config: &VersionTestConfig, claim: Claim) -> Option<Finding> {
     #[expect(clippy::cast_precision_loss, reason = "at most 256 arms")]
     let level = config.level / (test.n_arms() - 1) as f64;
-    let candidate = (1..test.n_arms())
-        .map(Arm::from_index)
-        .map(|arm| (arm, Score::of(test.steps(), arm).z().unwrap_or(f64::NEG_INFINITY)))
-        .reduce(|best, other| if other.1 > best.1 { other } else { best })?
-        .0;
     let n_steps = test.steps().len();
     let last_step = if config.early_stop { config.horizon() } else { config.min_steps } as usize;
     let is_last = n_steps >= last_step;
     if !is_last && (!config.early_stop || n_steps < config.first_look as usize) {
         return None;
     }
-    // What counts against equality: better, or worse.
-    let sign = match claim {
-        Claim::Better => 1.0,
-        Claim::NotWorse => -1.0,
+    let fraction = fraction(n_steps, last_step);
+    let standings: Vec<Standing> = (1..test.n_arms())
+        .map(Arm::from_index)
+        .map(|arm| {
+            let z = Score::of(test.steps(), arm).z();
+            // What counts against equality: better, or worse.
+            let against = z.map(|z| if claim == Claim::Better { z } else { -z });
+            let bound = z.map(|_| bound_now(test, config, arm, level, last_step));
+            let shown = against.zip(bound).is_some_and(|(against, bound)| against > bound);
+            let futile = !is_last
+                && !shown
+                && against
+                    .is_some_and(|against| conditional_power(against, fraction, level) < config.futility);
+            Standing { arm, z, bound, shown, futile }
+        })
+        .collect();
+    let (verdict, reason, arm) = judge(&standings, claim, is_last)?;
+    Some(Finding {
+        verdict,
+        reason,
+        candidate: arm,
+        level: Some(level),
+        spent: Some(if config.early_stop { config.spending.spent(level, fraction) } else { level }),
+        bounds: standings.iter().map(|standing| standing.bound).collect(),
+    })
+}
+
+/// The verdict at a look, if there is one, and the candidate it is about.
+fn judge(standings: &[Standing], claim: Claim, is_last: bool) -> Option<(Verdict, Reason, Arm)> {
+    let best = |which: &dyn Fn(&Standing) -> bool| {
+        let z = |standing: &Standing| standing.z.unwrap_or(f64::NEG_INFINITY);
+        standings.iter().filter(|standing| which(standing)).reduce(|best, other| {
+            if z(other) > z(best) { other } else { best }
+        })
     };
-    let (shown, not_shown) = match claim {
-        Claim::Better => (Verdict::Accept, Verdict::Reject),
-        Claim::NotWorse => (Verdict::Reject, Verdict::Accept),
+    let crossed = if is_last { Reason::FinalBound } else { Reason::EarlyBound };
+    let not_crossed = |standing: &Standing| {
+        if standing.z.is_some() { Reason::BelowBound } else { Reason::NoInformation }
     };
-    let total = Score::of(test.steps(), candidate);
-    let finding = |verdict, reason, bound| {
-        Some(Finding { verdict, reason, candidate, z: total.z(), level: Some(level), bound })
-    };
-    let Some(z) = total.z() else {
-        return if is_last { finding(not_shown, Reason::NoInformation, None) } else { None };
-    };
-    let bound = bound_now(test, config, candidate, level, last_step);
-    if sign * z > bound {
-        let reason = if is_last { Reason::FinalBound } else { Reason::EarlyBound };
-        return finding(shown, reason, Some(bound));
+    let leader = best(&|_| true)?;
+    match claim {
+        Claim::Better => {
+            if let Some(winner) = best(&|standing| standing.shown) {
+                Some((Verdict::Accept, crossed, winner.arm))
+            } else if is_last {
+                Some((Verdict::Reject, not_crossed(leader), leader.arm))
+            } else if standings.iter().all(|standing| standing.futile) {
+                Some((Verdict::Reject, Reason::Futility, leader.arm))
+            } else {
+                None
+            }
+        }
+        Claim::NotWorse => {
+            let Some(left) = best(&|standing| !standing.shown) else {
+                return Some((Verdict::Reject, crossed, leader.arm));
+            };
+            if is_last {
+                Some((Verdict::Accept, not_crossed(left), left.arm))
+            } else if standings.iter().all(|standing| standing.shown || standing.futile) {
+                Some((Verdict::Accept, Reason::Futility, left.arm))
+            } else {
+                None
+            }
+        }
     }
-    if is_last {
-        return finding(not_shown, Reason::BelowBound, Some(bound));
-    }
-    #[expect(clippy::cast_precision_loss, reason = "counts of steps are small")]
-    let fraction = n_steps as f64 / last_step as f64;
-    if conditional_power(sign * z, fraction, level) < config.futility {
-        return finding(not_shown, Reason::Futility, Some(bound));
-    }
-    None
 }
 
 /// The bound at the present look. All looks so far are retraced: they are what has been spent.
@@ -130,7 +177,7 @@ fn bound_now(
     last_step: usize,
 ) -> f64 {
     if !config.early_stop {
-        return quantile(1.0 - level);
+        return quantile_of_tail(level);
     }
     let mut looks: Vec<Look> = Vec::new();
     let mut total = Score::default();
@@ -144,19 +191,23 @@ fn bound_now(
         let looked =
             n_steps >= (config.first_look as usize).min(last_step) && episodes >= config.min_episodes;
         if looked && total.variance > 0.0 {
-            #[expect(clippy::cast_precision_loss, reason = "counts of steps are small")]
-            let fraction = n_steps as f64 / last_step as f64;
-            looks.push(Look { variance: total.variance, spent: config.spending.spent(level, fraction) });
+            let spent = config.spending.spent(level, fraction(n_steps, last_step));
+            looks.push(Look { variance: total.variance, spent });
         }
     }
-    bounds(&looks).last().copied().unwrap_or_else(|| quantile(1.0 - level))
+    bounds(&looks).last().copied().unwrap_or_else(|| quantile_of_tail(level))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of steps are small")]
+fn fraction(n_steps: usize, last_step: usize) -> f64 {
+    n_steps as f64 / last_step as f64
 }
 
 /// Probability that the statistic ends above the fixed-sample bound if the trend seen so far goes on.
 fn conditional_power(z: f64, fraction: f64, level: f64) -> f64 {
     // Brownian motion at time t: B = z sqrt(t), drift B / t, so the mean at time 1 is B / t, the variance 1 - t.
     let mean_at_end = z / fraction.sqrt();
-    upper_tail((quantile(1.0 - level) - mean_at_end) / (1.0 - fraction).sqrt())
+    upper_tail((quantile_of_tail(level) - mean_at_end) / (1.0 - fraction).sqrt())
 }
 
 fn conclude(test: &VersionTest, config: &VersionTestConfig, claim: Claim, finding: Finding) -> Decision {
@@ -177,6 +228,10 @@ fn conclude(test: &VersionTest, config: &VersionTestConfig, claim: Claim, findin
             }
         })
         .collect();
+    let evidence: Vec<Evidence> =
+        (1..test.n_arms()).map(|index| evidence(test, claim, &finding, index)).collect();
+    let chosen = finding.candidate.index().checked_sub(1).and_then(|index| evidence.get(index));
+    let tested = finding.level.and(chosen);
     Decision {
         step: test.steps().last().map_or(0, |step| step.step),
         verdict: finding.verdict,
@@ -187,10 +242,27 @@ fn conclude(test: &VersionTest, config: &VersionTestConfig, claim: Claim, findin
         n_steps: test.steps().len(),
         n_episodes: test.n_episodes(),
         arms,
-        p_new_better: finding.candidate.index().checked_sub(1).map_or(0.5, |index| test.p_better()[index]),
-        z: finding.z,
+        p_new_better: chosen.map_or(0.5, |chosen| chosen.p_better),
+        z: tested.and_then(|tested| tested.z),
         level: finding.level,
-        bound: finding.bound,
+        bound: tested.and_then(|tested| tested.bound),
+        spent: finding.spent,
+        evidence,
         counts: test.steps().to_vec(),
+    }
+}
+
+fn evidence(test: &VersionTest, claim: Claim, finding: &Finding, index: usize) -> Evidence {
+    let arm = Arm::from_index(index);
+    let score = Score::of(test.steps(), arm);
+    let z = score.z();
+    Evidence {
+        arm,
+        score,
+        z,
+        p_value: z.map(|z| upper_tail(if claim == Claim::Better { z } else { -z })),
+        bound: finding.bounds.get(index - 1).copied().flatten(),
+        p_better: test.p_better()[index - 1],
+        p_best: test.p_best()[index],
     }
 }

@@ -1,6 +1,9 @@
 //! The stratified comparison of two arms: the score of Cochran, Mantel and Haenszel.
 
+use serde::{Deserialize, Serialize};
+
 use crate::version_test::arms::{Arm, StepCounts};
+use crate::version_test::spending::upper_tail;
 
 /// Observed minus expected successes of the candidate, summed over groups, and its variance if the arms were equal.
 ///
@@ -13,7 +16,19 @@ use crate::version_test::arms::{Arm, StepCounts};
 /// Episodes of one group share a task, so difficulty cancels. A group without both arms, or in which all episodes
 /// succeed or all fail, says nothing and adds nothing. With further arms in the group, the pair is compared alone.
 /// Source: Mantel & Haenszel 1959.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
+///
+/// ```
+/// use reskill_skills::version_test::score::Score;
+///
+/// // One task: the candidate succeeds in 3 of 4 episodes, the incumbent in 1 of 4.
+/// let mut total = Score::default();
+/// total.add((4, 3), (4, 1));
+/// assert_eq!(total.score, 1.0);
+/// assert!((total.variance - 4.0 / 7.0).abs() < 1e-12);
+/// // One-sided p-value.
+/// assert!((total.p_value().unwrap() - 0.092_96).abs() < 1e-5);
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Score {
     /// Sum of m1 - E.
     pub score: f64,
@@ -49,6 +64,13 @@ impl Score {
     #[must_use]
     pub fn z(self) -> Option<f64> {
         (self.variance > 0.0).then(|| self.score / self.variance.sqrt())
+    }
+
+    /// One-sided p-value of "the candidate is better" by the normal approximation, `P(Z > z)`, no continuity correction;
+    /// `z^2` is the chi-squared statistic of Cochran, Mantel and Haenszel with one degree of freedom.
+    #[must_use]
+    pub fn p_value(self) -> Option<f64> {
+        self.z().map(upper_tail)
     }
 }
 

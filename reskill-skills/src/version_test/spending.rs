@@ -3,10 +3,10 @@
 use serde::{Deserialize, Serialize};
 use statrs::function::erf::{erfc, erfc_inv};
 
-/// Points of the grid a sub-density is kept on; odd, for Simpson's rule.
-const GRID: usize = 129;
-/// Lower end of the grid, in standard deviations.
-const REACH: f64 = 8.0;
+use crate::version_test::quadrature::LOOK;
+
+/// Where the density of the statistic is cut off below, in standard deviations: P(Z < -7) is 1e-12.
+const REACH: f64 = 7.0;
 /// Largest bound; beyond it a crossing has probability below 1e-15.
 const MAX_BOUND: f64 = 8.0;
 
@@ -32,7 +32,7 @@ impl Spending {
             return level;
         }
         match self {
-            Spending::ObrienFleming => 2.0 * upper_tail(quantile(1.0 - 0.5 * level) / t.sqrt()),
+            Spending::ObrienFleming => 2.0 * upper_tail(quantile_of_tail(0.5 * level) / t.sqrt()),
             Spending::Pocock => level * (1.0 + (std::f64::consts::E - 1.0) * t).ln(),
         }
     }
@@ -50,6 +50,18 @@ pub fn quantile(p: f64) -> f64 {
     -std::f64::consts::SQRT_2 * erfc_inv(2.0 * p)
 }
 
+/// The z with P(Z > z) = p: as exact for a small p as [`upper_tail`].
+#[must_use]
+pub fn quantile_of_tail(p: f64) -> f64 {
+    let mut z = -quantile(p);
+    // One step of Newton's method on the logarithm of the tail, where the inverse has few digits.
+    let tail = upper_tail(z);
+    if tail > 0.0 {
+        z += (tail / p).ln() * tail / normal_density(z, 1.0);
+    }
+    z
+}
+
 /// One look at a test.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Look {
@@ -63,39 +75,47 @@ pub struct Look {
 /// is spent there.
 ///
 /// The score is a Brownian motion in its variance, so the sub-density of "not crossed yet" is carried from look to look
-/// by convolution with a normal density (Armitage, McPherson & Rowe 1969), on a grid of 129 points. A look that brings
-/// next to no information cannot be resolved by the grid; it gets a bound that is safe by the union bound.
+/// by convolution with a normal density (Armitage, McPherson & Rowe 1969), on the nodes of a Gauss-Legendre rule. A look
+/// that brings next to no information cannot be resolved by the rule; it gets a bound that is safe by the union bound.
+///
+/// - `looks`: in order; variances and levels do not fall
+/// - result: one bound a look, at most 8
 #[must_use]
 pub fn bounds(looks: &[Look]) -> Vec<f64> {
     let mut bounds = Vec::with_capacity(looks.len());
-    let mut grid: Option<SubDensity> = None;
+    // The density after the last look that could be resolved; built only when a further look needs it.
+    let mut before: Option<SubDensity> = None;
+    let mut pending: Option<(f64, f64)> = None;
     let mut spent = 0.0;
     for look in looks {
         let increment = (look.spent - spent).max(0.0);
         spent = spent.max(look.spent);
-        let Some(before) = &grid else {
-            let bound = bound_of_tail(increment);
-            grid = Some(SubDensity::first(look.variance, bound));
-            bounds.push(bound);
-            continue;
-        };
-        let added = look.variance - before.variance;
-        if added.sqrt() < 1.5 * before.spacing() || !added.is_finite() || added <= 0.0 {
-            bounds.push(bound_of_tail(increment));
-            continue;
+        if let Some((variance, bound)) = pending.take() {
+            before = Some(match &before {
+                None => SubDensity::first(variance, bound),
+                Some(density) => density.next(variance, bound),
+            });
         }
-        let bound = before.bound(look.variance, increment);
-        grid = Some(before.next(look.variance, bound));
+        let bound = match &before {
+            None => bound_of_tail(increment),
+            Some(density) if density.resolves(look.variance) => density.bound(look.variance, increment),
+            Some(_) => {
+                bounds.push(bound_of_tail(increment));
+                continue;
+            }
+        };
+        pending = Some((look.variance, bound));
         bounds.push(bound);
     }
     bounds
 }
 
 fn bound_of_tail(tail: f64) -> f64 {
-    if tail < 1e-15 { MAX_BOUND } else { quantile(1.0 - tail).min(MAX_BOUND) }
+    if tail < 1e-15 { MAX_BOUND } else { quantile_of_tail(tail).min(MAX_BOUND) }
 }
 
-/// Density of the score at one look, restricted to paths that have not crossed, on an even grid.
+/// Density of the score at one look, restricted to paths that have not crossed, at the nodes of a quadrature rule
+/// between `low` and `high`.
 struct SubDensity {
     variance: f64,
     low: f64,
@@ -110,48 +130,55 @@ impl SubDensity {
 
     fn build(variance: f64, bound: f64, density: impl Fn(f64) -> f64) -> Self {
         let sd = variance.sqrt();
-        let mut new = Self { variance, low: -REACH * sd, high: bound * sd, density: Vec::new() };
-        new.density = (0..GRID).map(|index| density(new.point(index))).collect();
+        let mut new = Self { variance, low: -REACH * sd, high: bound.min(REACH) * sd, density: Vec::new() };
+        new.density = LOOK.nodes.iter().map(|node| density(new.point(*node))).collect();
         new
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "GRID is small")]
-    fn spacing(&self) -> f64 {
-        (self.high - self.low) / (GRID - 1) as f64
+    fn point(&self, node: f64) -> f64 {
+        0.5 * (self.low + self.high) + 0.5 * (self.high - self.low) * node
     }
 
-    #[expect(clippy::cast_precision_loss, reason = "GRID is small")]
-    fn point(&self, index: usize) -> f64 {
-        self.low + self.spacing() * index as f64
+    /// Whether the nodes lie close enough for a normal density of the added variance. In the middle of the interval
+    /// they are `pi / n` of its half apart; a spacing of one standard deviation leaves an error near 1e-8.
+    #[expect(clippy::cast_precision_loss, reason = "the number of nodes is small")]
+    fn resolves(&self, variance: f64) -> bool {
+        let spacing = 0.5 * (self.high - self.low) * std::f64::consts::PI / LOOK.nodes.len() as f64;
+        (variance - self.variance).sqrt() >= spacing
     }
 
-    /// Simpson's rule of density times `f`.
+    /// Integral of density times `f`.
     fn integrate(&self, f: impl Fn(f64) -> f64) -> f64 {
-        let sum: f64 = self
-            .density
-            .iter()
-            .enumerate()
-            .map(|(index, density)| {
-                let weight = if index == 0 || index == GRID - 1 {
-                    1.0
-                } else if index % 2 == 1 {
-                    4.0
-                } else {
-                    2.0
-                };
-                weight * density * f(self.point(index))
-            })
-            .sum();
-        sum * self.spacing() / 3.0
+        let terms = LOOK.nodes.iter().zip(&LOOK.weights).zip(&self.density);
+        let sum: f64 =
+            terms.map(|((node, weight), density)| weight * density * f(self.point(*node))).sum();
+        0.5 * (self.high - self.low) * sum
     }
 
+    /// The bound that is crossed for the first time at this look with probability `increment`: Newton's method on the
+    /// logarithm of that probability, kept inside a bracket.
     fn bound(&self, variance: f64, increment: f64) -> f64 {
+        if increment < 1e-15 {
+            return MAX_BOUND;
+        }
         let (sd, step_sd) = (variance.sqrt(), (variance - self.variance).sqrt());
-        let crossing = |bound: f64| self.integrate(|s| upper_tail((bound * sd - s) / step_sd));
-        let (mut low, mut high) = (-MAX_BOUND, MAX_BOUND);
-        for _ in 0..50 {
-            let middle = 0.5 * (low + high);
-            if crossing(middle) > increment { low = middle } else { high = middle }
+        // A path that crosses now is above the bound now, so the bound of a single look is enough.
+        let (mut low, mut high) = (-MAX_BOUND, bound_of_tail(increment));
+        let mut bound = high;
+        for _ in 0..100 {
+            let crossing = self.integrate(|s| upper_tail((bound * sd - s) / step_sd));
+            if crossing > increment {
+                low = bound;
+            } else {
+                high = bound;
+            }
+            let slope = sd * self.integrate(|s| normal_density(bound * sd - s, step_sd * step_sd));
+            let newton = bound + (crossing / increment).ln() * crossing / slope;
+            let next = if newton > low && newton < high { newton } else { 0.5 * (low + high) };
+            if (next - bound).abs() < 1e-11 {
+                return next;
+            }
+            bound = next;
         }
         high
     }

@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod world;
+mod reference;
+mod programs;
 mod rules;
 mod reservoir;
 mod offline;
