@@ -11,6 +11,8 @@ use reskill_model::ModelConfig;
 use reskill_skills::{LifecycleConfig, SkillMode, Trigger};
 use serde::{Deserialize, Serialize};
 
+use crate::schedule::Schedule;
+
 /// The default configuration, as it is compiled in.
 pub const DEFAULT: &str = include_str!("../../configs/default.toml");
 
@@ -22,6 +24,8 @@ pub struct TrainConfig {
     pub seed: u64,
     /// Threads; 0 takes all cores. Results do not depend on it.
     pub threads: usize,
+    /// Who learns when: `joint`, `skill_first` or `policy_first`.
+    pub schedule: Schedule,
     /// The environment.
     pub env: EnvConfig,
     /// The policy.
@@ -368,6 +372,12 @@ impl TrainConfig {
                 "`rollout.group_size` = {}, expected at least 2 where skills.mode = \"evolve\": a group must hold both \
                  versions",
                 self.rollout.group_size
+            );
+        }
+        if self.schedule != Schedule::Joint && !tests_versions {
+            bail!(
+                "`schedule` = {}, expected joint unless skills.mode = \"evolve\": there is no bank to take turns with",
+                self.schedule.name()
             );
         }
         if self.skills.mode == SkillMode::Static && self.bank.is_none() {

@@ -4,6 +4,7 @@
 //! of a run. `main.rs` only parses the command line.
 #![forbid(unsafe_code)]
 
+pub mod schedule;
 pub mod config;
 pub mod streams;
 pub mod suites;

@@ -77,8 +77,7 @@ fn run_test(
     let (mut new, mut old) = (Beta::UNIFORM, Beta::UNIFORM);
     let mut counts: [Vec<Counts>; 2] = [Vec::new(), Vec::new()];
     for (index, step) in steps.iter_mut().enumerate() {
-        let step =
-            step.as_object_mut().ok_or_else(|| format!("`steps[{index}]`: expected an object"))?;
+        let step = step.as_object_mut().ok_or_else(|| format!("`steps[{index}]`: expected an object"))?;
         let read = |arm: &str| {
             counts_of(step.get(arm)).ok_or_else(|| {
                 format!("`steps[{index}].{arm}`: expected [m, n], whole numbers with 0 <= m <= n <= 2^53")

@@ -12,7 +12,7 @@ impl Trainer {
         &self,
         step: u64,
         success: f64,
-        update: &UpdateMetrics,
+        update: Option<&UpdateMetrics>,
         rollout_seconds: f64,
         update_seconds: f64,
         rates: (f64, f64),
@@ -28,16 +28,20 @@ impl Trainer {
                 format!("  test old/new {} P(new better) {:.2}", rates.join("/"), test.p_new_better)
             },
         );
+        let (policy, update) = match update {
+            Some(update) => (
+                format!("kl {:.3}  entropy {:.2}", update.ref_kl, update.entropy),
+                format!("update {update_seconds:.1} s ({:.0}k tok/s)", rates.1 / 1e3),
+            ),
+            None => ("policy frozen".to_string(), "no update".to_string()),
+        };
         print_line(&format!(
-            "step {step:>3}/{}  success {:.2}  skills {}  kl {:.3}  entropy {:.2}  rollout {rollout_seconds:.1} s \
-             ({:.0}k tok/s)  update {update_seconds:.1} s ({:.0}k tok/s){test}",
+            "step {step:>3}/{}  success {:.2}  skills {}  {policy}  rollout {rollout_seconds:.1} s ({:.0}k tok/s)  \
+             {update}{test}",
             self.config.grpo.steps,
             success,
             self.state.lifecycle.incumbent().skills().len(),
-            update.ref_kl,
-            update.entropy,
             rates.0 / 1e3,
-            rates.1 / 1e3,
         ));
     }
 

@@ -216,14 +216,20 @@ impl Trainer {
         let (trajectories, cost) = self.rollout(step)?;
         let rollout_seconds = self.state.costs.add("rollout", start, cost.tokens_run as u64);
         let start = Instant::now();
-        let update = self.update(step, &trajectories)?;
-        let update_seconds = self.state.costs.add("update", start, update.packed_tokens);
+        let (updates_policy, evolves_bank) = self.scheduled(step);
+        let update = if updates_policy { Some(self.update(step, &trajectories)?) } else { None };
+        let packed_tokens = update.as_ref().map_or(0, |update| update.packed_tokens);
+        let update_seconds = self.state.costs.add("update", start, packed_tokens);
         let start = Instant::now();
         let records: Vec<_> = trajectories.into_iter().map(|trajectory| trajectory.record).collect();
         let decision = self.state.lifecycle.observe(step, &records)?;
         let posterior = self.state.lifecycle.posterior_summary();
         let n_history = self.state.lifecycle.history().len();
-        self.state.lifecycle.evolve(step, &mut self.creator, self.suite.vocabulary());
+        if evolves_bank && self.scheduled(step + 1).1 {
+            self.state.lifecycle.evolve(step, &mut self.creator, self.suite.vocabulary());
+        } else if evolves_bank {
+            self.state.lifecycle.withdraw_test(step, "withdrawn: the bank is frozen from the next step on");
+        }
         let skills_seconds = self.state.costs.add("skills", start, 0);
         let won = records.iter().filter(|record| record.episode.is_success()).count();
         let success = won as f64 / records.len().max(1) as f64;
@@ -233,7 +239,7 @@ impl Trainer {
         let bank: Vec<&str> = self.state.lifecycle.incumbent().skills().iter().map(name).collect();
         let rates = (
             cost.tokens_run as f64 / rollout_seconds.max(1e-9),
-            update.packed_tokens as f64 / update_seconds.max(1e-9),
+            packed_tokens as f64 / update_seconds.max(1e-9),
         );
         self.metrics.write(&json!({
             "kind": "step",
@@ -242,7 +248,8 @@ impl Trainer {
             "episodes": records.len(),
             "mean_turns": turns as f64 / records.len().max(1) as f64,
             "invalid_fraction": invalid as f64 / turns.max(1) as f64,
-            "update": update,
+            // Empty while the policy is frozen.
+            "update": update.as_ref().map_or_else(|| json!({}), |update| json!(update)),
             "posterior": posterior.as_ref(),
             "decision": decision.as_ref().map(|decision| decision.verdict),
             "bank": bank,
@@ -260,7 +267,7 @@ impl Trainer {
                 "update_tokens_per_second": rates.1,
             },
         }))?;
-        self.print_step(step, success, &update, rollout_seconds, update_seconds, rates);
+        self.print_step(step, success, update.as_ref(), rollout_seconds, update_seconds, rates);
         self.print_skills(decision.as_ref(), n_history);
         self.write_history()?;
         self.state.stage = Stage::Train { steps: step };
@@ -276,6 +283,12 @@ impl Trainer {
             self.checkpoint()?;
         }
         Ok(())
+    }
+
+    /// Whether the policy is updated in this step, and whether the bank evolves. After the last step nothing changes.
+    fn scheduled(&self, step: u64) -> (bool, bool) {
+        let (schedule, steps) = (self.config.schedule, self.config.grpo.steps);
+        (schedule.updates_policy(step, steps), schedule.evolves_bank(step, steps))
     }
 
     /// Plays this step's groups.

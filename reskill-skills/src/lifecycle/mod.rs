@@ -275,6 +275,19 @@ impl Lifecycle {
         Ok(())
     }
 
+    /// Ends the running test without a decision, if there is one: the incumbent stays, the candidates go into the history
+    /// as rejected for `reason`, and their counts are forgotten.
+    pub fn withdraw_test(&mut self, step: u64, reason: &str) {
+        let Some(RunningTest { candidates, .. }) = self.running.take() else { return };
+        info!(step, reason, "version test withdrawn");
+        for candidate in candidates {
+            // Ids of rejected skills are not given again.
+            let next_id = candidate.bank.next_id();
+            self.incumbent = std::mem::take(&mut self.incumbent).reserving_ids_below(next_id);
+            self.push(step, HistoryKind::Rejected, candidate.operations, reason.to_owned());
+        }
+    }
+
     /// Where the running test stands.
     #[must_use]
     pub fn posterior_summary(&self) -> Option<PosteriorSummary> {

@@ -112,7 +112,11 @@ pub struct RetentionScores {
 
 impl Default for RetentionScores {
     fn default() -> Self {
-        Self { scores: vec![0.0; MAX_RETENTION as usize], sizes: vec![0.0; MAX_RETENTION as usize], n_tests: 0 }
+        Self {
+            scores: vec![0.0; MAX_RETENTION as usize],
+            sizes: vec![0.0; MAX_RETENTION as usize],
+            n_tests: 0,
+        }
     }
 }
 
@@ -275,7 +279,10 @@ mod tests {
             let expected: f64 = (0..k).map(|i| (a + f64::from(i)).ln()).sum();
             let got = ln_rising(a, f64::from(k));
             // Rounding of the sum of k logarithms.
-            assert!((got - expected).abs() < 1e-15 * (f64::from(k) + expected.abs()) * 8.0, "{a} {k}: {got} {expected}");
+            assert!(
+                (got - expected).abs() < 1e-15 * (f64::from(k) + expected.abs()) * 8.0,
+                "{a} {k}: {got} {expected}"
+            );
         }
         assert_eq!(ln_rising(0.7, 0.0), 0.0);
     }

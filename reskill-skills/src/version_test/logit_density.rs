@@ -59,7 +59,7 @@ impl LogitDensity {
     }
 
     /// Points that cut the line into panels on which sixteen nodes resolve the density to the last digits, from the mode
-    /// outwards until nothing is left.
+    /// outwards until nothing is left. Ascending.
     ///
     /// A panel is no wider than lets the log-density fall by 4, nor than its distance from t = 0, where e^t = 1 and the
     /// nearest poles lie (at +-i pi).
@@ -83,6 +83,7 @@ impl LogitDensity {
                 cuts.push(t);
             }
         }
+        cuts.sort_by(f64::total_cmp);
         cuts
     }
 }

@@ -94,10 +94,9 @@ struct Panels {
 impl Panels {
     fn of(arms: &[Beta]) -> Self {
         let arms: Vec<LogitDensity> = arms.iter().map(|arm| LogitDensity::new(arm.alpha, arm.beta)).collect();
+        // Ascending, at least three: the mode and one to either side.
         let own: Vec<Vec<f64>> = arms.iter().map(LogitDensity::cuts).collect();
-        let mut cuts: Vec<f64> = own.iter().flatten().copied().collect();
-        cuts.sort_by(f64::total_cmp);
-        cuts.dedup();
+        let cuts = common_cuts(&own);
         let halves = cuts.windows(2).map(|pair| 0.5 * (pair[1] - pair[0])).collect::<Vec<_>>();
         let (densities, distributions) =
             arms.iter().zip(&own).map(|(arm, own)| tabulate(arm, own, &cuts)).unzip();
@@ -127,12 +126,41 @@ impl Panels {
     }
 }
 
+/// Cuts for all arms together: from the left, as far as no arm would get a panel much wider than its own there.
+fn common_cuts(own: &[Vec<f64>]) -> Vec<f64> {
+    let ends = own.iter().filter_map(|cuts| cuts.first().copied().zip(cuts.last().copied()));
+    let (first, last) = ends.fold((f64::MAX, f64::MIN), |(low, high), (a, b)| (low.min(a), high.max(b)));
+    let mut cuts = vec![first];
+    let mut t = first;
+    while t < last {
+        let mut next = last;
+        for cuts in own {
+            // The arm's first cut beyond t: the end of its own panel, or the beginning of its mass.
+            let at = cuts.partition_point(|cut| *cut <= t);
+            if at == 0 {
+                next = next.min(cuts[0]);
+            } else if at < cuts.len() {
+                next = next.min((t + cuts[at] - cuts[at - 1]).max(cuts[at]));
+            }
+        }
+        for cuts in own {
+            // Where panels get narrower to the right, stop before one that is much narrower.
+            let at = cuts.partition_point(|cut| *cut < next);
+            if at > 0 && at < cuts.len() && cuts[at - 1] > t && next - t > 1.5 * (cuts[at] - cuts[at - 1]) {
+                next = cuts[at - 1];
+            }
+        }
+        cuts.push(next);
+        t = next;
+    }
+    cuts
+}
+
 /// Density and distribution function of one arm at the nodes between the cuts; `own` are the arm's own cuts, beyond
 /// which it has no mass.
 fn tabulate(arm: &LogitDensity, own: &[f64], cuts: &[f64]) -> (Vec<f64>, Vec<f64>) {
     let n = PANEL.nodes.len();
-    let (first, last) =
-        own.iter().fold((f64::MAX, f64::MIN), |(low, high), t| (low.min(*t), high.max(*t)));
+    let (first, last) = own.iter().fold((f64::MAX, f64::MIN), |(low, high), t| (low.min(*t), high.max(*t)));
     let mut density = Vec::with_capacity((cuts.len() - 1) * n);
     let mut distribution = Vec::with_capacity((cuts.len() - 1) * n);
     let mut total = 0.0;
@@ -179,7 +207,8 @@ mod tests {
         // integral 2x * x dx
         check(beta(2.0, 1.0), Beta::UNIFORM, 2.0 / 3.0);
         // integral a x^(a-1) x^c dx = a / (a + c)
-        for (a, c) in [(0.37, 2.9), (1e-10, 3e-10), (1e-200, 1e-201), (1e6, 3e6), (1e-9, 1e9), (1e10, 1e10 + 1.0)]
+        for (a, c) in
+            [(0.37, 2.9), (1e-10, 3e-10), (1e-200, 1e-201), (1e6, 3e6), (1e-9, 1e9), (1e10, 1e10 + 1.0)]
         {
             check(beta(a, 1.0), beta(c, 1.0), a / (a + c));
             check(beta(1.0, a), beta(1.0, c), c / (a + c));

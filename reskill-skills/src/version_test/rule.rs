@@ -132,9 +132,10 @@ fn stratified(test: &VersionTest, config: &VersionTestConfig, claim: Claim) -> O
 fn judge(standings: &[Standing], claim: Claim, is_last: bool) -> Option<(Verdict, Reason, Arm)> {
     let best = |which: &dyn Fn(&Standing) -> bool| {
         let z = |standing: &Standing| standing.z.unwrap_or(f64::NEG_INFINITY);
-        standings.iter().filter(|standing| which(standing)).reduce(|best, other| {
-            if z(other) > z(best) { other } else { best }
-        })
+        standings
+            .iter()
+            .filter(|standing| which(standing))
+            .reduce(|best, other| if z(other) > z(best) { other } else { best })
     };
     let crossed = if is_last { Reason::FinalBound } else { Reason::EarlyBound };
     let not_crossed = |standing: &Standing| {

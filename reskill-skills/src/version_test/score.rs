@@ -26,7 +26,7 @@ use crate::version_test::spending::upper_tail;
 /// assert_eq!(total.score, 1.0);
 /// assert!((total.variance - 4.0 / 7.0).abs() < 1e-12);
 /// // One-sided p-value.
-/// assert!((total.p_value().unwrap() - 0.092_96).abs() < 1e-5);
+/// assert!((total.p_value().unwrap() - 0.092_94).abs() < 1e-5);
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Score {

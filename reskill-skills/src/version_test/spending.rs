@@ -1,7 +1,6 @@
 //! Early stops that keep the level: alpha spending and the bounds that follow from it.
 
 use serde::{Deserialize, Serialize};
-use statrs::function::erf::{erfc, erfc_inv};
 
 use crate::version_test::quadrature::LOOK;
 
@@ -38,26 +37,35 @@ impl Spending {
     }
 }
 
-/// P(Z > z) of a standard normal.
+/// P(Z > z) of a standard normal: `erfc(z / sqrt(2)) / 2`, exact to the last digits also far out.
 #[must_use]
 pub fn upper_tail(z: f64) -> f64 {
-    0.5 * erfc(z / std::f64::consts::SQRT_2)
-}
-
-/// The z with P(Z <= z) = p.
-#[must_use]
-pub fn quantile(p: f64) -> f64 {
-    -std::f64::consts::SQRT_2 * erfc_inv(2.0 * p)
+    0.5 * libm::erfc(z / std::f64::consts::SQRT_2)
 }
 
 /// The z with P(Z > z) = p: as exact for a small p as [`upper_tail`].
+///
+/// Newton's method on `ln P(Z > z) - ln p` from `sqrt(-2 ln(2 p))`, which lies above the root since
+/// P(Z > z) <= exp(-z^2 / 2) / 2; the function is concave, so every step stays above and none can overshoot.
 #[must_use]
 pub fn quantile_of_tail(p: f64) -> f64 {
-    let mut z = -quantile(p);
-    // One step of Newton's method on the logarithm of the tail, where the inverse has few digits.
-    let tail = upper_tail(z);
-    if tail > 0.0 {
-        z += (tail / p).ln() * tail / normal_density(z, 1.0);
+    if p > 0.5 {
+        return -quantile_of_tail(1.0 - p);
+    }
+    if p <= 0.0 {
+        return f64::INFINITY;
+    }
+    let mut z = (-2.0 * (2.0 * p).ln()).max(0.0).sqrt();
+    for _ in 0..50 {
+        let tail = upper_tail(z);
+        if tail <= 0.0 {
+            break;
+        }
+        let step = (tail / p).ln() * tail / normal_density(z, 1.0);
+        z += step;
+        if step.abs() < 1e-14 * z.max(1.0) {
+            break;
+        }
     }
     z
 }
@@ -150,8 +158,7 @@ impl SubDensity {
     /// Integral of density times `f`.
     fn integrate(&self, f: impl Fn(f64) -> f64) -> f64 {
         let terms = LOOK.nodes.iter().zip(&LOOK.weights).zip(&self.density);
-        let sum: f64 =
-            terms.map(|((node, weight), density)| weight * density * f(self.point(*node))).sum();
+        let sum: f64 = terms.map(|((node, weight), density)| weight * density * f(self.point(*node))).sum();
         0.5 * (self.high - self.low) * sum
     }
 
@@ -221,7 +228,7 @@ mod tests {
         let looks: Vec<Look> = (1..=5)
             .map(|k| {
                 let t = f64::from(k) / 5.0;
-                Look { variance: t, spent: 2.0 * upper_tail(quantile(1.0 - 0.0125) / t.sqrt()) }
+                Look { variance: t, spent: 2.0 * upper_tail(quantile_of_tail(0.0125) / t.sqrt()) }
             })
             .collect();
         let expected = [4.877, 3.357, 2.680, 2.290, 2.031];
@@ -244,7 +251,7 @@ mod tests {
             .filter(|_| {
                 let (mut score, mut before) = (0.0, 0.0);
                 looks.iter().zip(&bounds).any(|(look, bound)| {
-                    let z = quantile(rng.random_range(1e-12..1.0));
+                    let z = quantile_of_tail(rng.random_range(1e-12..1.0));
                     score += z * (look.variance - before).sqrt();
                     before = look.variance;
                     score / look.variance.sqrt() > *bound

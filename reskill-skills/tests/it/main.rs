@@ -4,6 +4,7 @@
 mod world;
 mod reference;
 mod programs;
+mod properties;
 mod rules;
 mod reservoir;
 mod offline;

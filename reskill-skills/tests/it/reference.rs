@@ -60,7 +60,10 @@ fn retention_equals_the_reference() {
             let got = scores.score(retention.parse().unwrap()).unwrap();
             let expected = expected.as_f64().unwrap();
             // SciPy's terms are of the size of the logarithm of a factorial of the counts.
-            assert!((got - expected).abs() < 1e-9 * expected.abs().max(1.0), "M = {retention}: {got} {expected}");
+            assert!(
+                (got - expected).abs() < 1e-9 * expected.abs().max(1.0),
+                "M = {retention}: {got} {expected}"
+            );
         }
     }
 }
@@ -95,7 +98,10 @@ fn alpha_spending_and_its_bounds_equal_the_reference() {
         let looks: Vec<Look> = list("times")
             .iter()
             .zip(list("variances"))
-            .map(|(t, variance)| Look { variance, spent: spending.spent(case["level"].as_f64().unwrap(), *t) })
+            .map(|(t, variance)| Look {
+                variance,
+                spent: spending.spent(case["level"].as_f64().unwrap(), *t),
+            })
             .collect();
         for (look, expected) in looks.iter().zip(list("spent")) {
             assert!((look.spent - expected).abs() < 1e-12, "{case}: {}", look.spent);
