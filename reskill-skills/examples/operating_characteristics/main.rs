@@ -15,7 +15,7 @@
 //!
 //! `--json` prints one JSON object a line, for every rule and scenario:
 //!
-//! - `rule`, `difficulty` (`equal`: q = 0.5; `mixed`: q ~ Beta(0.3, 0.2)), `drift` (0 or 0.05 per step), `delta`;
+//! - `rule`, `difficulty` (`equal`: q = 0.5; `mixed`: q ~ Beta(0.3, 0.2)), `drift` (0 or 0.02 a step), `delta`;
 //! - `accept_rate`: share of tests that accept: false accepts where delta <= 0, power where delta > 0;
 //! - `episodes`: mean episodes until the decision;
 //! - `regret`: mean successes lost against playing the better arm in all 640 rollouts, those after an early decision
@@ -34,7 +34,7 @@ use serde_json::json;
 use simulate::{Difficulty, RULES, Scenario, Tally, simulate};
 
 const DELTAS: [f64; 4] = [-0.05, 0.0, 0.05, 0.10];
-const DRIFTS: [f64; 2] = [0.0, 0.05];
+const DRIFTS: [f64; 2] = [0.0, 0.02];
 
 struct Arguments {
     replications: u64,
