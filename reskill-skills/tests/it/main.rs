@@ -6,6 +6,7 @@ mod reference;
 mod programs;
 mod properties;
 mod rules;
+mod candidates;
 mod reservoir;
 mod offline;
 mod lifecycle;
