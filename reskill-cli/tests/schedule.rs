@@ -8,31 +8,38 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// Steps of a run; the halves are 1..=5 and 6..=10.
-const STEPS: u64 = 10;
+/// Steps of a run; the halves are 1..=8 and 9..=16.
+const STEPS: u64 = 16;
 const HALF: u64 = STEPS / 2;
 
-/// A run of seconds in which the creator proposes and a test takes two steps.
+/// A run of seconds in which the policy wins some games, the creator proposes whatever it can, and a test takes two steps.
 const SMALL: &[&str] = &[
     "env.household.n_train=40",
     "env.household.n_seen=4",
     "env.household.n_unseen=4",
-    "policy.model.hidden_size=32",
+    "env.household.closed_fraction=0.4",
+    "env.household.idle_fraction=0.4",
+    "policy.model.hidden_size=48",
     "policy.model.intermediate_size=48",
     "policy.model.num_hidden_layers=1",
     "policy.model.num_attention_heads=2",
     "policy.model.num_key_value_heads=1",
     "policy.model.head_dim=16",
-    "sft.episodes=48",
-    "sft.epochs=2",
-    "rollout.tasks_per_step=4",
-    "rollout.group_size=4",
-    "grpo.steps=10",
+    "sft.episodes=600",
+    "sft.epochs=5",
+    "rollout.tasks_per_step=8",
+    "rollout.group_size=6",
+    "grpo.steps=16",
     "skills.reservoir.min=4",
     "skills.version_test.rule=paper",
     "skills.version_test.min_episodes=8",
     "skills.version_test.min_steps=2",
-    "skills.creator.min_z=0.1",
+    "skills.creator.min_z=0.01",
+    "skills.creator.min_gain=0.0001",
+    "skills.creator.min_episodes=3",
+    "skills.creator.max_share=1.0",
+    "skills.verify.min_rate=0.05",
+    "skills.verify.min_overall=0.01",
     "eval.games=4",
     "eval.every=0",
     "checkpoint.every=1",

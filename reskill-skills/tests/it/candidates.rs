@@ -40,7 +40,8 @@ fn a_lifecycle_holds_and_tests_several_banks_and_keeps_one_at_most() {
             for arm in arms {
                 assert_eq!(lifecycle.bank(arm).len(), usize::from(arm != Arm::Incumbent));
                 // Only the second bundle is shown to the policy of this world.
-                let shown = if arm == Arm::Candidate(1) { lifecycle.bank(arm) } else { lifecycle.incumbent() };
+                let shown =
+                    if arm == Arm::Candidate(1) { lifecycle.bank(arm) } else { lifecycle.incumbent() };
                 episodes.push(play(group, FORGETFUL, shown, arm, group, rng.random()));
             }
         }
@@ -71,7 +72,10 @@ fn a_withdrawn_test_leaves_the_incumbent_and_a_record_of_each_candidate() {
     let records = lifecycle.history();
     assert_eq!(records.len(), 3);
     assert!(records.iter().all(|record| {
-        record.kind == HistoryKind::Rejected && record.step == 4 && record.reason == "why" && record.decision.is_none()
+        record.kind == HistoryKind::Rejected
+            && record.step == 4
+            && record.reason == "why"
+            && record.decision.is_none()
     }));
     let n_history = records.len();
     lifecycle.withdraw_test(5, "nothing is running");
@@ -79,7 +83,12 @@ fn a_withdrawn_test_leaves_the_incumbent_and_a_record_of_each_candidate() {
 }
 
 /// Five steps of 16 groups of 9; the candidates succeed with these rates, the incumbent with 0.4.
-fn decide(config: &VersionTestConfig, claim: Claim, rates: &[f64], rng: &mut ChaCha8Rng) -> (Verdict, Reason, Arm) {
+fn decide(
+    config: &VersionTestConfig,
+    claim: Claim,
+    rates: &[f64],
+    rng: &mut ChaCha8Rng,
+) -> (Verdict, Reason, Arm) {
     let mut test = VersionTest::new(u8::try_from(rates.len()).unwrap());
     for step in 0..5u64 {
         let shares = shares(config, test.p_best());
@@ -103,9 +112,8 @@ fn the_chance_that_any_of_three_useless_candidates_passes_stays_below_the_level(
     let mut rng = ChaCha8Rng::seed_from_u64(13);
     let config = VersionTestConfig::default();
     let n = 600;
-    let accepted = (0..n)
-        .filter(|_| decide(&config, Claim::Better, &[0.4; 3], &mut rng).0 == Verdict::Accept)
-        .count();
+    let accepted =
+        (0..n).filter(|_| decide(&config, Claim::Better, &[0.4; 3], &mut rng).0 == Verdict::Accept).count();
     // Level 0.10, and 4 standard deviations of a share of 600.
     assert!((accepted as f64) < 600.0 * (0.10 + 4.0 * (0.09_f64 / 600.0).sqrt()), "{accepted} of {n}");
     assert!(accepted > 10, "the level is hardly used: {accepted} of {n}");
