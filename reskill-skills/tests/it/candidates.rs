@@ -34,11 +34,11 @@ fn a_lifecycle_holds_and_tests_several_banks_and_keeps_one_at_most() {
     let mut decision = None;
     for step in 1..=5u64 {
         let mut episodes: Vec<SkillEpisode> = Vec::new();
-        for group in step * 16..(step + 1) * 16 {
+        for group in step * 64..(step + 1) * 64 {
             let arms = lifecycle.assign_arms(8, &mut rng);
             assert!((0..4).all(|index| arms.contains(&Arm::from_index(index))), "{arms:?}");
             for arm in arms {
-                assert_eq!(lifecycle.bank(arm).len(), usize::from(arm != Arm::Incumbent));
+                assert_eq!(lifecycle.bank(arm).n_active(), usize::from(arm != Arm::Incumbent));
                 // Only the second bundle is shown to the policy of this world.
                 let shown =
                     if arm == Arm::Candidate(1) { lifecycle.bank(arm) } else { lifecycle.incumbent() };
@@ -53,7 +53,13 @@ fn a_lifecycle_holds_and_tests_several_banks_and_keeps_one_at_most() {
         }
     }
     let decision = decision.unwrap();
-    assert_eq!((decision.verdict, decision.candidate), (Verdict::Accept, Arm::Candidate(1)));
+    assert_eq!(
+        (decision.verdict, decision.candidate),
+        (Verdict::Accept, Arm::Candidate(1)),
+        "{:?} {:?}",
+        decision.reason,
+        decision.arms
+    );
     assert_eq!((decision.arms.len(), decision.evidence.len()), (4, 3));
     assert!((decision.level.unwrap() - 0.10 / 3.0).abs() < 1e-15);
     let names: Vec<&str> = lifecycle.incumbent().skills().iter().map(|skill| skill.name()).collect();
