@@ -25,8 +25,8 @@ pub(crate) struct LogitDensity {
 impl LogitDensity {
     /// Parameters are brought into 1e-290..=1e20, the larger one with the smaller in proportion.
     pub(crate) fn new(a: f64, b: f64) -> Self {
-        // `max` and `min` replace what is not a number.
-        let (a, b) = (a.max(SMALLEST).min(f64::MAX), b.max(SMALLEST).min(f64::MAX));
+        let lifted = |x: f64| if x.is_nan() { SMALLEST } else { x.clamp(SMALLEST, f64::MAX) };
+        let (a, b) = (lifted(a), lifted(b));
         let scale = (LARGEST / a.max(b)).min(1.0);
         let (a, b) = ((a * scale).max(SMALLEST), (b * scale).max(SMALLEST));
         let ratio = a / b;

@@ -152,6 +152,7 @@ fn converse(arguments: &[&str], rate: impl Fn(&str) -> f64) -> Value {
     let mut to = child.stdin.take().unwrap();
     let mut from = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut rng = ChaCha8Rng::seed_from_u64(5);
+    let mut decision = Value::Null;
     for step in 0..20u64 {
         let groups: Vec<u64> = (step * 16..(step + 1) * 16).collect();
         writeln!(to, "{}", json!({"assign": {"groups": groups, "size": 8}})).unwrap();
@@ -166,12 +167,13 @@ fn converse(arguments: &[&str], rate: impl Fn(&str) -> f64) -> Value {
         assert_eq!(outcomes.len(), 128);
         writeln!(to, "{}", json!({"record": outcomes})).unwrap();
         let answer: Value = serde_json::from_str(&from.next().unwrap().unwrap()).unwrap();
-        if !answer["decision"].is_null() {
-            assert!(child.wait().unwrap().success(), "the program ends with its test");
-            return answer["decision"].clone();
+        decision = answer["decision"].clone();
+        if !decision.is_null() {
+            break;
         }
     }
-    panic!("no decision after 20 steps");
+    assert!(child.wait().unwrap().success() && !decision.is_null(), "the program ends with its test");
+    decision
 }
 
 #[test]
