@@ -148,8 +148,11 @@ pub fn format_episode(
 ) -> String {
     let episode = &played.episode;
     let outcome = if episode.is_success() { "SUCCESS" } else { "FAILURE" };
-    let header =
-        format!("### Episode {number}: {outcome}, {} turns, bank version: {}\n", episode.turns.len(), played.arm);
+    let header = format!(
+        "### Episode {number}: {outcome}, {} turns, bank version: {}\n",
+        episode.turns.len(),
+        played.arm
+    );
     let turns: Vec<String> =
         (0..episode.turns.len()).map(|turn_idx| turn(played, turn_idx, bank, config)).collect();
     let end = format!("end: {outcome}. {}\n", shorten(&episode.final_observation, config.text_chars));
@@ -159,9 +162,16 @@ pub fn format_episode(
             String::new()
         } else {
             let chars: usize = left.iter().map(|turn| turn.chars().count()).sum();
-            format!("[turns {} to {} left out: {} turns, {chars} characters]\n", head, n - tail - 1, left.len())
+            format!(
+                "[turns {} to {} left out: {} turns, {chars} characters]\n",
+                head,
+                n - tail - 1,
+                left.len()
+            )
         };
-        [&header, &turns[..head].concat(), &marker, &turns[n - tail..].concat(), &end].map(String::as_str).concat()
+        [&header, &turns[..head].concat(), &marker, &turns[n - tail..].concat(), &end]
+            .map(String::as_str)
+            .concat()
     };
     let whole = assemble(turns.len(), 0);
     if budget.holds(&whole, estimate) {

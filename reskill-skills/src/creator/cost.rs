@@ -55,7 +55,8 @@ impl CreatorCost {
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "token counts stay far below 2^52")]
     pub fn price(&self, prompt_per_mtok: f64, completion_per_mtok: f64) -> f64 {
-        (self.prompt_tokens as f64 * prompt_per_mtok + self.completion_tokens as f64 * completion_per_mtok) / 1e6
+        (self.prompt_tokens as f64 * prompt_per_mtok + self.completion_tokens as f64 * completion_per_mtok)
+            / 1e6
     }
 }
 

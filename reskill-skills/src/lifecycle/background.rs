@@ -160,7 +160,9 @@ impl BackgroundCreator {
                     return Answer::Missed;
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Answer::Failed("the creator's thread has ended; see the log for its panic".into());
+                    return Answer::Failed(
+                        "the creator's thread has ended; see the log for its panic".into(),
+                    );
                 }
             }
         }
@@ -190,12 +192,13 @@ impl BackgroundCreator {
             Answer::Failed(reason) => OutcomeKind::Failed(reason.clone()),
             Answer::Missed => OutcomeKind::Missed,
         };
-        let recorded =
-            RecordedOutcome { request_sha256: request.fingerprint(), outcome, cost: cost.clone() };
+        let recorded = RecordedOutcome { request_sha256: request.fingerprint(), outcome, cost: cost.clone() };
         let path = outcome_path(&files.folder, request.step);
         let written = std::fs::create_dir_all(&files.folder)
             .map_err(|source| SkillError::Io { path: files.folder.clone(), verb: "made", source })
-            .and_then(|()| write_atomically(&path, &serde_json::to_vec_pretty(&recorded).unwrap_or_default()));
+            .and_then(|()| {
+                write_atomically(&path, &serde_json::to_vec_pretty(&recorded).unwrap_or_default())
+            });
         if let Err(error) = written {
             // Tolerated: the run is as good as before, it only cannot be repeated exactly.
             warn!(%error, "the outcome of a creator request could not be recorded");

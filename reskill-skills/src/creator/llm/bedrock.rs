@@ -39,8 +39,7 @@ impl Bedrock {
     pub fn new(config: &CreatorConfig, model: &str, region: &str, keys: AwsKeys) -> Self {
         let vendor = format!("https://bedrock-runtime.{region}.amazonaws.com");
         let base = config.base_url.as_deref().unwrap_or(&vendor);
-        let secrets =
-            std::iter::once(&keys.secret_access_key).chain(&keys.session_token).cloned().collect();
+        let secrets = std::iter::once(&keys.secret_access_key).chain(&keys.session_token).cloned().collect();
         Self {
             http: HttpClient::new(config, base, secrets),
             url: join(base, &format!("model/{}/converse", percent_encode(model))),
@@ -83,7 +82,8 @@ impl Bedrock {
     /// # Errors
     /// [`FailureKind::Rejected`] if the address or the keys cannot be signed with.
     pub fn sign(&self, body: &[u8], time: SystemTime) -> Result<Vec<(String, String)>, ChatError> {
-        let failed = |what: String| ChatError::new(FailureKind::Rejected, format!("cannot be signed: {what}"));
+        let failed =
+            |what: String| ChatError::new(FailureKind::Rejected, format!("cannot be signed: {what}"));
         let keys = &self.keys;
         let identity = Credentials::new(
             keys.access_key_id.clone(),
@@ -105,7 +105,8 @@ impl Bedrock {
         let headers = [("content-type", "application/json")];
         let request = SignableRequest::new("POST", &self.url, headers.into_iter(), SignableBody::Bytes(body))
             .map_err(|error| failed(error.to_string()))?;
-        let (instructions, _) = sign(request, &params).map_err(|error| failed(error.to_string()))?.into_parts();
+        let (instructions, _) =
+            sign(request, &params).map_err(|error| failed(error.to_string()))?.into_parts();
         Ok(instructions.headers().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
     }
 }
@@ -143,10 +144,8 @@ pub fn read(response: &Value) -> Result<Reply, ChatError> {
         None => content.iter().filter_map(|block| block.get("text").and_then(Value::as_str)).collect(),
     };
     let usage = response.get("usage").unwrap_or(&Value::Null);
-    let usage = Usage {
-        prompt_tokens: count(usage, "inputTokens"),
-        completion_tokens: count(usage, "outputTokens"),
-    };
+    let usage =
+        Usage { prompt_tokens: count(usage, "inputTokens"), completion_tokens: count(usage, "outputTokens") };
     Ok(Reply { text, usage })
 }
 

@@ -81,9 +81,9 @@ pub(super) fn actions(episodes: &[SkillEpisode]) -> String {
 
 /// A command without the numbers of its objects, at most 80 characters: `take apple # from drawer #`.
 fn kind_of_command(action: &str) -> String {
-    let words = action.split_whitespace().map(|word| {
-        if word.bytes().all(|b| b.is_ascii_digit()) { "#" } else { word }
-    });
+    let words = action
+        .split_whitespace()
+        .map(|word| if word.bytes().all(|b| b.is_ascii_digit()) { "#" } else { word });
     words.collect::<Vec<_>>().join(" ").chars().take(80).collect()
 }
 
@@ -185,7 +185,13 @@ pub(super) fn versions(history: &[HistoryRecord]) -> String {
                     .collect();
                 format!("; successes: {}", arms.join(", "))
             });
-            format!("step {}, {:?}: {}{arms}; {}", record.step, record.kind, changes.join("; "), record.reason)
+            format!(
+                "step {}, {:?}: {}{arms}; {}",
+                record.step,
+                record.kind,
+                changes.join("; "),
+                record.reason
+            )
         })
         .collect();
     if lines.is_empty() { NONE.into() } else { lines.join("\n") }

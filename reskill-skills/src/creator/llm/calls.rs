@@ -68,7 +68,8 @@ impl Caller {
         });
         let quoted: String = reply.text.chars().take(MAX_QUOTED).collect();
         messages.push(Message::new(Role::Assistant, quoted));
-        messages.push(Message::new(Role::User, self.prompts.render("correct", &json!({"violation": violation}))));
+        messages
+            .push(Message::new(Role::User, self.prompts.render("correct", &json!({"violation": violation}))));
         let call = format!("{call}-corrected");
         let reply = self.call(step, &call, &messages, &schema).map_err(|error| failed(&call, error))?;
         read(&reply, &schema, check).map_err(|(kind, violation)| {

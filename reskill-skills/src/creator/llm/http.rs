@@ -114,7 +114,9 @@ impl HttpClient {
         };
         let hint = match kind {
             FailureKind::Unauthorized => "; check the key and what it may do",
-            FailureKind::Rejected if (300..400).contains(&status) => "; redirects are not followed, set base_url to the final address",
+            FailureKind::Rejected if (300..400).contains(&status) => {
+                "; redirects are not followed, set base_url to the final address"
+            }
             FailureKind::Rejected if status == 404 => "; check base_url and model",
             _ => "",
         };
@@ -128,10 +130,9 @@ impl HttpClient {
 
     fn failure(&self, error: &ureq::Error) -> ChatError {
         let (kind, detail) = match error {
-            ureq::Error::Timeout(phase) => (
-                FailureKind::Timeout,
-                format!("no answer within {} s ({phase})", self.timeout.as_secs_f64()),
-            ),
+            ureq::Error::Timeout(phase) => {
+                (FailureKind::Timeout, format!("no answer within {} s ({phase})", self.timeout.as_secs_f64()))
+            }
             ureq::Error::BodyExceedsLimit(limit) => {
                 (FailureKind::TooLarge, format!("the response has more than {limit} bytes"))
             }
@@ -172,6 +173,8 @@ mod tests {
         assert_eq!(format!("{key:?}"), "Secret(..)");
         let client = HttpClient::new(&CreatorConfig::default(), "http://localhost", vec![key]);
         assert_eq!(client.redact("wrong key sk-0123456789!"), "wrong key [key]!");
-        assert!(Secret::new("").is_none() && Secret::new("a b").is_none() && Secret::new("a\r\nb: c").is_none());
+        assert!(
+            Secret::new("").is_none() && Secret::new("a b").is_none() && Secret::new("a\r\nb: c").is_none()
+        );
     }
 }

@@ -93,9 +93,7 @@ fn bedrock(
         .or_else(|| variable("AWS_DEFAULT_REGION"))
         .ok_or_else(|| missing("AWS_REGION", "export it or set `creator.region`"))?;
     let export = "export the keys, e.g. with `aws configure export-credentials --format env`";
-    let required = |name: &str| {
-        secret(config.kind, name, variable)?.ok_or_else(|| missing(name, export))
-    };
+    let required = |name: &str| secret(config.kind, name, variable)?.ok_or_else(|| missing(name, export));
     let keys = AwsKeys {
         access_key_id: required("AWS_ACCESS_KEY_ID")?.reveal().to_owned(),
         secret_access_key: required("AWS_SECRET_ACCESS_KEY")?,

@@ -10,7 +10,10 @@ use tracing::{info, warn};
 
 use crate::assertion::{AssertionReport, MAX_ASSERTIONS};
 use crate::bank::Operation;
-use crate::creator::artefacts::{Artefacts, Change, Diagnosis, Insight, Proposal, Recommendation, VerifyReport};
+use crate::creator::CreatorContext;
+use crate::creator::artefacts::{
+    Artefacts, Change, Diagnosis, Insight, Proposal, Recommendation, VerifyReport,
+};
 use crate::creator::llm::chat::{Message, Role};
 use crate::creator::llm::schema::Schema;
 use crate::creator::llm::stages::author::Gate;
@@ -19,7 +22,6 @@ use crate::creator::llm::stages::{
     RecommendInput, RecommendOutput,
 };
 use crate::creator::llm::{LlmCreator, brief};
-use crate::creator::CreatorContext;
 use crate::error::SkillError;
 use crate::skill::SkillContent;
 use crate::store::write_atomically;
@@ -63,18 +65,20 @@ impl Pipeline<'_> {
         for (index, (recommendation, advice)) in advice.into_iter().enumerate() {
             let operation = match (recommendation.change, recommendation.skill.clone()) {
                 (Change::Delete, Some(id)) => Operation::Delete { id },
-                (_, id) => match self.author(index, &recommendation, &advice, &findings, &diagnosis, &taken) {
-                    Ok((content, report)) => {
-                        taken.push(content.name.clone());
-                        verified.push(report);
-                        id.map_or(Operation::Add(content.clone()), |id| Operation::Modify { id, content })
+                (_, id) => {
+                    match self.author(index, &recommendation, &advice, &findings, &diagnosis, &taken) {
+                        Ok((content, report)) => {
+                            taken.push(content.name.clone());
+                            verified.push(report);
+                            id.map_or(Operation::Add(content.clone()), |id| Operation::Modify { id, content })
+                        }
+                        Err(error) => {
+                            warn!(step = context.step, %error, "a recommended skill could not be authored");
+                            dropped.push(error);
+                            continue;
+                        }
                     }
-                    Err(error) => {
-                        warn!(step = context.step, %error, "a recommended skill could not be authored");
-                        dropped.push(error);
-                        continue;
-                    }
-                },
+                }
             };
             operations.push(operation);
             recommendations.push(recommendation);
@@ -137,8 +141,10 @@ impl Pipeline<'_> {
         }
         self.store("contrast", &stored)?;
         if findings.is_empty() {
-            let nothing =
-                SkillError::Refused { skill: "contrast".into(), reason: "there is no task group to look at".into() };
+            let nothing = SkillError::Refused {
+                skill: "contrast".into(),
+                reason: "there is no task group to look at".into(),
+            };
             return Err(if errors.is_empty() { nothing } else { errors.swap_remove(0) });
         }
         if let Some(error) = errors.first() {
@@ -190,9 +196,8 @@ impl Pipeline<'_> {
             vocabulary: brief::vocabulary(context.vocabulary),
             schema: schema_text::<DiagnoseOutput>("diagnose"),
         };
-        let fits = |output: &DiagnoseOutput| {
-            output.to_diagnosis(findings.len(), context.assertions).map(drop)
-        };
+        let fits =
+            |output: &DiagnoseOutput| output.to_diagnosis(findings.len(), context.assertions).map(drop);
         let output = self.ask("diagnose", "diagnose", &input, &fits)?;
         let diagnosis = output.to_diagnosis(findings.len(), context.assertions).unwrap_or_default();
         self.store("diagnose", &Stage { input, output })?;
@@ -208,9 +213,9 @@ impl Pipeline<'_> {
     ) -> Result<Vec<(Recommendation, Advice)>, SkillError> {
         let context = self.context;
         let clusters = diagnosis.clusters.iter().map(|cluster| {
-            let shown = findings
-                .get(cluster.representative)
-                .map_or(String::new(), |finding| finding.insight.brief(cluster.representative, &finding.family));
+            let shown = findings.get(cluster.representative).map_or(String::new(), |finding| {
+                finding.insight.brief(cluster.representative, &finding.family)
+            });
             format!("## {} ({} findings)\n{shown}", cluster.name, cluster.insights.len())
         });
         let input = RecommendInput {
@@ -231,7 +236,8 @@ impl Pipeline<'_> {
             |output: &RecommendOutput| output.to_recommendations(context.bank, context.limits).map(drop);
         let output = self.ask("recommend", "recommend", &input, &fits)?;
         let advice = output.to_recommendations(context.bank, context.limits).unwrap_or_default();
-        let advice = advice.into_iter().map(|(recommendation, advice)| (recommendation, advice.clone())).collect();
+        let advice =
+            advice.into_iter().map(|(recommendation, advice)| (recommendation, advice.clone())).collect();
         self.store("recommend", &Stage { input, output })?;
         Ok(advice)
     }
@@ -294,7 +300,12 @@ impl Pipeline<'_> {
                 input.rejected = "Earlier tries, and why they did not pass:\n".into();
             }
             input.rejected.push_str(&format!("- <<<{text}>>>\n  {}\n", problems.join("\n  ")));
-            info!(step = context.step, number, problems = problems.join("; "), "a skill is sent back to its author");
+            info!(
+                step = context.step,
+                number,
+                problems = problems.join("; "),
+                "a skill is sent back to its author"
+            );
         }
         self.store(&format!("author-{index}"), &json!({"input": input, "tries": tries}))?;
         let reason = format!("after {} tries of the author: {}", config.author_tries, problems.join("; "));
@@ -320,11 +331,17 @@ impl Pipeline<'_> {
     fn store(&self, stage: &str, artefact: &impl Serialize) -> Result<(), SkillError> {
         let Some(folder) = &self.creator.artefacts else { return Ok(()) };
         let folder: PathBuf = folder.join(format!("step-{:06}", self.context.step));
-        std::fs::create_dir_all(&folder)
-            .map_err(|source| SkillError::Io { path: folder.clone(), verb: "made", source })?;
+        std::fs::create_dir_all(&folder).map_err(|source| SkillError::Io {
+            path: folder.clone(),
+            verb: "made",
+            source,
+        })?;
         let path = folder.join(format!("{stage}.json"));
-        let json = serde_json::to_vec_pretty(artefact)
-            .map_err(|source| SkillError::Json { path: path.clone(), line: 1, source })?;
+        let json = serde_json::to_vec_pretty(artefact).map_err(|source| SkillError::Json {
+            path: path.clone(),
+            line: 1,
+            source,
+        })?;
         write_atomically(&path, &json)
     }
 }
@@ -342,9 +359,9 @@ fn behind(advice: &Advice, findings: &[Finding], diagnosis: &Diagnosis) -> Strin
             order.push(index);
         }
     }
-    let texts = order.into_iter().filter_map(|index| {
-        findings.get(index).map(|finding| finding.insight.brief(index, &finding.family))
-    });
+    let texts = order
+        .into_iter()
+        .filter_map(|index| findings.get(index).map(|finding| finding.insight.brief(index, &finding.family)));
     texts.collect::<Vec<_>>().join("\n")
 }
 

@@ -27,7 +27,15 @@ const BUILT_IN: [BuiltIn; 6] = [
     BuiltIn {
         name: "diagnose",
         text: include_str!("prompts/diagnose.md"),
-        placeholders: &["outcomes", "insights", "assertions", "max_assertions", "clusters", "vocabulary", "schema"],
+        placeholders: &[
+            "outcomes",
+            "insights",
+            "assertions",
+            "max_assertions",
+            "clusters",
+            "vocabulary",
+            "schema",
+        ],
     },
     BuiltIn {
         name: "recommend",
@@ -101,7 +109,8 @@ impl Prompts {
                 continue;
             }
             let Some(known) = BUILT_IN.iter().find(|prompt| prompt.name == stem) else {
-                let names: Vec<String> = BUILT_IN.iter().map(|prompt| format!("{}.md", prompt.name)).collect();
+                let names: Vec<String> =
+                    BUILT_IN.iter().map(|prompt| format!("{}.md", prompt.name)).collect();
                 let reason = format!("is no prompt of a stage, expected one of {}", names.join(", "));
                 return Err(SkillError::Prompt { path: path.clone(), reason });
             };
@@ -155,7 +164,8 @@ fn check(text: &str, prompt: &BuiltIn) -> Result<(), String> {
             return Err("has `{{` without `}}`".into());
         };
         if !prompt.placeholders.contains(&name.trim()) {
-            let known: Vec<String> = prompt.placeholders.iter().map(|name| format!("{{{{{name}}}}}")).collect();
+            let known: Vec<String> =
+                prompt.placeholders.iter().map(|name| format!("{{{{{name}}}}}")).collect();
             let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
             let shown: String = name.chars().take(60).collect();
             return Err(format!("uses the unknown placeholder {{{{{shown}}}}}, expected {known}"));
@@ -176,7 +186,11 @@ mod tests {
         for prompt in &BUILT_IN {
             assert_eq!(check(prompt.text, prompt), Ok(()), "{}", prompt.name);
             for placeholder in prompt.placeholders {
-                assert!(prompt.text.contains(&format!("{{{{{placeholder}}}}}")), "{placeholder} in {}", prompt.name);
+                assert!(
+                    prompt.text.contains(&format!("{{{{{placeholder}}}}}")),
+                    "{placeholder} in {}",
+                    prompt.name
+                );
             }
         }
     }

@@ -143,14 +143,19 @@ impl Gate<'_> {
         for (family, rate) in report.families.clone() {
             let share = rate.value().unwrap_or(0.0) * 100.0;
             if !report.problems.is_empty() {
-                report.problems.push(format!("in `{family}`: {} of {} episodes ({share:.0}%)", rate.hits, rate.total));
+                report
+                    .problems
+                    .push(format!("in `{family}`: {} of {} episodes ({share:.0}%)", rate.hits, rate.total));
             }
         }
         if let Some(problem) = matches_everything(&content.trigger, self.episodes) {
             report.problems.push(problem);
         }
         let others = self.bank.skills().iter().filter(|skill| Some(&skill.id) != self.replaces);
-        if others.map(|skill| skill.name()).chain(self.taken.iter().map(String::as_str)).any(|name| name == content.name)
+        if others
+            .map(|skill| skill.name())
+            .chain(self.taken.iter().map(String::as_str))
+            .any(|name| name == content.name)
         {
             report.problems.push(format!("the name `{}` is taken", content.name));
         }
@@ -158,7 +163,9 @@ impl Gate<'_> {
         if let Some(lexicon) = self.lexicon {
             let unknown = lexicon.unknown_words(&format!("{} {said}", content.action));
             if !unknown.is_empty() {
-                report.problems.push(format!("the agent cannot read these words of `action`: {}", unknown.join(", ")));
+                report
+                    .problems
+                    .push(format!("the agent cannot read these words of `action`: {}", unknown.join(", ")));
             }
         }
         Ok((content, report))

@@ -143,7 +143,8 @@ impl EditOutput {
             Pattern::new(source).map_err(|error| format!("`{key}`: {}", one_line(&error.to_string())))
         };
         let required = |key: &str, source: &Option<String>| {
-            let source = source.as_deref().ok_or_else(|| format!("`{key}` is null, but {kind:?} needs it"))?;
+            let source =
+                source.as_deref().ok_or_else(|| format!("`{key}` is null, but {kind:?} needs it"))?;
             compiled(key, source)
         };
         let bound = |key: &str, value: Option<u32>| {
@@ -151,7 +152,9 @@ impl EditOutput {
         };
         let check = match kind {
             CheckKind::ActionExists => Check::ActionExists { pattern: required("pattern", &self.pattern)? },
-            CheckKind::ActionNotExists => Check::ActionNotExists { pattern: required("pattern", &self.pattern)? },
+            CheckKind::ActionNotExists => {
+                Check::ActionNotExists { pattern: required("pattern", &self.pattern)? }
+            }
             CheckKind::ActionBefore => Check::ActionBefore {
                 first: required("pattern", &self.pattern)?,
                 second: required("second", &self.second)?,
@@ -188,7 +191,10 @@ impl DiagnoseOutput {
     pub fn to_diagnosis(&self, n_insights: usize, live: &AssertionSet) -> Result<Diagnosis, String> {
         let fewest = MIN_CLUSTERS.min(n_insights);
         if !(fewest..=MAX_CLUSTERS).contains(&self.clusters.len()) {
-            return Err(format!("`clusters` has {} entries, expected {fewest} to {MAX_CLUSTERS}", self.clusters.len()));
+            return Err(format!(
+                "`clusters` has {} entries, expected {fewest} to {MAX_CLUSTERS}",
+                self.clusters.len()
+            ));
         }
         let mut taken = vec![false; n_insights];
         for (index, cluster) in self.clusters.iter().enumerate() {

@@ -89,7 +89,10 @@ impl RecommendOutput {
     ) -> Result<Vec<(Recommendation, &Advice)>, String> {
         let n = self.recommendations.len();
         if n == 0 || n > limits.max_operations {
-            return Err(format!("`recommendations` has {n} entries, expected 1 to {}", limits.max_operations));
+            return Err(format!(
+                "`recommendations` has {n} entries, expected 1 to {}",
+                limits.max_operations
+            ));
         }
         let mut recommendations = Vec::new();
         let mut touched: Vec<SkillId> = Vec::new();
@@ -105,7 +108,8 @@ impl RecommendOutput {
                 (Change::Add, _) => None,
                 (_, None | Some("")) => return Err(format!("{at} is null where `change` is not `add`")),
                 (_, Some(named)) => {
-                    let found = bank.skills().iter().find(|skill| skill.id.0 == named || skill.name() == named);
+                    let found =
+                        bank.skills().iter().find(|skill| skill.id.0 == named || skill.name() == named);
                     let found = found.ok_or_else(|| {
                         let ids: Vec<&str> = bank.skills().iter().map(|skill| skill.id.0.as_str()).collect();
                         let named: String = named.chars().take(80).collect();
