@@ -49,7 +49,6 @@ pub(crate) fn answer(stage: &str, prompt: &str) -> Value {
 }
 
 /// Stage and prompt of a request to the OpenAI-compatible API.
-#[cfg_attr(not(test), expect(dead_code, reason = "shared between test binaries"))]
 pub(crate) fn openai_stage(body: &Value) -> (String, String) {
     let stage = body.pointer("/response_format/json_schema/name").and_then(Value::as_str).unwrap_or_default();
     let prompt = body.pointer("/messages/1/content").and_then(Value::as_str).unwrap_or_default();
