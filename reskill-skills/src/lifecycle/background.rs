@@ -285,7 +285,7 @@ impl Lifecycle {
             self.pending = Some(Box::new(request));
         }
         let due = self.pending.as_ref().is_some_and(|request| step >= request.join_step);
-        let Some(request) = self.pending.take_if(|_| due) else { return None };
+        let request = self.pending.take_if(|_| due)?;
         let (answer, cost) = creator.join(&request);
         self.creator_cost.add(&cost);
         match answer {

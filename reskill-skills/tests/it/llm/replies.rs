@@ -54,8 +54,8 @@ fn a_wrong_shape_is_sent_back_once_with_what_is_wrong() {
             // A correction's last message names the violation; every other is the stage's own prompt.
             let corrected =
                 prompt.starts_with("Your last answer cannot be used") && prompt.contains(fragment);
-            let first = format!("`clusters`: 1 to 8");
-            let prompt = if stage == "diagnose" && corrected { first.as_str() } else { prompt };
+            let first = "`clusters`: 1 to 8";
+            let prompt = if stage == "diagnose" && corrected { first } else { prompt };
             let good = brain::answer(stage, prompt).to_string();
             Ok(if stage == stage_of_fault && !corrected { bad_once.clone() } else { good })
         });
