@@ -297,7 +297,9 @@ impl TrainConfig {
     /// # Errors
     /// If the current folder is gone.
     pub fn with_absolute_paths(mut self) -> Result<TrainConfig> {
-        for path in [&mut self.env.data, &mut self.bank].into_iter().flatten() {
+        let creator = &mut self.skills.creator;
+        let folders = [&mut creator.prompts_dir, &mut creator.record_dir, &mut creator.replay_dir];
+        for path in [&mut self.env.data, &mut self.bank].into_iter().chain(folders).flatten() {
             *path = std::path::absolute(&*path)
                 .with_context(|| format!("{}: cannot be made absolute", path.display()))?;
         }

@@ -11,6 +11,7 @@ pub mod suites;
 pub mod policy;
 pub mod rollout;
 pub mod warm_start;
+pub mod creators;
 pub mod evaluate;
 pub mod trainer;
 pub mod summary;

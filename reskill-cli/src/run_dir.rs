@@ -108,6 +108,12 @@ impl RunDir {
         self.root.join("policy")
     }
 
+    /// What a language model as creator was asked and answered, stage by stage.
+    #[must_use]
+    pub fn creator(&self) -> PathBuf {
+        self.root.join("creator")
+    }
+
     /// The checkpoints.
     #[must_use]
     pub fn checkpoints(&self) -> PathBuf {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use reskill_skills::{Decision, HistoryKind, HistoryRecord, Operation, Verdict};
 use serde::{Deserialize, Serialize};
 
+use crate::creators::CreatorSummary;
 use crate::evaluate::Evaluation;
 
 /// The result of a run. Rates are in 0..=1.
@@ -26,6 +27,9 @@ pub struct Summary {
     pub steps: u64,
     /// Names of the skills at the end.
     pub skills: Vec<String>,
+    /// What a language model as creator did and cost; absent for the statistical creator.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub creator: Option<CreatorSummary>,
     /// Wall-clock seconds by phase.
     pub seconds_by_phase: BTreeMap<String, f64>,
     /// Tokens through the network by phase.

@@ -90,6 +90,32 @@ pub enum SkillError {
         /// What the gate measured.
         reason: String,
     },
+    /// A call to a language model gave nothing that can be used.
+    #[cfg(feature = "llm")]
+    #[error("call `{call}`")]
+    Chat {
+        /// Name of the call.
+        call: String,
+        /// Why.
+        #[source]
+        source: crate::creator::llm::ChatError,
+    },
+    /// A prompt file is malformed.
+    #[error("{path}: {reason}", path = path.display())]
+    Prompt {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A creator cannot be used as configured.
+    #[error("`creator.kind` = \"{kind}\": {reason}")]
+    Creator {
+        /// The kind of creator.
+        kind: &'static str,
+        /// What is missing, and what to do.
+        reason: String,
+    },
     /// A SKILL.md file is malformed.
     #[error("{path}: {reason}", path = path.display())]
     SkillFile {

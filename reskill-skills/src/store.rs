@@ -109,7 +109,7 @@ fn skill_folders(folder: &Path) -> Result<Vec<std::path::PathBuf>, SkillError> {
     Ok(homes)
 }
 
-fn write_atomically(file: &Path, bytes: &[u8]) -> Result<(), SkillError> {
+pub(crate) fn write_atomically(file: &Path, bytes: &[u8]) -> Result<(), SkillError> {
     let temporary = file.with_extension("tmp");
     let write = || -> std::io::Result<()> {
         let mut out = fs::File::create(&temporary)?;

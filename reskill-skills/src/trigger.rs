@@ -37,6 +37,7 @@ impl Pattern {
         let regex = RegexBuilder::new(source)
             .case_insensitive(true)
             .size_limit(SIZE_LIMIT)
+            .dfa_size_limit(SIZE_LIMIT)
             .build()
             .map_err(|error| bad(error.to_string()))?;
         if regex.is_match("") {

@@ -7,14 +7,14 @@ use reskill_skills::creator::artefacts::{
 use reskill_skills::{HistoryKind, HistoryRecord, Rate};
 
 use crate::report::data::RunData;
-use crate::report::format::{NONE, percent};
+use crate::report::format::{NONE, count, percent};
 use crate::report::html::{breakable, table, text};
 use crate::report::trials::{Trial, trials};
 
 /// Failures first, then a fold-out for each proposal.
 pub(super) fn section_body(data: &RunData) -> String {
     let trials = trials(&data.history);
-    let mut body = failures(&data.history);
+    let mut body = failures(&data.history) + &calls(data);
     let folds: String = trials.iter().map(fold).collect();
     if body.is_empty() && folds.is_empty() {
         return "<p class=\"quiet\">The creator proposed nothing.</p>".to_string();
@@ -29,6 +29,7 @@ fn failures(history: &[HistoryRecord]) -> String {
     let mut body = String::new();
     for (kind, title) in [
         (HistoryKind::CreatorFailed, "The creator failed"),
+        (HistoryKind::CreatorMissed, "The creator's answer was late"),
         (HistoryKind::Refused, "Proposals that did not pass the gate"),
     ] {
         let items: String = of(kind)
@@ -38,6 +39,49 @@ fn failures(history: &[HistoryRecord]) -> String {
             let n = of(kind).count();
             body.push_str(&format!("<div class=\"failure\"><b>{title}: {n}</b><ul>\n{items}</ul></div>\n"));
         }
+    }
+    body
+}
+
+/// The ledger of a language model: of the whole run if it finished, else of the last step.
+fn calls(data: &RunData) -> String {
+    let summary = data.summary.as_ref().and_then(|summary| summary.creator.as_ref());
+    let Some(cost) = summary.or_else(|| data.steps.last().and_then(|line| line.creator.as_ref())) else {
+        return String::new();
+    };
+    let head = [
+        "requests",
+        "failed",
+        "late",
+        "calls",
+        "retries",
+        "sent back",
+        "prompt tokens",
+        "reply tokens",
+        "price",
+    ];
+    let counts = [
+        cost.requests,
+        cost.failures,
+        cost.misses,
+        cost.calls,
+        cost.retries,
+        cost.corrections,
+        cost.prompt_tokens,
+        cost.completion_tokens,
+    ];
+    let mut row: Vec<String> = counts.into_iter().map(count).collect();
+    row.push(cost.price.map_or(NONE.to_string(), |price| format!("{price:.2}")));
+    let mut body = format!("<h4>Calls to the language model</h4>\n{}", table("numbers", &head, &[row]));
+    if !cost.errors.is_empty() {
+        let items: String = cost
+            .errors
+            .iter()
+            .map(|(kind, n)| format!("<li>{}: {n}</li>\n", text(&kind.replace('_', " "))))
+            .collect();
+        body.push_str(&format!(
+            "<div class=\"failure\"><b>Mishaps in calls, mended or not</b><ul>\n{items}</ul></div>\n"
+        ));
     }
     body
 }

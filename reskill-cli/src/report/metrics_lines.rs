@@ -3,6 +3,7 @@
 use reskill_skills::PosteriorSummary;
 use serde::Deserialize;
 
+use crate::creators::CreatorSummary;
 use crate::evaluate::Evaluation;
 
 /// One line.
@@ -51,6 +52,8 @@ pub(super) struct StepLine {
     pub(super) update: UpdateLine,
     /// The test that was running at the end of the step.
     pub(super) posterior: Option<PosteriorSummary>,
+    /// What a language model as creator did so far.
+    pub(super) creator: Option<CreatorSummary>,
     /// Tokens of the rollouts.
     pub(super) tokens: TokensLine,
     /// Clock.

@@ -158,7 +158,7 @@ pub(super) fn trials(history: &[HistoryRecord]) -> Vec<Trial<'_>> {
                     }),
                 }
             }
-            HistoryKind::Refused | HistoryKind::CreatorFailed => {}
+            HistoryKind::Refused | HistoryKind::CreatorFailed | HistoryKind::CreatorMissed => {}
         }
     }
     trials

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{FINAL, FINAL_BANK_OFF, HELD_OUT, Stage, Trainer, WARM_START, name};
 use crate::checkpoint;
+use crate::creators::CreatorSummary;
 use crate::run_dir::write_atomically;
 use crate::summary::{SplitSummary, Summary, versions};
 
@@ -56,6 +57,7 @@ impl Trainer {
             seed: self.config.seed,
             steps,
             skills: lifecycle.incumbent().skills().iter().map(|skill| name(skill).to_string()).collect(),
+            creator: CreatorSummary::of(lifecycle),
             seconds_by_phase: self.state.costs.seconds.clone(),
             tokens_by_phase: self.state.costs.tokens.clone(),
             evaluations: self.state.evaluations.clone(),

@@ -14,12 +14,13 @@ use anyhow::{Context, Result, bail};
 use reskill_envs::{Split, Suite};
 use reskill_grpo::{Learner, Optimizer, TokenTrajectory, UpdateMetrics, turn_advantages};
 use reskill_model::{SamplingParams, Transformer};
-use reskill_skills::{Lifecycle, OfflineCreator, SkillBank};
+use reskill_skills::{Lifecycle, SkillBank};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::TrainConfig;
+use crate::creators::{CreatorRunner, CreatorSummary};
 use crate::evaluate::Evaluation;
 use crate::metrics::MetricsWriter;
 use crate::policy::{Policy, build_tokenizer};
@@ -82,7 +83,7 @@ pub struct Trainer {
     reference: Transformer,
     optimizer: Optimizer,
     learner: Learner,
-    creator: OfflineCreator,
+    creator: CreatorRunner,
     metrics: MetricsWriter,
     state: TrainState,
     stop: Arc<AtomicBool>,
@@ -111,10 +112,12 @@ impl Trainer {
             costs: Costs::default(),
             metrics_len: 0,
         };
+        let creator = CreatorRunner::open(&config, &run, &policy.tokenizer)?;
         run.create()?;
         write_atomically(&run.config(), config.to_toml()?.as_bytes())?;
         let optimizer = Optimizer::new(policy.model.config(), &config.sft.optimizer)?;
-        let mut trainer = Trainer::assemble(config, run, suite, policy, None, optimizer, state, stop)?;
+        let mut trainer =
+            Trainer::assemble(config, run, suite, policy, None, optimizer, creator, state, stop)?;
         trainer.checkpoint()?;
         Ok(trainer)
     }
@@ -134,7 +137,9 @@ impl Trainer {
         }
         *policy.model.params_mut() = weights;
         let reference = Transformer::new(&model, reference)?;
-        Trainer::assemble(config, run, suite, policy, Some(reference), optimizer, state, stop)
+        let mut creator = CreatorRunner::open(&config, &run, &policy.tokenizer)?;
+        creator.resume(&state.lifecycle);
+        Trainer::assemble(config, run, suite, policy, Some(reference), optimizer, creator, state, stop)
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of a run, from two constructors")]
@@ -145,11 +150,11 @@ impl Trainer {
         policy: Policy,
         reference: Option<Transformer>,
         optimizer: Optimizer,
+        creator: CreatorRunner,
         state: TrainState,
         stop: Arc<AtomicBool>,
     ) -> Result<Trainer> {
         let learner = Learner::new(policy.model.config(), &config.grpo.learner)?;
-        let creator = OfflineCreator::new(config.skills.creator.clone());
         let metrics = MetricsWriter::open(&run.metrics(), state.metrics_len)?;
         let reference = reference.unwrap_or_else(|| policy.model.clone());
         Ok(Trainer {
@@ -226,7 +231,7 @@ impl Trainer {
         let posterior = self.state.lifecycle.posterior_summary();
         let n_history = self.state.lifecycle.history().len();
         if evolves_bank && self.scheduled(step + 1).1 {
-            self.state.lifecycle.evolve(step, &mut self.creator, self.suite.vocabulary());
+            self.creator.evolve(&mut self.state.lifecycle, step, self.suite.vocabulary());
         } else if evolves_bank {
             self.state.lifecycle.withdraw_test(step, "withdrawn: the bank is frozen from the next step on");
         }
@@ -253,6 +258,7 @@ impl Trainer {
             "posterior": posterior.as_ref(),
             "decision": decision.as_ref().map(|decision| decision.verdict),
             "bank": bank,
+            "creator": CreatorSummary::of(&self.state.lifecycle),
             "overflowed": cost.overflowed,
             "tokens": {
                 "run": cost.tokens_run,
@@ -263,6 +269,7 @@ impl Trainer {
                 "rollout_seconds": rollout_seconds,
                 "update_seconds": update_seconds,
                 "skills_seconds": skills_seconds,
+                "creator_seconds": self.state.lifecycle.creator_cost().seconds,
                 "rollout_tokens_per_second": rates.0,
                 "update_tokens_per_second": rates.1,
             },

@@ -2,11 +2,16 @@
 //!
 //! A [`Creator`] reads episodes and proposes a bundle of operations. Its stages have typed artefacts
 //! ([`artefacts`]), whoever does the thinking; [`verify`] is the gate every proposal must pass. [`offline`] is the
-//! creator that needs nothing but statistics.
+//! creator that needs nothing but statistics; `llm` (feature `llm`) asks a language model.
 
 pub mod artefacts;
 pub mod verify;
+pub mod cost;
+pub mod request;
+pub mod config;
 pub mod offline;
+#[cfg(feature = "llm")]
+pub mod llm;
 
 use reskill_envs::ActionVocabulary;
 
@@ -20,6 +25,9 @@ use crate::skill::SkillLimits;
 pub use artefacts::{
     Artefacts, Change, Cluster, Diagnosis, Evidence, Insight, Proposal, Recommendation, VerifyReport,
 };
+pub use config::{CreatorConfig, CreatorKind};
+pub use cost::{CreatorCost, CreatorHandle};
+pub use request::CreatorRequest;
 pub use verify::{VerifyConfig, VerifyScope};
 
 /// What a creator may look at.

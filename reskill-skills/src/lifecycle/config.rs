@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::creator::offline::OfflineConfig;
+use crate::creator::config::CreatorConfig;
 use crate::creator::verify::VerifyConfig;
 use crate::error::SkillError;
 use crate::reservoir::ReservoirConfig;
@@ -34,8 +34,8 @@ pub struct LifecycleConfig {
     pub reservoir: ReservoirConfig,
     /// How candidates are tested.
     pub version_test: VersionTestConfig,
-    /// The statistical creator.
-    pub creator: OfflineConfig,
+    /// Who writes the skills.
+    pub creator: CreatorConfig,
     /// The gate of new skills.
     pub verify: VerifyConfig,
 }
@@ -47,7 +47,7 @@ impl Default for LifecycleConfig {
             max_skills: SkillLimits::default().max_skills,
             reservoir: ReservoirConfig::default(),
             version_test: VersionTestConfig::default(),
-            creator: OfflineConfig::default(),
+            creator: CreatorConfig::default(),
             verify: VerifyConfig::default(),
         }
     }

@@ -22,6 +22,8 @@ pub enum HistoryKind {
     Refused,
     /// The creator returned an error.
     CreatorFailed,
+    /// The creator's answer was not there when it was due.
+    CreatorMissed,
 }
 
 /// One event. Records are only ever added.

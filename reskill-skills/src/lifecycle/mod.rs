@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod history;
+pub mod background;
 
 use rand::Rng;
 use reskill_envs::ActionVocabulary;
@@ -14,6 +15,8 @@ use tracing::{info, warn};
 
 use crate::assertion::AssertionSet;
 use crate::bank::{Operation, SkillBank};
+use crate::creator::cost::CreatorCost;
+use crate::creator::request::CreatorRequest;
 use crate::creator::verify::gate;
 use crate::creator::{Creator, CreatorContext, Proposal};
 use crate::episode::SkillEpisode;
@@ -25,6 +28,7 @@ use crate::version_test::{
     Arm, ArmSummary, Claim, Decision, StepCounts, Verdict, VersionTest, assign, shares,
 };
 
+pub use background::{BackgroundCreator, OutcomeFiles};
 pub use config::{LifecycleConfig, SkillMode};
 pub use history::{HistoryKind, HistoryRecord};
 
@@ -82,6 +86,20 @@ pub struct Lifecycle {
     retention: Option<u32>,
     history: Vec<HistoryRecord>,
     n_creator_failures: u64,
+    /// The request a creator beside training works on.
+    #[serde(default)]
+    pending: Option<Box<CreatorRequest>>,
+    #[serde(default)]
+    n_creator_requests: u64,
+    #[serde(default)]
+    n_creator_misses: u64,
+    #[serde(default)]
+    creator_cost: CreatorCost,
+    #[serde(default)]
+    creator_failures_in_a_row: u32,
+    /// First step at which the next request may be made.
+    #[serde(default)]
+    creator_paused_until: u64,
 }
 
 impl Lifecycle {
@@ -109,6 +127,12 @@ impl Lifecycle {
             retention: None,
             history: Vec::new(),
             n_creator_failures: 0,
+            pending: None,
+            n_creator_requests: 0,
+            n_creator_misses: 0,
+            creator_cost: CreatorCost::default(),
+            creator_failures_in_a_row: 0,
+            creator_paused_until: 0,
         })
     }
 

@@ -20,7 +20,7 @@ fn step(lifecycle: &mut Lifecycle, step: u64, policy: Policy, rng: &mut ChaCha8R
         }
     }
     lifecycle.observe(step, &episodes).unwrap();
-    let mut creator = OfflineCreator::new(lifecycle.config().creator.clone());
+    let mut creator = OfflineCreator::new(lifecycle.config().creator.offline.clone());
     lifecycle.evolve(step, &mut creator, &vocabulary());
 }
 

@@ -11,3 +11,6 @@ mod reservoir;
 mod offline;
 mod lifecycle;
 mod store;
+mod transcript;
+#[cfg(feature = "llm")]
+mod llm;

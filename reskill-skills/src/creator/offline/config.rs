@@ -58,37 +58,37 @@ impl OfflineConfig {
         };
         check(
             self.min_z.is_finite() && self.min_z >= 0.0,
-            "creator.min_z",
+            "creator.offline.min_z",
             self.min_z.to_string(),
             "at least 0",
         )?;
         check(
             (0.0..1.0).contains(&self.min_gain),
-            "creator.min_gain",
+            "creator.offline.min_gain",
             self.min_gain.to_string(),
             "in [0, 1)",
         )?;
         check(
             self.max_share > 0.0 && self.max_share <= 1.0,
-            "creator.max_share",
+            "creator.offline.max_share",
             self.max_share.to_string(),
             "in (0, 1]",
         )?;
         check(
             (0.0..=1.0).contains(&self.min_admissible),
-            "creator.min_admissible",
+            "creator.offline.min_admissible",
             self.min_admissible.to_string(),
             "in [0, 1]",
         )?;
         check(
             (1..=3).contains(&self.max_operations),
-            "creator.max_operations",
+            "creator.offline.max_operations",
             self.max_operations.to_string(),
             "1 to 3",
         )?;
         check(
             (0.0..1.0).contains(&self.prune_fire_rate),
-            "creator.prune_fire_rate",
+            "creator.offline.prune_fire_rate",
             self.prune_fire_rate.to_string(),
             "in [0, 1)",
         )
