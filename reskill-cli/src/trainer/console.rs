@@ -28,9 +28,13 @@ impl Trainer {
                 format!("  test old/new {} P(new better) {:.2}", rates.join("/"), test.p_new_better)
             },
         );
+        let skipped = match update.skipped_updates {
+            0 => String::new(),
+            n => format!("  {n} updates skipped: not finite (batches in {})", self.run.skipped().display()),
+        };
         print_line(&format!(
             "step {step:>3}/{}  success {:.2}  skills {}  kl {:.3}  entropy {:.2}  rollout {rollout_seconds:.1} s \
-             ({:.0}k tok/s)  update {update_seconds:.1} s ({:.0}k tok/s){test}",
+             ({:.0}k tok/s)  update {update_seconds:.1} s ({:.0}k tok/s){test}{skipped}",
             self.config.grpo.steps,
             success,
             self.state.lifecycle.incumbent().skills().len(),
