@@ -45,7 +45,8 @@ impl Default for Config {
 }
 
 fn run(text: &str) -> Result<Vec<f64>, String> {
-    let input: Input = serde_json::from_str(text).map_err(|error| format!("the input is no such JSON: {error}"))?;
+    let input: Input =
+        serde_json::from_str(text).map_err(|error| format!("the input is no such JSON: {error}"))?;
     let Config { std: std_norm, eps, singleton } = input.config;
     let config = AdvantageConfig { std_norm, eps, singleton, ..AdvantageConfig::default() };
     config.validate().map_err(|error| error.to_string())?;

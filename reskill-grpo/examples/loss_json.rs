@@ -117,14 +117,21 @@ impl Config {
             check(value >= 0.0 && value.is_finite(), key, value, "a number >= 0")?;
         }
         if let Some(dual_clip) = self.dual_clip {
-            check(dual_clip >= 1.0 && dual_clip.is_finite(), "dual_clip", dual_clip, "a number >= 1, or null")?;
+            check(
+                dual_clip >= 1.0 && dual_clip.is_finite(),
+                "dual_clip",
+                dual_clip,
+                "a number >= 1, or null",
+            )?;
         }
         let in_f32 = self.temperature as f32;
         check(in_f32 > 0.0 && in_f32.is_finite(), "temperature", self.temperature, "a number > 0")?;
         let constant = match (self.aggregation, self.constant) {
             (Aggregate::Constant, None) => {
-                return Err("`config.constant` is missing, expected a number > 0 where `aggregation` is \"constant\""
-                    .to_string());
+                return Err(
+                    "`config.constant` is missing, expected a number > 0 where `aggregation` is \"constant\""
+                        .to_string(),
+                );
             }
             (_, constant) => constant.unwrap_or(1.0),
         };
@@ -187,7 +194,8 @@ fn matrix(name: &str, rows: &[Vec<f64>], width: usize) -> Result<Tensor, String>
 }
 
 fn run(text: &str) -> Result<Output, String> {
-    let input: Input = serde_json::from_str(text).map_err(|error| format!("the input is no such JSON: {error}"))?;
+    let input: Input =
+        serde_json::from_str(text).map_err(|error| format!("the input is no such JSON: {error}"))?;
     let config = input.config.read()?;
     let width = input.lm_head.first().map_or(0, Vec::len);
     if width == 0 {

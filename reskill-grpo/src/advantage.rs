@@ -191,7 +191,9 @@ pub(crate) fn episode_advantages(
     };
     let per_trajectory = trajectories.iter().zip(&keys).zip(&returns);
     Ok(per_trajectory
-        .map(|((it, key), &return_)| it.turns.iter().map(|turn| of_turn(key, return_, turn.invalid)).collect())
+        .map(|((it, key), &return_)| {
+            it.turns.iter().map(|turn| of_turn(key, return_, turn.invalid)).collect()
+        })
         .collect())
 }
 

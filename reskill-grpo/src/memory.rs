@@ -110,7 +110,10 @@ impl MemoryPlan {
         let mut remedies = vec![
             (state, "train adapters (LoRA) instead of all weights, or optimizer.moments = \"8bit\""),
             (self.activations, "recompute activations, or lower learner.max_tokens"),
-            (self.kv_cache, "play fewer episodes at once: lower rollout.tasks_per_step or rollout.group_size"),
+            (
+                self.kv_cache,
+                "play fewer episodes at once: lower rollout.tasks_per_step or rollout.group_size",
+            ),
         ];
         remedies.sort_by_key(|&(bytes, _)| std::cmp::Reverse(bytes));
         remedies.iter().map(|&(_, remedy)| remedy).collect::<Vec<_>>().join("; ")

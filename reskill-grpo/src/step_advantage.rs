@@ -37,12 +37,7 @@ impl StepAdvantageConfig {
     pub fn validate(&self) -> Result<(), GrpoError> {
         let weight = self.weight;
         check(weight >= 0.0 && weight.is_finite(), "advantage.step.weight", weight, "a number >= 0")?;
-        check(
-            (0.0..=1.0).contains(&self.gamma),
-            "advantage.step.gamma",
-            self.gamma,
-            "a number in [0, 1]",
-        )
+        check((0.0..=1.0).contains(&self.gamma), "advantage.step.gamma", self.gamma, "a number in [0, 1]")
     }
 }
 

@@ -168,11 +168,7 @@ fn weights(inputs: &TokenLossInputs<'_>, config: &TokenLossConfig) -> (Vec<f64>,
     (weights, inputs.seq_ids.iter().map(|id| counts[id].0).collect())
 }
 
-fn check_lengths(
-    inputs: &TokenLossInputs<'_>,
-    config: &TokenLossConfig,
-    n: usize,
-) -> Result<(), GrpoError> {
+fn check_lengths(inputs: &TokenLossInputs<'_>, config: &TokenLossConfig, n: usize) -> Result<(), GrpoError> {
     let has_reference = config.params.kl_coef != 0.0;
     for (right, right_len) in [
         ("old_logprobs", inputs.old_logprobs.len()),

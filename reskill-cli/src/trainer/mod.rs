@@ -12,7 +12,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use reskill_envs::{Split, Suite};
-use reskill_grpo::{Learner, Optimizer, StepOutcome, TokenTrajectory, UpdateMetrics, turn_advantages_with_steps};
+use reskill_grpo::{
+    Learner, Optimizer, StepOutcome, TokenTrajectory, UpdateMetrics, turn_advantages_with_steps,
+};
 use reskill_model::{SamplingParams, Transformer};
 use reskill_skills::{Lifecycle, OfflineCreator, SkillBank};
 use serde::{Deserialize, Serialize};
@@ -21,10 +23,10 @@ use serde_json::json;
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::TrainConfig;
 use crate::evaluate::Evaluation;
+use crate::memory::planned_memory;
 use crate::metrics::MetricsWriter;
 use crate::policy::{Policy, build_tokenizer};
 use crate::progress::{Progress, print_line};
-use crate::memory::planned_memory;
 use crate::resources::Costs;
 use crate::rollout::{Assignment, RolloutCost, RolloutSettings, Trajectory, collect};
 use crate::run_dir::{RunDir, write_atomically};

@@ -370,14 +370,7 @@ impl Learner {
             d_kl.for_each(|(d_kl, weight)| *d_kl = weight * batch.loss.kl_coef);
         }
         log_ratios.extend(columns.logprobs.as_slice().iter().zip(old.as_slice()).map(|(now, old)| now - old));
-        columns.backward(
-            &mut self.grads,
-            &mut self.workspace,
-            model,
-            batch.reference,
-            packing,
-            softmax,
-        )?;
+        columns.backward(&mut self.grads, &mut self.workspace, model, batch.reference, packing, softmax)?;
         Ok(sums)
     }
 }

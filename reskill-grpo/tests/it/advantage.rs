@@ -158,8 +158,12 @@ fn leave_one_out_is_the_distance_to_the_mean_of_the_others() {
 
 #[test]
 fn the_baseline_of_an_arm_compares_inside_the_arm() {
-    let mut trajectories =
-        [trajectory(0, 1.0, 1, &[]), trajectory(0, 0.0, 1, &[]), trajectory(0, 1.0, 1, &[]), trajectory(0, 0.5, 1, &[])];
+    let mut trajectories = [
+        trajectory(0, 1.0, 1, &[]),
+        trajectory(0, 0.0, 1, &[]),
+        trajectory(0, 1.0, 1, &[]),
+        trajectory(0, 0.5, 1, &[]),
+    ];
     for (index, trajectory) in trajectories.iter_mut().enumerate() {
         trajectory.stratum = u32::from(index >= 2);
     }

@@ -5,7 +5,14 @@ use crate::support::{config, model};
 
 fn plan(model: &ModelConfig, moments: MomentPrecision) -> MemoryPlan {
     let learner = LearnerConfig { max_tokens: 4096, ..LearnerConfig::default() };
-    MemoryPlan::new(&MemoryRequest { model, learner: &learner, moments, has_reference: true, slots: 128, context: 512 })
+    MemoryPlan::new(&MemoryRequest {
+        model,
+        learner: &learner,
+        moments,
+        has_reference: true,
+        slots: 128,
+        context: 512,
+    })
 }
 
 #[test]
@@ -15,7 +22,10 @@ fn the_plan_counts_the_parameters_that_the_model_has() {
         let params = reskill_model::Params::zeros(&sizes).unwrap();
         let plan = plan(&sizes, MomentPrecision::F32);
         assert_eq!(plan.weights, 4 * params.count() as u64);
-        assert_eq!((plan.gradients, plan.optimizer, plan.reference), (plan.weights, 2 * plan.weights, plan.weights));
+        assert_eq!(
+            (plan.gradients, plan.optimizer, plan.reference),
+            (plan.weights, 2 * plan.weights, plan.weights)
+        );
     }
     assert_eq!(model(1).params().count() as u64 * 4, plan(&config(), MomentPrecision::F32).weights);
 }

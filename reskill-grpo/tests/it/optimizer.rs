@@ -100,7 +100,8 @@ fn a_restored_optimizer_goes_on_as_the_saved_one() {
     let mut params = filled(1.0);
     optimizer.update(&mut params, &filled(0.5)).unwrap();
     let (m, v) = optimizer.moments();
-    let mut restored = Optimizer::restore(&numbers, (m.into_owned(), v.into_owned()), optimizer.steps()).unwrap();
+    let mut restored =
+        Optimizer::restore(&numbers, (m.into_owned(), v.into_owned()), optimizer.steps()).unwrap();
     let mut restored_params = params.clone();
     optimizer.update(&mut params, &filled(-0.2)).unwrap();
     restored.update(&mut restored_params, &filled(-0.2)).unwrap();

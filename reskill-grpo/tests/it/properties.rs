@@ -20,16 +20,7 @@ fn gradient(
     let mut learner = Learner::new(&config(), &learner_config).unwrap();
     let mut optimizer = Optimizer::new(&config(), &OptimizerConfig::default()).unwrap();
     let metrics = learner
-        .update(
-            &mut model(1),
-            &mut optimizer,
-            &model(2),
-            trajectories,
-            advantages,
-            loss,
-            1.0,
-            &mut rng(seed),
-        )
+        .update(&mut model(1), &mut optimizer, &model(2), trajectories, advantages, loss, 1.0, &mut rng(seed))
         .unwrap();
     (metrics.loss, learner.grads().clone())
 }

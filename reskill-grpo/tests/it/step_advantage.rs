@@ -19,7 +19,8 @@ fn config(weight: f64) -> AdvantageConfig {
 
 /// Two rollouts of one task that part ways in the kitchen, and one of another task that sees the same words.
 fn world() -> (Vec<TokenTrajectory>, Vec<Vec<StepOutcome>>) {
-    let trajectories = vec![trajectory(0, 1.0, 2, &[]), trajectory(0, 0.0, 3, &[]), trajectory(5, 1.0, 1, &[])];
+    let trajectories =
+        vec![trajectory(0, 1.0, 2, &[]), trajectory(0, 0.0, 3, &[]), trajectory(5, 1.0, 1, &[])];
     let all = vec![
         steps(&[("start", 0.0), ("kitchen", 1.0)]),
         steps(&[("start", 0.0), ("kitchen", 0.0), ("kitchen", 0.0)]),

@@ -85,8 +85,13 @@ fn random_trees_give_the_log_probabilities_and_gradients_of_separate_samples() {
         assert!((one.loss - many.loss).abs() < 1e-6 * (1.0 + one.loss.abs()), "{n_turns} turns");
         assert!((one.entropy - many.entropy).abs() < 1e-9);
         for (index, (a, b)) in together.tensors().iter().zip(apart.tensors()).enumerate() {
-            let distance: f64 =
-                a.as_slice().iter().zip(b.as_slice()).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt();
+            let distance: f64 = a
+                .as_slice()
+                .iter()
+                .zip(b.as_slice())
+                .map(|(a, b)| f64::from(a - b).powi(2))
+                .sum::<f64>()
+                .sqrt();
             let norm: f64 = a.as_slice().iter().map(|a| f64::from(*a).powi(2)).sum::<f64>().sqrt();
             assert!(norm > 0.0, "tensor {index} gets no gradient");
             // f32 sums of the same terms in another order.

@@ -68,8 +68,11 @@ fn tokens(
                         let hidden = model.hidden(&prompt);
                         model.logprobs(&hidden[hidden.len() - 1], &token.allowed, f64::from(TEMPERATURE))
                     };
-                    let index =
-                        token.allowed.iter().position(|&id| id == token.token).unwrap_or(token.token as usize);
+                    let index = token
+                        .allowed
+                        .iter()
+                        .position(|&id| id == token.token)
+                        .unwrap_or(token.token as usize);
                     let (p, q) = (at(network), at(frozen));
                     let d = q[index] - p[index];
                     all.push(Token {
@@ -107,8 +110,7 @@ fn formula(tokens: &[Token], held: &[Token], loss: &LossConfig) -> f64 {
         let members: Vec<usize> = (0..of.len()).filter(|&j| of[j].sequence == of[i].sequence).collect();
         members.iter().map(|&j| of[j].logprob - old(j)).sum::<f64>() / members.len() as f64
     };
-    let clip =
-        |r: f64| r.clamp(1.0 - f64::from(loss.clip_low), 1.0 + f64::from(loss.clip_high));
+    let clip = |r: f64| r.clamp(1.0 - f64::from(loss.clip_low), 1.0 + f64::from(loss.clip_high));
     let total: f64 = (0..tokens.len())
         .map(|i| {
             let (token, a) = (&tokens[i], tokens[i].advantage);
@@ -216,7 +218,9 @@ fn the_filter_at_a_low_threshold_leaves_the_gradient() {
 fn ratio_quantiles_bracket_the_ratios() {
     let (metrics, _) = run(&model(1), &random_trajectories(9, 3), &base());
     let ratio = metrics.ratio;
-    assert!(ratio.min <= ratio.p01 && ratio.p01 < ratio.p50 && ratio.p50 < ratio.p99 && ratio.p99 <= ratio.max);
+    assert!(
+        ratio.min <= ratio.p01 && ratio.p01 < ratio.p50 && ratio.p50 < ratio.p99 && ratio.p99 <= ratio.max
+    );
     let ten = reskill_grpo::RatioQuantiles::of((1..=10).map(|x| (x as f32).ln()).collect());
     assert!((ten.p50 - 5.0).abs() < 1e-5 && (ten.max - 10.0).abs() < 1e-5 && (ten.p01 - 1.0).abs() < 1e-5);
 }

@@ -119,7 +119,11 @@ fn check(params: &GrpoLossParams) {
         let batch = batch(n, seed);
         let (sums, d_logprobs, d_entropy) = run::<f64>(&batch, params);
         let want = formula(&batch, &batch.logprobs, params);
-        assert!((sums.loss - want).abs() < 1e-10 * (1.0 + want.abs()), "{params:?}: {} for {want}", sums.loss);
+        assert!(
+            (sums.loss - want).abs() < 1e-10 * (1.0 + want.abs()),
+            "{params:?}: {} for {want}",
+            sums.loss
+        );
         let step = 1e-6;
         for i in 0..n {
             let moved = |by: f64| {
@@ -130,7 +134,11 @@ fn check(params: &GrpoLossParams) {
             let slope = (moved(step) - moved(-step)) / (2.0 * step);
             // Central differences in f64; none of the seeded tokens lies within 1e-6 of a kink.
             let error = (d_logprobs[i] - slope).abs();
-            assert!(error < 1e-7 * (1.0 + slope.abs()), "{params:?}: token {i}: {} for {slope}", d_logprobs[i]);
+            assert!(
+                error < 1e-7 * (1.0 + slope.abs()),
+                "{params:?}: token {i}: {} for {slope}",
+                d_logprobs[i]
+            );
             assert_eq!(d_entropy[i], -params.entropy_coef * batch.weights[i]);
         }
         let (narrow, d_narrow, _) = run::<f32>(&batch, params);

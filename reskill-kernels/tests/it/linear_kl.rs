@@ -6,7 +6,8 @@ use reskill_kernels::ops::{
 };
 
 use crate::support::{
-    assert_close, assert_thread_count_does_not_matter, ids, inner, message, numerical_gradient, random, wide, zeros,
+    assert_close, assert_thread_count_does_not_matter, ids, inner, message, numerical_gradient, random, wide,
+    zeros,
 };
 
 const TEMPERATURE: f32 = 0.8;
@@ -67,17 +68,8 @@ fn run(case: &Case, d_kl: &Tensor) -> [Tensor; 3] {
     let mut kl = zeros(&[case.hidden.rows()]);
     linear_kl_forward(&mut kl, policy, reference, &allowed(case), TEMPERATURE).unwrap();
     let (mut d_hidden, mut d_head) = (zeros(case.hidden.shape()), zeros(case.head.shape()));
-    linear_kl_backward(
-        &mut d_hidden,
-        &mut d_head,
-        d_kl,
-        &kl,
-        policy,
-        reference,
-        &allowed(case),
-        TEMPERATURE,
-    )
-    .unwrap();
+    linear_kl_backward(&mut d_hidden, &mut d_head, d_kl, &kl, policy, reference, &allowed(case), TEMPERATURE)
+        .unwrap();
     [kl, d_hidden, d_head]
 }
 
@@ -106,7 +98,9 @@ fn formula(case: &Case, hidden: &[f64], head: &[f64]) -> Vec<f64> {
 
 #[test]
 fn linear_kl_equals_the_formula_over_tiles_and_sets() {
-    for (n, c, vocab, mixed) in [(1, 3, 1, false), (37, 3, 257, false), (37, 3, 257, true), (130, 5, 2050, false)] {
+    for (n, c, vocab, mixed) in
+        [(1, 3, 1, false), (37, 3, 257, false), (37, 3, 257, true), (130, 5, 2050, false)]
+    {
         let case = case(n, c, vocab, mixed);
         let [kl, ..] = run(&case, &zeros(&[n]));
         let want = formula(&case, &wide(&case.hidden), &wide(&case.head));

@@ -2,7 +2,8 @@
 
 use reskill_kernels::Tensor;
 use reskill_kernels::ops::{
-    TokenSets, linear_logprob_backward, linear_logprob_backward_filtered, linear_logprob_forward, linear_sample,
+    TokenSets, linear_logprob_backward, linear_logprob_backward_filtered, linear_logprob_forward,
+    linear_sample,
 };
 
 use crate::support::{assert_close, bits, ids, inner, message, random, rows, wide, zeros};
@@ -119,7 +120,8 @@ fn naive(case: &Case) -> (Vec<f64>, Vec<f64>, Vec<f64>, Vec<f64>) {
 /// Around the borders of tiles (1024) and of blocks of rows (128).
 #[test]
 fn linear_logprob_over_several_tiles_equals_the_naive_version_in_values_and_gradients() {
-    for (n, c, vocab) in [(37, 3, 257), (1, 5, 1023), (3, 8, 1025), (130, 4, 2049), (2, 40, 9000), (37, 6, 1)] {
+    for (n, c, vocab) in [(37, 3, 257), (1, 5, 1023), (3, 8, 1025), (130, 4, 2049), (2, 40, 9000), (37, 6, 1)]
+    {
         let case = case(n, c, vocab, 3.0);
         let [logprobs, entropy, _] = forward(&case);
         let (d_hidden, d_head) = backward(&case, None);
@@ -174,7 +176,8 @@ fn linear_logprob_of_a_row_does_not_depend_on_other_rows_over_several_tiles() {
 fn linear_sample_reports_the_log_probability_of_the_trainer_over_several_tiles() {
     let mut case = case(9, 16, 2300, 3.0);
     let uniforms = random(&[9], 3);
-    let uniforms = Tensor::from_vec(&[9], uniforms.as_slice().iter().map(|x| x.abs() * 0.99).collect()).unwrap();
+    let uniforms =
+        Tensor::from_vec(&[9], uniforms.as_slice().iter().map(|x| x.abs() * 0.99).collect()).unwrap();
     let (mut tokens, mut logprobs) = (ids(&[0; 9]), zeros(&[9]));
     linear_sample(
         &mut tokens,

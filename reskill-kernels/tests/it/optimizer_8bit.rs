@@ -65,9 +65,7 @@ fn descend(mut step: impl FnMut(&mut Tensor, &Tensor, &AdamWParams)) -> f32 {
     let (goal, mut weight) = (random(&[n], 1), zeros(&[n]));
     for number in 1..=300 {
         let scale = |i: usize| 10.0_f32.powi((i % 4) as i32 - 2);
-        let grad: Vec<f32> = (0..n)
-            .map(|i| scale(i) * (weight.as_slice()[i] - goal.as_slice()[i]))
-            .collect();
+        let grad: Vec<f32> = (0..n).map(|i| scale(i) * (weight.as_slice()[i] - goal.as_slice()[i])).collect();
         let grad = Tensor::from_vec(&[n], grad).unwrap();
         step(&mut weight, &grad, &AdamWParams { step: number, ..PARAMS });
     }

@@ -1,8 +1,8 @@
 //! CISPO (MiniMax 2025, arXiv:2506.13585, eq. 4): `-sg(clip(r, 1 - clip_low, 1 + clip_high)) A logprob`. The ratio is a
 //! weight that is clipped but not differentiated, so every token keeps a gradient.
 
-use super::term::{Clipped, Numbers, Term};
 use super::real::Real;
+use super::term::{Clipped, Numbers, Term};
 
 pub(super) fn cispo<F: Real>(
     log_ratio: F,

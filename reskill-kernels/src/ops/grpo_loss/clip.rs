@@ -1,7 +1,7 @@
 //! PPO's clipped surrogate: `-min(r A, clip(r, 1 - clip_low, 1 + clip_high) A)`, for `A < 0` at most `-dual_clip A`.
 
-use super::term::{Clipped, Numbers, Term};
 use super::real::Real;
+use super::term::{Clipped, Numbers, Term};
 
 pub(super) fn clip<F: Real>(log_ratio: F, advantage: F, numbers: &Numbers<F>) -> (Term<F>, Clipped) {
     let ratio = numbers.clamped(log_ratio).exp();

@@ -35,7 +35,8 @@ pub(super) fn loss<F: Real>(
         }
         let token_log_ratio = logprobs[n] - old[n];
         let log_ratio = sequences.as_ref().map_or(token_log_ratio, |it| it.log_ratio(ids[n]));
-        let mut policy = surrogate(params.surrogate, log_ratio, logprobs[n], advantages[n], &numbers, &mut sums);
+        let mut policy =
+            surrogate(params.surrogate, log_ratio, logprobs[n], advantages[n], &numbers, &mut sums);
         if let Some(limit) = numbers.importance_truncation {
             let correction = truncated(old[n] - inputs.sampler_logprobs.as_slice()[n], limit);
             policy.value = correction * policy.value;

@@ -1,8 +1,8 @@
 //! SAPO (Gao et al. 2025, arXiv:2511.20347): `-sigmoid(tau (r - 1)) (4 / tau) A`, a soft gate in place of the clip, with
 //! `tau` = 1 for `A > 0` and 1.05 else. At `r = 1` its gradient is that of `-r A`.
 
-use super::term::{Numbers, Term};
 use super::real::Real;
+use super::term::{Numbers, Term};
 
 /// Temperatures of the gate.
 const TAU_POSITIVE: f64 = 1.0;

@@ -115,7 +115,8 @@ pub fn linear_logprob_backward(
     allowed: &TokenSets,
     temperature: f32,
 ) -> Result<(), KernelError> {
-    let inputs = Backward { d_logprobs, d_entropy, entropy, lse, hidden, head, targets, allowed, temperature };
+    let inputs =
+        Backward { d_logprobs, d_entropy, entropy, lse, hidden, head, targets, allowed, temperature };
     inputs.run("linear_logprob_backward", d_hidden, d_head, None)
 }
 
@@ -147,7 +148,8 @@ pub fn linear_logprob_backward_filtered(
 ) -> Result<(), KernelError> {
     const OP: &str = "linear_logprob_backward_filtered";
     check_range(filter > 0.0 && filter < 1.0, OP, "filter", filter, "a number in (0, 1)")?;
-    let inputs = Backward { d_logprobs, d_entropy, entropy, lse, hidden, head, targets, allowed, temperature };
+    let inputs =
+        Backward { d_logprobs, d_entropy, entropy, lse, hidden, head, targets, allowed, temperature };
     inputs.run(OP, d_hidden, d_head, Some(filter))
 }
 
@@ -172,7 +174,8 @@ impl Backward<'_> {
         d_head: &mut Tensor,
         filter: Option<f32>,
     ) -> Result<(), KernelError> {
-        let &Backward { d_logprobs, d_entropy, entropy, lse, hidden, head, targets, allowed, temperature } = self;
+        let &Backward { d_logprobs, d_entropy, entropy, lse, hidden, head, targets, allowed, temperature } =
+            self;
         check_inputs(op, hidden, head, allowed, temperature)?;
         check_targets(op, targets, hidden.rows(), head.rows(), allowed)?;
         check_shape(op, "d_hidden", d_hidden.shape(), hidden.shape())?;
@@ -189,8 +192,12 @@ impl Backward<'_> {
             entropy: entropy.as_slice(),
             lse: lse.as_slice(),
         };
-        let gradient =
-            cpu::backward::LogprobGradient { problem: &problem, upstream, targets: targets.as_slice(), filter };
+        let gradient = cpu::backward::LogprobGradient {
+            problem: &problem,
+            upstream,
+            targets: targets.as_slice(),
+            filter,
+        };
         cpu::backward::backward(d_hidden, d_head, &problem, &gradient, false);
         Ok(())
     }

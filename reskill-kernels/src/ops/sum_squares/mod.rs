@@ -12,6 +12,7 @@ const BLOCK: usize = 1 << 16;
 #[must_use]
 pub fn sum_squares(x: &Tensor) -> f64 {
     let blocks = x.as_slice().par_chunks(BLOCK);
-    let sums: Vec<f64> = blocks.map(|block| block.iter().map(|&x| f64::from(x) * f64::from(x)).sum()).collect();
+    let sums: Vec<f64> =
+        blocks.map(|block| block.iter().map(|&x| f64::from(x) * f64::from(x)).sum()).collect();
     sums.iter().sum()
 }

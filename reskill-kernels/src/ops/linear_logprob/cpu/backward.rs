@@ -139,7 +139,9 @@ fn backward_slab(
         .flat_map(|part| {
             let tile = part.tile.clone();
             let blocks = part.d_logits.chunks_mut(TILE_ROWS * tile.len()).zip(&mut part.matters);
-            blocks.enumerate().map(move |(block, (d_logits, matters))| (block, tile.clone(), d_logits, matters))
+            blocks
+                .enumerate()
+                .map(move |(block, (d_logits, matters))| (block, tile.clone(), d_logits, matters))
         })
         .collect();
     tasks.into_par_iter().for_each(|(block, tile, d_logits, matters)| {

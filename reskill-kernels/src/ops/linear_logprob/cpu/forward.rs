@@ -78,8 +78,7 @@ pub(crate) fn forward(
     let targets = targets.as_slice();
     let (logprobs, entropy, lse) = (logprobs.as_mut_slice(), entropy.as_mut_slice(), lse.as_mut_slice());
     for run in problem.runs(0..targets.len(), DENSE_ROWS) {
-        let columns =
-            (&mut logprobs[run.clone()], &mut entropy[run.clone()], &mut lse[run.clone()]);
+        let columns = (&mut logprobs[run.clone()], &mut entropy[run.clone()], &mut lse[run.clone()]);
         if problem.is_dense(run.start) {
             for (row, joined) in dense_statistics(problem, run, targets).into_iter().enumerate() {
                 columns.2[row] = joined.lse();
@@ -115,9 +114,8 @@ fn set_rows(
 /// that it stays in the cache.
 fn dense_statistics(problem: &Problem<'_>, run: Range<usize>, targets: &[u32]) -> Vec<Joined> {
     let tiles: Vec<Range<usize>> = tiles(problem.head.rows(), TILE).collect();
-    let blocks: Vec<Range<usize>> = super::tiles(run.len(), TILE_ROWS)
-        .map(|rows| run.start + rows.start..run.start + rows.end)
-        .collect();
+    let blocks: Vec<Range<usize>> =
+        super::tiles(run.len(), TILE_ROWS).map(|rows| run.start + rows.start..run.start + rows.end).collect();
     let parts: Vec<Vec<TileStatistics>> = (0..tiles.len() * blocks.len())
         .into_par_iter()
         .map_init(Vec::new, |logits, task| {
