@@ -41,7 +41,7 @@ impl StepAdvantageConfig {
     }
 }
 
-/// What is known of one turn beside its tokens.
+/// A state that turns can meet, as text.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Anchor(pub String);
 

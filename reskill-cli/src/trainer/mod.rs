@@ -328,7 +328,10 @@ impl Trainer {
         let tokens: Vec<TokenTrajectory> =
             trajectories.iter().map(|trajectory| trajectory.tokens.clone()).collect();
         let grpo = &self.config.grpo;
-        let steps: Vec<Vec<StepOutcome>> = trajectories.iter().map(Trajectory::step_outcomes).collect();
+        let steps: Vec<Vec<StepOutcome>> = match grpo.advantage.step {
+            Some(_) => trajectories.iter().map(Trajectory::step_outcomes).collect(),
+            None => Vec::new(),
+        };
         let advantages = turn_advantages_with_steps(&tokens, &steps, &grpo.advantage)?;
         let mut progress: Option<Progress> = None;
         let metrics = self.learner.update_reporting(

@@ -120,7 +120,8 @@ fn naive(case: &Case) -> (Vec<f64>, Vec<f64>, Vec<f64>, Vec<f64>) {
 /// Around the borders of tiles (1024) and of blocks of rows (128).
 #[test]
 fn linear_logprob_over_several_tiles_equals_the_naive_version_in_values_and_gradients() {
-    for (n, c, vocab) in [(37, 3, 257), (1, 5, 1023), (3, 8, 1025), (130, 4, 2049), (2, 40, 9000), (37, 6, 1)]
+    for (n, c, vocab) in
+        [(37, 3, 257), (1, 5, 1023), (3, 8, 1025), (130, 4, 2049), (2, 40, 9000), (37, 6, 1), (9, 1, 3)]
     {
         let case = case(n, c, vocab, 3.0);
         let [logprobs, entropy, _] = forward(&case);
