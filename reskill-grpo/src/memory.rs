@@ -107,7 +107,7 @@ impl MemoryPlan {
     /// What helps most, first.
     fn advice(&self) -> String {
         let state = self.gradients + self.optimizer + self.reference;
-        let mut remedies = vec![
+        let mut remedies = [
             (state, "train adapters (LoRA) instead of all weights, or optimizer.moments = \"8bit\""),
             (self.activations, "recompute activations, or lower learner.max_tokens"),
             (

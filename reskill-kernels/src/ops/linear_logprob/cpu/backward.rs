@@ -62,6 +62,9 @@ impl LogitGradient for LogprobGradient<'_> {
         for (n, d_logits) in rows.zip(d_logits.chunks_exact_mut(tile.len())) {
             let target = position(&tile, self.targets[n]);
             logits_backward(d_logits, n, target, &self.upstream, self.problem.temperature);
+            if let Some(target) = target.filter(|_| tile.len() == self.problem.head.rows()) {
+                balance(d_logits, target);
+            }
         }
         true
     }
@@ -209,6 +212,14 @@ fn backward_sets(
             axpy(d_row, d_logit, problem.hidden_rows(n..n + 1));
         }
     }
+}
+
+/// Sets the target's gradient to minus the sum of the others, which it is: where its probability is near 1, `1 - p` would
+/// keep few digits. Needs the whole vocabulary in one tile.
+fn balance(d_logits: &mut [f32], target: usize) {
+    let (before, after) = d_logits.split_at(target);
+    let others: f64 = before.iter().chain(&after[1..]).map(|&x| f64::from(x)).sum();
+    d_logits[target] = -others as f32;
 }
 
 /// Turns logits over the temperature into the gradient of the loss by the logits themselves.
