@@ -64,8 +64,8 @@ pub fn save(
     let files = [
         ("policy.safetensors", to_safetensors(model, policy)?),
         ("reference.safetensors", to_safetensors(model, reference)?),
-        ("moment1.safetensors", to_safetensors(model, m)?),
-        ("moment2.safetensors", to_safetensors(model, v)?),
+        ("moment1.safetensors", to_safetensors(model, &m)?),
+        ("moment2.safetensors", to_safetensors(model, &v)?),
         ("state.json", scalars),
     ];
     let temporary = dir.join(format!(".{name}.tmp"));

@@ -19,6 +19,7 @@ pub mod checkpoint;
 pub mod metrics;
 pub mod run_dir;
 pub mod resources;
+pub mod memory;
 pub mod progress;
 pub mod report;
 pub mod commands;

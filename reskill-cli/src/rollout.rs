@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use reskill_envs::prompt::PromptBuilder;
 use reskill_envs::{Episode, Observation, Outcome, Suite, Task, TextEnv, Turn};
-use reskill_grpo::{TokenTrajectory, TokenTurn};
+use reskill_grpo::{Anchor, StepOutcome, TokenTrajectory, TokenTurn};
 use reskill_model::{Generator, Request, SamplingParams};
 use reskill_skills::{Arm, SkillBank, SkillEpisode, SkillId};
 
@@ -21,6 +21,20 @@ pub struct Trajectory {
     pub record: SkillEpisode,
     /// The tokens.
     pub tokens: TokenTrajectory,
+}
+
+impl Trajectory {
+    /// What each turn met and brought: the observation with its admissible commands as anchor, the return at the end.
+    #[must_use]
+    pub fn step_outcomes(&self) -> Vec<StepOutcome> {
+        let turns = &self.record.episode.turns;
+        let outcome = |(index, turn): (usize, &Turn)| {
+            let anchor = format!("{}\n{}", turn.observation, turn.admissible.join("\n"));
+            let reward = if index + 1 == turns.len() { self.tokens.return_ } else { 0.0 };
+            StepOutcome { anchor: Anchor(anchor), reward }
+        };
+        turns.iter().enumerate().map(outcome).collect()
+    }
 }
 
 /// One episode to play.

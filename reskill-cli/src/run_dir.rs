@@ -114,6 +114,12 @@ impl RunDir {
         self.root.join("creator")
     }
 
+    /// Batches whose update was skipped because it was not finite.
+    #[must_use]
+    pub fn skipped(&self) -> PathBuf {
+        self.root.join("skipped")
+    }
+
     /// The checkpoints.
     #[must_use]
     pub fn checkpoints(&self) -> PathBuf {

@@ -39,6 +39,16 @@ pub enum GrpoError {
         /// Which trajectory.
         index: usize,
         /// The value.
+        value: f64,
+    },
+    /// A reward of a single turn is NaN or infinite.
+    #[error("the reward of turn {turn} of trajectory {trajectory} is {value}")]
+    NonFiniteReward {
+        /// Which trajectory.
+        trajectory: usize,
+        /// Which of its turns.
+        turn: usize,
+        /// The value.
         value: f32,
     },
     /// The gradient is NaN or infinite; the weights are untouched.
@@ -46,6 +56,37 @@ pub enum GrpoError {
     NonFiniteGradient {
         /// The norm.
         value: f64,
+    },
+    /// The loss is NaN or infinite; the weights are untouched.
+    #[error("the loss is {value}; the update was not applied")]
+    NonFiniteLoss {
+        /// The loss.
+        value: f64,
+    },
+    /// A batch whose update was skipped could not be written.
+    #[error("{path}: the skipped batch cannot be written", path = path.display())]
+    Dump {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A penalty against a reference needs one.
+    #[error("`loss.kl_coef` = {kl_coef}, expected 0 where there is no reference policy")]
+    NoReference {
+        /// The coefficient.
+        kl_coef: f32,
+    },
+    /// The plan needs more memory than there is.
+    #[error("training needs {needed} bytes of memory, {available} are there; {advice}")]
+    Memory {
+        /// Bytes planned.
+        needed: u64,
+        /// Bytes there.
+        available: u64,
+        /// What would make it fit.
+        advice: String,
     },
     /// A configuration value is out of range.
     #[error("`{key}` = {value}, expected {expected}")]

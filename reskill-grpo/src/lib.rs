@@ -16,18 +16,27 @@
 
 pub mod trajectory;
 pub mod advantage;
+pub mod step_advantage;
 pub mod loss;
+pub mod token_loss;
 pub mod packing;
+pub mod schedule;
+pub mod moments;
 pub mod optimizer;
+pub mod memory;
 pub mod learner;
 pub mod error;
 
-pub use advantage::{AdvantageConfig, Singleton, StdNorm, group_advantages, turn_advantages};
+pub use advantage::{AdvantageConfig, Baseline, Singleton, StdNorm, group_advantages, turn_advantages};
 pub use error::GrpoError;
-pub use learner::{ImitationMetrics, Learner, LearnerConfig, UpdateMetrics};
-pub use loss::{Aggregation, LossConfig};
+pub use learner::{ImitationMetrics, Learner, LearnerConfig, RatioQuantiles, Reference, UpdateMetrics};
+pub use loss::{Aggregation, KlEstimator, LossConfig, OldLogprobs, RatioLevel, SequenceUnit, Surrogate};
+pub use memory::{MemoryPlan, MemoryRequest};
+pub use moments::MomentPrecision;
 pub use optimizer::{Optimizer, OptimizerConfig};
 pub use packing::Packing;
+pub use schedule::{Decay, Schedule};
+pub use step_advantage::{Anchor, StepAdvantageConfig, StepOutcome, turn_advantages_with_steps};
 pub use trajectory::{TokenTrajectory, TokenTurn};
 
 /// The README's example is compiled and run with the tests.

@@ -1,10 +1,14 @@
-//! AdamW over all parameters, with a global gradient clip and a linear warm-up.
+//! AdamW over all parameters, with a global gradient clip and a learning-rate schedule.
 
-use reskill_kernels::ops::{AdamWParams, adamw, sum_squares};
+use std::borrow::Cow;
+
+use reskill_kernels::ops::{AdamWParams, sum_squares};
 use reskill_model::{ModelConfig, Params};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{GrpoError, check};
+use crate::moments::{MomentPrecision, Moments};
+use crate::schedule::Schedule;
 
 /// Numbers of the optimizer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -24,6 +28,10 @@ pub struct OptimizerConfig {
     pub max_grad_norm: f32,
     /// Steps over which the learning rate rises linearly from 0.
     pub warmup_steps: u64,
+    /// How the learning rate falls after that.
+    pub schedule: Schedule,
+    /// How the moments are kept: `f32`, or `8bit` in about a quarter of the memory.
+    pub moments: MomentPrecision,
 }
 
 impl Default for OptimizerConfig {
@@ -36,6 +44,8 @@ impl Default for OptimizerConfig {
             weight_decay: 0.01,
             max_grad_norm: 1.0,
             warmup_steps: 0,
+            schedule: Schedule::default(),
+            moments: MomentPrecision::F32,
         }
     }
 }
@@ -67,16 +77,16 @@ impl OptimizerConfig {
             "optimizer.max_grad_norm",
             self.max_grad_norm,
             "a number > 0",
-        )
+        )?;
+        self.schedule.validate(self.warmup_steps)
     }
 }
 
-/// AdamW and its moments.
+/// AdamW and its moments. The weights are f32: they are their own master copy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Optimizer {
     config: OptimizerConfig,
-    m: Params,
-    v: Params,
+    moments: Moments,
     step: u64,
 }
 
@@ -87,10 +97,10 @@ impl Optimizer {
     /// [`GrpoError::Config`].
     pub fn new(model: &ModelConfig, config: &OptimizerConfig) -> Result<Optimizer, GrpoError> {
         config.validate()?;
-        Ok(Optimizer { config: config.clone(), m: Params::zeros(model)?, v: Params::zeros(model)?, step: 0 })
+        Ok(Optimizer { config: config.clone(), moments: Moments::zeros(model, config.moments)?, step: 0 })
     }
 
-    /// An optimizer as it was saved.
+    /// An optimizer as it was saved. Moments kept in eight bits are the same again after they were saved in f32.
     ///
     /// # Errors
     /// [`GrpoError::Config`].
@@ -100,19 +110,26 @@ impl Optimizer {
         step: u64,
     ) -> Result<Optimizer, GrpoError> {
         config.validate()?;
-        Ok(Optimizer { config: config.clone(), m: moments.0, v: moments.1, step })
+        Ok(Optimizer { config: config.clone(), moments: Moments::new(moments, config.moments), step })
     }
 
-    /// First and second moments, to save.
+    /// First and second moments in f32, to save.
     #[must_use]
-    pub fn moments(&self) -> (&Params, &Params) {
-        (&self.m, &self.v)
+    pub fn moments(&self) -> (Cow<'_, Params>, Cow<'_, Params>) {
+        self.moments.to_f32()
     }
 
     /// Updates made so far.
     #[must_use]
     pub fn steps(&self) -> u64 {
         self.step
+    }
+
+    /// Learning rate of the last update (before the first: of it).
+    #[must_use]
+    pub fn learning_rate(&self) -> f32 {
+        let factor = self.config.schedule.factor(self.step.max(1), self.config.warmup_steps);
+        self.config.learning_rate * factor
     }
 
     /// One update of `params` by `grads`, whose norm is clipped; returns the norm before clipping.
@@ -125,14 +142,9 @@ impl Optimizer {
             return Err(GrpoError::NonFiniteGradient { value: norm });
         }
         self.step += 1;
-        let warmup = if self.step < self.config.warmup_steps {
-            self.step as f32 / self.config.warmup_steps as f32
-        } else {
-            1.0
-        };
         let limit = f64::from(self.config.max_grad_norm);
         let numbers = AdamWParams {
-            learning_rate: self.config.learning_rate * warmup,
+            learning_rate: self.learning_rate(),
             beta1: self.config.beta1,
             beta2: self.config.beta2,
             eps: self.config.eps,
@@ -140,12 +152,7 @@ impl Optimizer {
             step: self.step,
             grad_scale: if norm > limit { (limit / norm) as f32 } else { 1.0 },
         };
-        let moments = self.m.tensors_mut().into_iter().zip(self.v.tensors_mut());
-        for ((weight, (m, v)), grad) in params.tensors_mut().into_iter().zip(moments).zip(grads.tensors()) {
-            let is_norm = weight.shape().len() == 1;
-            let weight_decay = if is_norm { 0.0 } else { numbers.weight_decay };
-            adamw(weight, m, v, grad, &AdamWParams { weight_decay, ..numbers })?;
-        }
+        self.moments.step(params, grads, &numbers)?;
         Ok(norm)
     }
 }

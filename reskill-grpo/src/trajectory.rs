@@ -16,6 +16,14 @@ pub struct TokenTurn {
     pub invalid: bool,
 }
 
+impl TokenTurn {
+    /// Reply tokens that were drawn, not forced: those that carry a gradient.
+    #[must_use]
+    pub fn trained_len(&self) -> usize {
+        self.reply.iter().filter(|token| !token.is_forced()).count()
+    }
+}
+
 /// One episode in tokens, with what the learner needs to know of it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TokenTrajectory {
@@ -50,6 +58,6 @@ impl TokenTrajectory {
     /// Reply tokens that were drawn, not forced: those that carry a gradient.
     #[must_use]
     pub fn trained_len(&self) -> usize {
-        self.turns.iter().flat_map(|turn| &turn.reply).filter(|token| !token.is_forced()).count()
+        self.turns.iter().map(TokenTurn::trained_len).sum()
     }
 }

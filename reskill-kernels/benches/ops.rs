@@ -273,6 +273,8 @@ fn updates(bench: &Bench) -> Result<(), KernelError> {
         entropy: &a,
         advantages: &b,
         weights: &b,
+        sampler_logprobs: &b,
+        sequences: &Tensor::from_vec(&[n], vec![0; n])?,
     };
     let params = GrpoLossParams {
         clip_low: 0.2,
@@ -280,8 +282,7 @@ fn updates(bench: &Bench) -> Result<(), KernelError> {
         dual_clip: Some(3.0),
         kl_coef: 0.01,
         entropy_coef: 0.01,
-        log_ratio_clamp: None,
-        k3_clamp: None,
+        ..GrpoLossParams::default()
     };
     bench.run("grpo_loss", &[n], 60.0 * n as f64, bytes(8 * n), || {
         ops::grpo_loss(&mut d_logprobs, &mut d_entropy, &inputs, &params).map(|_| ())

@@ -6,6 +6,7 @@ use crate::error::{KernelError, check_range, check_shape};
 /// What a tensor can hold.
 pub trait Element: Copy + Default + Send + Sync + 'static {}
 impl Element for f32 {}
+impl Element for f64 {}
 impl Element for u32 {}
 
 /// A dense, row-major tensor. The last axis is contiguous.
@@ -107,6 +108,13 @@ impl<T: Element> Tensor<T> {
         self.shape[0] = rows;
         match &mut self.storage {
             Storage::Cpu(data) => data.resize(rows * row_len, T::default()),
+        }
+    }
+
+    /// Gives back memory that the rows do not need.
+    pub fn shrink(&mut self) {
+        match &mut self.storage {
+            Storage::Cpu(data) => data.shrink_to_fit(),
         }
     }
 

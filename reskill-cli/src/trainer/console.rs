@@ -31,7 +31,10 @@ impl Trainer {
         let (policy, update) = match update {
             Some(update) => (
                 format!("kl {:.3}  entropy {:.2}", update.ref_kl, update.entropy),
-                format!("update {update_seconds:.1} s ({:.0}k tok/s)", rates.1 / 1e3),
+                match update.skipped_updates {
+                    0 => format!("update {update_seconds:.1} s ({:.0}k tok/s)", rates.1 / 1e3),
+                    n => format!("{n} updates skipped: not finite (batches in {})", self.run.skipped().display()),
+                },
             ),
             None => ("policy frozen".to_string(), "no update".to_string()),
         };

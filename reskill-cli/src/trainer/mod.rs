@@ -12,7 +12,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use reskill_envs::{Split, Suite};
-use reskill_grpo::{Learner, Optimizer, TokenTrajectory, UpdateMetrics, turn_advantages};
+use reskill_grpo::{
+    Learner, Optimizer, StepOutcome, TokenTrajectory, UpdateMetrics, turn_advantages_with_steps,
+};
 use reskill_model::{SamplingParams, Transformer};
 use reskill_skills::{Lifecycle, SkillBank};
 use serde::{Deserialize, Serialize};
@@ -22,6 +24,7 @@ use crate::checkpoint::{self, Checkpoint};
 use crate::config::TrainConfig;
 use crate::creators::{CreatorRunner, CreatorSummary};
 use crate::evaluate::Evaluation;
+use crate::memory::planned_memory;
 use crate::metrics::MetricsWriter;
 use crate::policy::{Policy, build_tokenizer};
 use crate::progress::{Progress, print_line};
@@ -133,7 +136,8 @@ impl Trainer {
             checkpoint::load_latest(&run.checkpoints(), &model, &config.grpo.optimizer)?;
         if matches!(state.stage, Stage::WarmStart { .. }) {
             let (m, v) = optimizer.moments();
-            optimizer = Optimizer::restore(&config.sft.optimizer, (m.clone(), v.clone()), optimizer.steps())?;
+            let moments = (m.into_owned(), v.into_owned());
+            optimizer = Optimizer::restore(&config.sft.optimizer, moments, optimizer.steps())?;
         }
         *policy.model.params_mut() = weights;
         let reference = Transformer::new(&model, reference)?;
@@ -154,7 +158,7 @@ impl Trainer {
         state: TrainState,
         stop: Arc<AtomicBool>,
     ) -> Result<Trainer> {
-        let learner = Learner::new(policy.model.config(), &config.grpo.learner)?;
+        let learner = Learner::new(policy.model.config(), &config.grpo.learner)?.dumping_to(&run.skipped());
         let metrics = MetricsWriter::open(&run.metrics(), state.metrics_len)?;
         let reference = reference.unwrap_or_else(|| policy.model.clone());
         Ok(Trainer {
@@ -193,6 +197,7 @@ impl Trainer {
             self.suite.tasks(Split::ValidUnseen).len(),
             self.policy.tokenizer.vocab_size(),
         ));
+        print_line(&format!("memory: {}", planned_memory(&self.config, self.policy.model.config())?));
         if let Stage::WarmStart { batches } = self.state.stage
             && !self.warm_start(batches)?
         {
@@ -343,7 +348,11 @@ impl Trainer {
         let tokens: Vec<TokenTrajectory> =
             trajectories.iter().map(|trajectory| trajectory.tokens.clone()).collect();
         let grpo = &self.config.grpo;
-        let advantages = turn_advantages(&tokens, &grpo.advantage)?;
+        let steps: Vec<Vec<StepOutcome>> = match grpo.advantage.step {
+            Some(_) => trajectories.iter().map(Trajectory::step_outcomes).collect(),
+            None => Vec::new(),
+        };
+        let advantages = turn_advantages_with_steps(&tokens, &steps, &grpo.advantage)?;
         let mut progress: Option<Progress> = None;
         let metrics = self.learner.update_reporting(
             &mut self.policy.model,

@@ -1,6 +1,6 @@
 use std::f32::consts::FRAC_1_SQRT_2;
 
-use reskill_grpo::{AdvantageConfig, Singleton, StdNorm, group_advantages, turn_advantages};
+use reskill_grpo::{AdvantageConfig, Baseline, Singleton, StdNorm, group_advantages, turn_advantages};
 
 use crate::support::{token, trajectory};
 
@@ -144,4 +144,31 @@ fn a_negative_penalty_is_refused() {
         odd.validate().unwrap_err().to_string(),
         "`advantage.invalid_action_penalty` = -0.5, expected a number >= 0"
     );
+}
+
+#[test]
+fn leave_one_out_is_the_distance_to_the_mean_of_the_others() {
+    let rloo = AdvantageConfig { baseline: Baseline::LeaveOneOut, std_norm: StdNorm::None, ..group() };
+    check(&[1.0, 1.0, 4.0], &[0, 0, 0], &rloo, &[-1.5, -1.5, 3.0]);
+    check(&[1.0, 0.0, 7.0], &[0, 0, 1], &rloo, &[1.0, -1.0, 0.0]);
+    let trajectories = [trajectory(0, 1.0, 2, &[1]), trajectory(0, 0.0, 1, &[])];
+    // The penalty of a turn is not stretched.
+    assert_eq!(turn_advantages(&trajectories, &rloo).unwrap(), [vec![1.0, 0.9], vec![-1.0]]);
+}
+
+#[test]
+fn the_baseline_of_an_arm_compares_inside_the_arm() {
+    let mut trajectories = [
+        trajectory(0, 1.0, 1, &[]),
+        trajectory(0, 0.0, 1, &[]),
+        trajectory(0, 1.0, 1, &[]),
+        trajectory(0, 0.5, 1, &[]),
+    ];
+    for (index, trajectory) in trajectories.iter_mut().enumerate() {
+        trajectory.stratum = u32::from(index >= 2);
+    }
+    let by_arm = AdvantageConfig { baseline: Baseline::Arm, std_norm: StdNorm::None, ..group() };
+    assert_eq!(turn_advantages(&trajectories, &by_arm).unwrap().concat(), [0.5, -0.5, 0.25, -0.25]);
+    let whole = AdvantageConfig { baseline: Baseline::Group, ..by_arm };
+    assert_eq!(turn_advantages(&trajectories, &whole).unwrap().concat(), [0.375, -0.625, 0.375, -0.125]);
 }

@@ -1,5 +1,5 @@
 use reskill_grpo::loss::BatchTotals;
-use reskill_grpo::{Aggregation, LossConfig, TokenTrajectory};
+use reskill_grpo::{Aggregation, LossConfig, OldLogprobs, SequenceUnit, Surrogate, TokenTrajectory};
 
 use crate::support::random_trajectories;
 
@@ -7,7 +7,7 @@ use crate::support::random_trajectories;
 fn check(aggregation: Aggregation, constant: f32) -> (f64, f64, BatchTotals) {
     let trajectories = random_trajectories(9, 1);
     let members: Vec<&TokenTrajectory> = trajectories.iter().collect();
-    let totals = BatchTotals::of(&members);
+    let totals = BatchTotals::of(&members, SequenceUnit::Turn);
     let config = LossConfig { aggregation, constant, ..LossConfig::default() };
     let mut sums: Vec<f64> = Vec::new();
     for turn in trajectories.iter().flat_map(|trajectory| &trajectory.turns) {
@@ -61,4 +61,30 @@ fn loss_config_refuses_values_out_of_range() {
     assert_eq!(refused(|c| c.dual_clip = Some(1.0)), "`loss.dual_clip` = 1, expected a number > 1");
     assert_eq!(refused(|c| c.k3_clamp = Some(-1.0)), "`loss.k3_clamp` = -1, expected a number > 0");
     assert_eq!(refused(|c| c.kl_coef = f32::NAN), "`loss.kl_coef` = NaN, expected a number >= 0");
+    assert_eq!(
+        refused(|c| c.gradient_filter = Some(0.0)),
+        "`loss.gradient_filter` = 0, expected a number in (0, 1)"
+    );
+    assert_eq!(
+        refused(|c| c.importance_truncation = Some(2.0)),
+        "`loss.old_logprobs` = sampler, expected `recompute` where loss.importance_truncation is set"
+    );
+    let open = LossConfig { surrogate: Surrogate::Cispo, clip_low: 1.0, ..LossConfig::default() };
+    open.validate().unwrap();
+    let truncated = LossConfig {
+        importance_truncation: Some(2.0),
+        old_logprobs: OldLogprobs::Recompute,
+        ..LossConfig::default()
+    };
+    truncated.validate().unwrap();
+}
+
+#[test]
+fn an_episode_as_sequence_counts_its_turns_together() {
+    let trajectories = random_trajectories(9, 1);
+    let members: Vec<&TokenTrajectory> = trajectories.iter().collect();
+    let (turns, episodes) =
+        (BatchTotals::of(&members, SequenceUnit::Turn), BatchTotals::of(&members, SequenceUnit::Episode));
+    assert_eq!((turns.tokens, episodes.sequences), (episodes.tokens, 9));
+    assert!(turns.sequences > episodes.sequences);
 }

@@ -5,8 +5,16 @@
 mod reference;
 mod support;
 mod advantage;
+mod step_advantage;
 mod loss;
 mod packing;
 mod optimizer;
 mod learner;
+mod variants;
+mod guard;
+mod memory_plan;
+mod trees;
+mod properties;
+mod json;
+mod parity;
 mod bandit;

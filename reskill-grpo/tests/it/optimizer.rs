@@ -1,4 +1,4 @@
-use reskill_grpo::{GrpoError, Optimizer, OptimizerConfig};
+use reskill_grpo::{Decay, GrpoError, MomentPrecision, Optimizer, OptimizerConfig, Schedule};
 use reskill_model::Params;
 
 use crate::support::{config, model};
@@ -11,6 +11,8 @@ const NUMBERS: OptimizerConfig = OptimizerConfig {
     weight_decay: 0.0,
     max_grad_norm: 1e9,
     warmup_steps: 0,
+    schedule: Schedule { decay: Decay::Constant, decay_steps: 1000, final_fraction: 0.0 },
+    moments: MomentPrecision::F32,
 };
 
 fn filled(value: f32) -> Params {
@@ -98,7 +100,8 @@ fn a_restored_optimizer_goes_on_as_the_saved_one() {
     let mut params = filled(1.0);
     optimizer.update(&mut params, &filled(0.5)).unwrap();
     let (m, v) = optimizer.moments();
-    let mut restored = Optimizer::restore(&numbers, (m.clone(), v.clone()), optimizer.steps()).unwrap();
+    let mut restored =
+        Optimizer::restore(&numbers, (m.into_owned(), v.into_owned()), optimizer.steps()).unwrap();
     let mut restored_params = params.clone();
     optimizer.update(&mut params, &filled(-0.2)).unwrap();
     restored.update(&mut restored_params, &filled(-0.2)).unwrap();
@@ -116,4 +119,86 @@ fn optimizer_config_refuses_values_out_of_range() {
         refused(OptimizerConfig { learning_rate: 0.0, ..NUMBERS }),
         "`optimizer.learning_rate` = 0, expected a number > 0"
     );
+}
+
+/// Learning rate at these optimizer steps, as a share of the peak.
+fn check_schedule(schedule: Schedule, warmup_steps: u64, want: &[(u64, f32)]) {
+    schedule.validate(warmup_steps).unwrap();
+    for &(step, want) in want {
+        let got = schedule.factor(step, warmup_steps);
+        assert!((got - want).abs() < 1e-6, "{schedule:?} at {step}: {got} for {want}");
+    }
+}
+
+#[test]
+fn schedules_match_hand_computed_rates() {
+    let constant = Schedule::default();
+    check_schedule(constant, 4, &[(1, 0.25), (3, 0.75), (4, 1.0), (5000, 1.0)]);
+    let linear = Schedule { decay: Decay::Linear, decay_steps: 12, final_fraction: 0.2 };
+    check_schedule(linear, 2, &[(1, 0.5), (2, 1.0), (7, 0.6), (12, 0.2), (99, 0.2)]);
+    let cosine = Schedule { decay: Decay::Cosine, decay_steps: 9, final_fraction: 0.0 };
+    check_schedule(cosine, 1, &[(1, 1.0), (3, 0.853_553_4), (5, 0.5), (9, 0.0), (10, 0.0)]);
+}
+
+#[test]
+fn a_schedule_moves_the_weights_by_its_rate() {
+    let schedule = Schedule { decay: Decay::Linear, decay_steps: 4, final_fraction: 0.0 };
+    let mut optimizer = Optimizer::new(&config(), &OptimizerConfig { schedule, ..NUMBERS }).unwrap();
+    let mut params = filled(1.0);
+    let mut before = 1.0;
+    for step in 1..=4 {
+        optimizer.update(&mut params, &filled(0.5)).unwrap();
+        let now = params.embed.as_slice()[0];
+        // Equal gradients move by the learning rate: 0.1 times 3/4, 2/4, 1/4, 0.
+        let want = 0.1 * (4 - step) as f32 / 4.0;
+        assert!((before - now - want).abs() < 1e-6, "step {step} moved by {}", before - now);
+        assert!((optimizer.learning_rate() - want).abs() < 1e-8);
+        before = now;
+    }
+}
+
+#[test]
+fn schedules_refuse_values_out_of_range() {
+    let refused = |schedule: Schedule| {
+        let odd = OptimizerConfig { schedule, warmup_steps: 10, ..NUMBERS };
+        Optimizer::new(&config(), &odd).unwrap_err().to_string()
+    };
+    assert_eq!(
+        refused(Schedule { decay: Decay::Cosine, decay_steps: 10, final_fraction: 0.0 }),
+        "`optimizer.schedule.decay_steps` = 10, expected more than optimizer.warmup_steps"
+    );
+    assert_eq!(
+        refused(Schedule { final_fraction: 1.5, ..Schedule::default() }),
+        "`optimizer.schedule.final_fraction` = 1.5, expected a number in [0, 1]"
+    );
+}
+
+#[test]
+fn eight_bit_moments_survive_saving_and_restoring_to_the_bit() {
+    // Large enough that the embedding is kept in eight bits.
+    let model = reskill_model::ModelConfig { vocab_size: 400, ..config() };
+    let numbers = OptimizerConfig { moments: MomentPrecision::EightBit, ..NUMBERS };
+    let gradient = |step: usize| {
+        let mut grads = Params::zeros(&model).unwrap();
+        for tensor in grads.tensors_mut() {
+            for (i, x) in tensor.as_mut_slice().iter_mut().enumerate() {
+                *x = ((i * 37 + step * 11) % 101) as f32 * 1e-3 - 0.05;
+            }
+        }
+        grads
+    };
+    let mut optimizer = Optimizer::new(&model, &numbers).unwrap();
+    let mut params = Params::zeros(&model).unwrap();
+    for step in 0..5 {
+        optimizer.update(&mut params, &gradient(step)).unwrap();
+    }
+    let (m, v) = optimizer.moments();
+    assert!(m.embed.len() >= 4096 && m.embed.shape() == params.embed.shape());
+    let mut restored =
+        Optimizer::restore(&numbers, (m.into_owned(), v.into_owned()), optimizer.steps()).unwrap();
+    assert_eq!(restored, optimizer);
+    let mut restored_params = params.clone();
+    optimizer.update(&mut params, &gradient(9)).unwrap();
+    restored.update(&mut restored_params, &gradient(9)).unwrap();
+    assert_eq!((params, optimizer), (restored_params, restored));
 }

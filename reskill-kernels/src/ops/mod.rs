@@ -7,19 +7,25 @@ pub mod rope;
 pub mod attention;
 pub mod swiglu;
 pub mod linear_logprob;
+pub mod linear_kl;
 pub mod sampling;
 pub mod grpo_loss;
 pub mod sum_squares;
 pub mod adamw;
 
-pub use adamw::{AdamWParams, adamw};
+pub use adamw::{AdamWParams, Moments8, adamw, adamw_8bit};
 pub use attention::{
     AttentionShape, CachedSpan, PackedSegment, attention_backward, attention_cached, attention_forward,
     cache_append,
 };
 pub use embedding::{embedding_backward, embedding_forward};
-pub use grpo_loss::{GrpoLossInputs, GrpoLossParams, GrpoLossSums, grpo_loss};
-pub use linear_logprob::{TokenSets, linear_logprob_backward, linear_logprob_forward};
+pub use grpo_loss::{
+    GrpoLossInputs, GrpoLossParams, GrpoLossSums, KlEstimator, RatioLevel, Real, Surrogate, grpo_loss,
+};
+pub use linear_kl::{Distribution, linear_kl_backward, linear_kl_forward};
+pub use linear_logprob::{
+    TokenSets, linear_logprob_backward, linear_logprob_backward_filtered, linear_logprob_forward,
+};
 pub use matmul::{matmul, matmul_backward_input, matmul_backward_weight};
 pub use rms_norm::{rms_norm_backward, rms_norm_forward};
 pub use rope::{RopeTable, rope_backward, rope_forward};

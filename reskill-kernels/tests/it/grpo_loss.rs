@@ -1,8 +1,14 @@
-use reskill_kernels::ops::{GrpoLossInputs, GrpoLossParams, GrpoLossSums, grpo_loss};
+use reskill_kernels::ops::{
+    GrpoLossInputs, GrpoLossParams, GrpoLossSums, KlEstimator, RatioLevel, Surrogate, grpo_loss,
+};
 
-use crate::support::{message, random, tensor, wide, zeros};
+use crate::support::{ids, message, random, tensor, wide, zeros};
 
 const PARAMS: GrpoLossParams = GrpoLossParams {
+    surrogate: Surrogate::Clip,
+    ratio: RatioLevel::Token,
+    kl: KlEstimator::K3,
+    importance_truncation: None,
     clip_low: 0.2,
     clip_high: 0.3,
     dual_clip: None,
@@ -48,6 +54,8 @@ fn run(tokens: &[Token], params: &GrpoLossParams) -> Result {
         entropy: &column(|t| t.entropy),
         advantages: &column(|t| t.advantage),
         weights: &column(|t| t.weight),
+        sampler_logprobs: &column(|t| t.old),
+        sequences: &ids(&vec![0; tokens.len()]),
     };
     // Whatever stood in the outputs is overwritten.
     let (mut d_logprobs, mut d_entropy) = (random(&[tokens.len()], 8), random(&[tokens.len()], 9));
@@ -57,19 +65,18 @@ fn run(tokens: &[Token], params: &GrpoLossParams) -> Result {
 
 /// Loss of one token in f64, from the formula in the paper.
 fn reference(token: &Token, params: &GrpoLossParams) -> f64 {
-    let wide = |x: f32| f64::from(x);
-    let bound = params.log_ratio_clamp.map_or(f64::INFINITY, wide);
+    let bound = params.log_ratio_clamp.unwrap_or(f64::INFINITY);
     let ratio = (token.logprob - token.old).clamp(-bound, bound).exp();
-    let clipped = ratio.clamp(1.0 - wide(params.clip_low), 1.0 + wide(params.clip_high));
+    let clipped = ratio.clamp(1.0 - params.clip_low, 1.0 + params.clip_high);
     let mut loss = -(ratio * token.advantage).min(clipped * token.advantage);
     if let Some(dual) = params.dual_clip
         && token.advantage < 0.0
     {
-        loss = loss.min(-wide(dual) * token.advantage);
+        loss = loss.min(-dual * token.advantage);
     }
     let d = (token.reference - token.logprob).clamp(-bound, bound);
-    let k3 = (d.exp() - d - 1.0).min(params.k3_clamp.map_or(f64::INFINITY, wide));
-    token.weight * (loss + wide(params.kl_coef) * k3 - wide(params.entropy_coef) * token.entropy)
+    let k3 = (d.exp() - d - 1.0).min(params.k3_clamp.unwrap_or(f64::INFINITY));
+    token.weight * (loss + params.kl_coef * k3 - params.entropy_coef * token.entropy)
 }
 
 /// One token: loss, gradient by its log-probability, clipped above and below.
@@ -218,6 +225,8 @@ fn grpo_loss_refuses_odd_shapes_and_numbers() {
         entropy: &a,
         advantages: &a,
         weights: &a,
+        sampler_logprobs: &b,
+        sequences: &ids(&[0; 3]),
     };
     let run = |inputs: &GrpoLossInputs<'_>, params: &GrpoLossParams| {
         grpo_loss(&mut zeros(&[2]), &mut zeros(&[2]), inputs, params)
@@ -239,5 +248,13 @@ fn grpo_loss_refuses_odd_shapes_and_numbers() {
     assert_eq!(
         message(run(&inputs, &GrpoLossParams { clip_low: -0.1, ..PARAMS })),
         "grpo_loss: `clip_low` = -0.1, expected >= 0"
+    );
+    assert_eq!(
+        message(run(&inputs, &GrpoLossParams { ratio: RatioLevel::Sequence, ..PARAMS })),
+        "grpo_loss: `sequences` has shape [3], expected [2]"
+    );
+    assert_eq!(
+        message(run(&inputs, &GrpoLossParams { importance_truncation: Some(2.0), ..PARAMS })),
+        "grpo_loss: `sampler_logprobs` has shape [3], expected [2]"
     );
 }

@@ -101,6 +101,9 @@ fn matmul_and_its_gradients_of_odd_sizes_equal_the_f64_version() {
         }
     }
     check(1030, 17, 40);
+    // One input, where both strides of the weight are 1.
+    check(5, 7, 1);
+    check(130, 1, 1);
 }
 
 #[test]

@@ -1,19 +1,48 @@
 //! AdamW on the CPU.
 
 use multiversion::multiversion;
+use rayon::prelude::*;
 
 use super::AdamWParams;
 
-#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-pub(super) fn step(weight: &mut [f32], m: &mut [f32], v: &mut [f32], grad: &[f32], params: &AdamWParams) {
-    let &AdamWParams { learning_rate, beta1, beta2, eps, weight_decay, step, grad_scale } = params;
-    let bias = |beta: f32| (1.0 - f64::from(beta).powf(step as f64)) as f32;
-    let (bias1, bias2) = (bias(beta1), bias(beta2));
-    for (((weight, m), v), grad) in weight.iter_mut().zip(m).zip(v).zip(grad) {
+/// Elements that a task takes at once.
+const BLOCK: usize = 1 << 16;
+
+/// The numbers of a step as the loop needs them.
+pub(super) struct Numbers {
+    params: AdamWParams,
+    bias1: f32,
+    bias2: f32,
+}
+
+impl Numbers {
+    pub(super) fn new(params: &AdamWParams) -> Numbers {
+        let bias = |beta: f32| (1.0 - f64::from(beta).powf(params.step as f64)) as f32;
+        Numbers { params: *params, bias1: bias(params.beta1), bias2: bias(params.beta2) }
+    }
+
+    /// One element.
+    #[inline(always)]
+    pub(super) fn element(&self, weight: &mut f32, m: &mut f32, v: &mut f32, grad: f32) {
+        let AdamWParams { learning_rate, beta1, beta2, eps, weight_decay, grad_scale, .. } = self.params;
         let grad = grad * grad_scale;
         *m = beta1 * *m + (1.0 - beta1) * grad;
         *v = beta2 * *v + (1.0 - beta2) * grad * grad;
-        let update = (*m / bias1) / ((*v / bias2).sqrt() + eps);
+        let update = (*m / self.bias1) / ((*v / self.bias2).sqrt() + eps);
         *weight -= learning_rate * (update + weight_decay * *weight);
+    }
+}
+
+pub(super) fn step(weight: &mut [f32], m: &mut [f32], v: &mut [f32], grad: &[f32], params: &AdamWParams) {
+    let numbers = Numbers::new(params);
+    let moments = m.par_chunks_mut(BLOCK).zip(v.par_chunks_mut(BLOCK));
+    let blocks = weight.par_chunks_mut(BLOCK).zip(grad.par_chunks(BLOCK)).zip(moments);
+    blocks.for_each(|((weight, grad), (m, v))| block_step(weight, m, v, grad, &numbers));
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
+fn block_step(weight: &mut [f32], m: &mut [f32], v: &mut [f32], grad: &[f32], numbers: &Numbers) {
+    for (((weight, m), v), grad) in weight.iter_mut().zip(m).zip(v).zip(grad) {
+        numbers.element(weight, m, v, *grad);
     }
 }

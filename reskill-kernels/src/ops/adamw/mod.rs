@@ -3,6 +3,9 @@
 //! Source: Loshchilov & Hutter 2019, arXiv:1711.05101, algorithm 2, with a constant schedule multiplier.
 
 mod cpu;
+mod eight_bit;
+
+pub use eight_bit::Moments8;
 
 use crate::error::{KernelError, check_range, check_shape};
 use crate::tensor::Tensor;
@@ -46,5 +49,24 @@ pub fn adamw(
     check_shape(OP, "v", v.shape(), weight.shape())?;
     check_range(params.step > 0, OP, "step", params.step, ">= 1")?;
     cpu::step(weight.as_mut_slice(), m.as_mut_slice(), v.as_mut_slice(), grad.as_slice(), params);
+    Ok(())
+}
+
+/// [`adamw`] with moments kept in eight bits: 2.03 bytes an element instead of 8. The moments are read, moved and rounded
+/// again, block by block; the weights are f32.
+///
+/// # Errors
+/// [`KernelError::Shape`]; [`KernelError::Range`] if `step` is 0 or `moments` has not one entry an element.
+pub fn adamw_8bit(
+    weight: &mut Tensor,
+    moments: &mut Moments8,
+    grad: &Tensor,
+    params: &AdamWParams,
+) -> Result<(), KernelError> {
+    const OP: &str = "adamw_8bit";
+    check_shape(OP, "grad", grad.shape(), weight.shape())?;
+    check_range(moments.len() == weight.len(), OP, "moments.len()", moments.len(), weight.len())?;
+    check_range(params.step > 0, OP, "step", params.step, ">= 1")?;
+    eight_bit::step(weight.as_mut_slice(), moments, grad.as_slice(), params);
     Ok(())
 }

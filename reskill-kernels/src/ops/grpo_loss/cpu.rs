@@ -1,85 +1,108 @@
-//! The GRPO loss on the CPU.
+//! The GRPO loss on the CPU: one pass over the tokens, a second where ratios belong to sequences.
 
-use super::{GrpoLossInputs, GrpoLossParams, GrpoLossSums};
+use super::cispo::cispo;
+use super::clip::clip;
+use super::kl::kl;
+use super::real::Real;
+use super::sapo::sapo;
+use super::sequence::Sequences;
+use super::term::{Clipped, Numbers, Term};
+use super::{GrpoLossInputs, GrpoLossParams, GrpoLossSums, RatioLevel, Surrogate};
 use crate::tensor::Tensor;
 
-/// A value and its derivative by the log-probability.
-struct Term {
-    value: f32,
-    slope: f32,
-}
-
-pub(super) fn loss(
-    d_logprobs: &mut Tensor,
-    d_entropy: &mut Tensor,
-    inputs: &GrpoLossInputs<'_>,
+pub(super) fn loss<F: Real>(
+    d_logprobs: &mut Tensor<F>,
+    d_entropy: &mut Tensor<F>,
+    inputs: &GrpoLossInputs<'_, F>,
     params: &GrpoLossParams,
 ) -> GrpoLossSums {
+    let numbers = Numbers::new(params);
     let mut sums = GrpoLossSums::default();
     let (d_logprobs, d_entropy) = (d_logprobs.as_mut_slice(), d_entropy.as_mut_slice());
     let logprobs = inputs.logprobs.as_slice();
     let (old, entropy) = (inputs.old_logprobs.as_slice(), inputs.entropy.as_slice());
     let (advantages, weights) = (inputs.advantages.as_slice(), inputs.weights.as_slice());
+    let ids = inputs.sequences.as_slice();
+    let mut sequences =
+        (params.ratio == RatioLevel::Sequence).then(|| Sequences::new(ids, logprobs, old, weights));
+    let zero = F::default();
     for n in 0..logprobs.len() {
         let weight = weights[n];
-        if weight == 0.0 {
-            d_logprobs[n] = 0.0;
-            d_entropy[n] = 0.0;
+        if weight == zero {
+            d_logprobs[n] = zero;
+            d_entropy[n] = zero;
             continue;
         }
-        let log_ratio = logprobs[n] - old[n];
-        let policy = policy_term(log_ratio, advantages[n], params, &mut sums);
-        let kl = if params.kl_coef == 0.0 {
-            Term { value: 0.0, slope: 0.0 }
+        let token_log_ratio = logprobs[n] - old[n];
+        let log_ratio = sequences.as_ref().map_or(token_log_ratio, |it| it.log_ratio(ids[n]));
+        let mut policy =
+            surrogate(params.surrogate, log_ratio, logprobs[n], advantages[n], &numbers, &mut sums);
+        if let Some(limit) = numbers.importance_truncation {
+            let correction = truncated(old[n] - inputs.sampler_logprobs.as_slice()[n], limit);
+            policy.value = correction * policy.value;
+            policy.by_log_ratio = correction * policy.by_log_ratio;
+            policy.by_logprob = correction * policy.by_logprob;
+        }
+        let divergence = if params.kl_coef == 0.0 {
+            (zero, zero)
         } else {
-            k3_term(inputs.ref_logprobs.as_slice()[n] - logprobs[n], params)
+            kl(params.kl, inputs.ref_logprobs.as_slice()[n], logprobs[n], &numbers)
         };
-        let value = policy.value + params.kl_coef * kl.value - params.entropy_coef * entropy[n];
-        d_logprobs[n] = weight * (policy.slope + params.kl_coef * kl.slope);
-        d_entropy[n] = -weight * params.entropy_coef;
-        sums.loss += f64::from(weight) * f64::from(value);
+        let value = policy.value + numbers.kl_coef * divergence.0 - numbers.entropy_coef * entropy[n];
+        let own_slope = match &mut sequences {
+            None => policy.by_log_ratio + policy.by_logprob,
+            Some(sequences) => {
+                sequences.add(ids[n], weight * policy.by_log_ratio);
+                policy.by_logprob
+            }
+        };
+        d_logprobs[n] = weight * (own_slope + numbers.kl_coef * divergence.1);
+        d_entropy[n] = -weight * numbers.entropy_coef;
+        let token_log_ratio = token_log_ratio.to_f64();
+        sums.loss += weight.to_f64() * value.to_f64();
         sums.tokens += 1;
-        sums.approx_kl += f64::from(log_ratio).exp_m1() - f64::from(log_ratio);
-        sums.ref_kl += f64::from(kl.value);
-        sums.entropy += f64::from(entropy[n]);
-        sums.max_log_ratio = sums.max_log_ratio.max(f64::from(log_ratio.abs()));
+        sums.approx_kl += token_log_ratio.exp_m1() - token_log_ratio;
+        sums.ref_kl += divergence.0.to_f64();
+        sums.entropy += entropy[n].to_f64();
+        sums.max_log_ratio = sums.max_log_ratio.max(token_log_ratio.abs());
+    }
+    if let Some(sequences) = sequences {
+        for (n, d_logprob) in d_logprobs.iter_mut().enumerate().filter(|(n, _)| weights[*n] != zero) {
+            *d_logprob = *d_logprob + sequences.share(ids[n]);
+        }
     }
     sums
 }
 
-/// The clipped policy-gradient term.
-fn policy_term(log_ratio: f32, advantage: f32, params: &GrpoLossParams, sums: &mut GrpoLossSums) -> Term {
-    let bound = params.log_ratio_clamp.unwrap_or(f32::INFINITY);
-    let ratio = log_ratio.clamp(-bound, bound).exp();
-    let ratio_slope = if log_ratio.abs() <= bound { ratio } else { 0.0 };
-    let unclipped = -ratio * advantage;
-    let clipped = -ratio.clamp(1.0 - params.clip_low, 1.0 + params.clip_high) * advantage;
-    if advantage < 0.0
-        && let Some(dual) = params.dual_clip
-        && unclipped.max(clipped) > -dual * advantage
-    {
-        sums.clipped_low += 1;
-        return Term { value: -dual * advantage, slope: 0.0 };
+fn surrogate<F: Real>(
+    kind: Surrogate,
+    log_ratio: F,
+    logprob: F,
+    advantage: F,
+    numbers: &Numbers<F>,
+    sums: &mut GrpoLossSums,
+) -> Term<F> {
+    // An infinite ratio times no advantage is nothing, not NaN.
+    if advantage == F::default() {
+        return Term::default();
     }
-    if clipped > unclipped {
-        if ratio > 1.0 {
-            sums.clipped_high += 1;
-        } else {
-            sums.clipped_low += 1;
+    let (term, clipped) = match kind {
+        Surrogate::Clip => clip(log_ratio, advantage, numbers),
+        Surrogate::Cispo => cispo(log_ratio, logprob, advantage, numbers),
+        Surrogate::Sapo => (sapo(log_ratio, advantage, numbers), Clipped::No),
+        Surrogate::PolicyGradient => {
+            let slope = -advantage;
+            (Term { value: slope * logprob, by_logprob: slope, ..Term::default() }, Clipped::No)
         }
-        return Term { value: clipped, slope: 0.0 };
-    }
-    Term { value: unclipped, slope: -ratio_slope * advantage }
+    };
+    sums.clipped_high += u64::from(clipped == Clipped::High);
+    sums.clipped_low += u64::from(clipped == Clipped::Low || clipped == Clipped::Dual);
+    sums.clipped_dual += u64::from(clipped == Clipped::Dual);
+    term
 }
 
-/// k3 with `d = ref - logprob`.
-fn k3_term(d: f32, params: &GrpoLossParams) -> Term {
-    let bound = params.log_ratio_clamp.unwrap_or(f32::INFINITY);
-    let inner = d.clamp(-bound, bound);
-    let value = inner.exp_m1() - inner;
-    let limit = params.k3_clamp.unwrap_or(f32::INFINITY);
-    if d.abs() > bound || value > limit {
-        return Term { value: value.min(limit), slope: 0.0 };
-    }
-    Term { value, slope: -inner.exp_m1() }
+/// `min(e^x, limit)`.
+fn truncated<F: Real>(log_ratio: F, limit: F) -> F {
+    let ratio = log_ratio.exp();
+    if ratio > limit { limit } else { ratio }
 }

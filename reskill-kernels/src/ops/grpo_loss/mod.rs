@@ -1,48 +1,108 @@
 //! The GRPO loss of each token and its gradient by the token's log-probability and entropy.
 //!
-//! Source: Shao et al. 2024, arXiv:2402.03300, eq. 3, with the k3 estimator of Schulman 2020
-//! (joschu.net/blog/kl-approx.html); dual clip: Ye et al. 2020, arXiv:1912.09729, eq. 5; asymmetric clip: DAPO,
-//! arXiv:2503.14476.
+//! Source: Shao et al. 2024, arXiv:2402.03300, eq. 3; dual clip: Ye et al. 2020, arXiv:1912.09729, eq. 5; asymmetric
+//! clip: DAPO, arXiv:2503.14476. The variants name their own.
 
+mod cispo;
+mod clip;
 mod cpu;
+mod kl;
+mod real;
+mod sapo;
+mod sequence;
+mod term;
+
+pub use real::Real;
 
 use crate::error::{KernelError, check_range, check_shape};
 use crate::tensor::Tensor;
 
-/// The numbers of the loss.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct GrpoLossParams {
-    /// The ratio is clipped below at `1 - clip_low`.
-    pub clip_low: f32,
-    /// The ratio is clipped above at `1 + clip_high`.
-    pub clip_high: f32,
-    /// For a negative advantage the loss is at most `-dual_clip * advantage`.
-    pub dual_clip: Option<f32>,
-    /// Coefficient of k3 against the reference.
-    pub kl_coef: f32,
-    /// Coefficient of the entropy bonus.
-    pub entropy_coef: f32,
-    /// Bound on |logprob - old| inside the exponential; no gradient flows beyond it.
-    pub log_ratio_clamp: Option<f32>,
-    /// Bound on |k3|; no gradient flows beyond it. The inner log-ratio is bounded by `log_ratio_clamp`.
-    pub k3_clamp: Option<f32>,
+/// The term that advantages enter, with `r` the ratio of the policy to the one that sampled and `A` the advantage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Surrogate {
+    /// `-min(r A, clip(r, 1 - clip_low, 1 + clip_high) A)`, with the dual clip for `A < 0`.
+    #[default]
+    Clip,
+    /// `-sg(clip(r, 1 - clip_low, 1 + clip_high)) A logprob`.
+    Cispo,
+    /// `-sigmoid(tau (r - 1)) (4 / tau) A`.
+    Sapo,
+    /// `-A logprob`: no ratio.
+    PolicyGradient,
 }
 
-/// The columns of the loss, each (N) f32.
+/// How the divergence from the reference is measured at a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum KlEstimator {
+    /// `logprob - ref`.
+    K1,
+    /// `(ref - logprob)^2 / 2`.
+    K2,
+    /// `exp(ref - logprob) - (ref - logprob) - 1`.
+    #[default]
+    K3,
+    /// The divergence over the whole vocabulary, computed by `linear_kl_forward` and given in place of the reference's
+    /// log-probabilities; its gradient by it is `weight * kl_coef`, and not part of `d_logprobs`.
+    Full,
+}
+
+/// Whose ratio a token has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RatioLevel {
+    /// Its own.
+    #[default]
+    Token,
+    /// That of its sequence: `exp(mean(logprob - old))` over the sequence's tokens of weight other than 0.
+    Sequence,
+}
+
+/// The numbers of the loss.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct GrpoLossParams {
+    /// The policy term.
+    pub surrogate: Surrogate,
+    /// The ratio is clipped below at `1 - clip_low`.
+    pub clip_low: f64,
+    /// The ratio is clipped above at `1 + clip_high`.
+    pub clip_high: f64,
+    /// For a negative advantage the clipped loss is at most `-dual_clip * advantage`.
+    pub dual_clip: Option<f64>,
+    /// Whose ratio a token has.
+    pub ratio: RatioLevel,
+    /// How the divergence from the reference is measured.
+    pub kl: KlEstimator,
+    /// Coefficient of that divergence.
+    pub kl_coef: f64,
+    /// Coefficient of the entropy bonus.
+    pub entropy_coef: f64,
+    /// Bound on |logprob - old| (or a sequence's mean of it) inside the exponential; no gradient flows beyond it.
+    pub log_ratio_clamp: Option<f64>,
+    /// Bound on |k3|; no gradient flows beyond it. The inner log-ratio is bounded by `log_ratio_clamp`.
+    pub k3_clamp: Option<f64>,
+    /// The policy term is multiplied by `min(exp(old - sampler), importance_truncation)`, which is not differentiated:
+    /// truncated importance sampling, for a sampler whose log-probabilities are not quite those of the trainer.
+    pub importance_truncation: Option<f64>,
+}
+
+/// The columns of the loss, each (N), in f32 or f64.
 #[derive(Debug, Clone, Copy)]
-pub struct GrpoLossInputs<'a> {
+pub struct GrpoLossInputs<'a, F: Real = f32> {
     /// Log-probabilities under the policy that is trained.
-    pub logprobs: &'a Tensor,
-    /// Log-probabilities under the policy that sampled.
-    pub old_logprobs: &'a Tensor,
-    /// Log-probabilities under the frozen reference; not read if `kl_coef` is 0.
-    pub ref_logprobs: &'a Tensor,
+    pub logprobs: &'a Tensor<F>,
+    /// Log-probabilities under the policy that sampled, as the trainer computes them.
+    pub old_logprobs: &'a Tensor<F>,
+    /// Log-probabilities that the sampler reported; read only with `importance_truncation`.
+    pub sampler_logprobs: &'a Tensor<F>,
+    /// Log-probabilities under the frozen reference, or the full divergence from it; not read if `kl_coef` is 0.
+    pub ref_logprobs: &'a Tensor<F>,
     /// Entropy of the policy at each token.
-    pub entropy: &'a Tensor,
+    pub entropy: &'a Tensor<F>,
     /// Advantage of each token's turn.
-    pub advantages: &'a Tensor,
+    pub advantages: &'a Tensor<F>,
     /// Weight of each token in the total: its mask times what the aggregation gives it.
-    pub weights: &'a Tensor,
+    pub weights: &'a Tensor<F>,
+    /// The sequence of each token, any numbers in any order; read only with [`RatioLevel::Sequence`].
+    pub sequences: &'a Tensor<u32>,
 }
 
 /// Sums over the tokens whose weight is not zero, in f64.
@@ -52,13 +112,15 @@ pub struct GrpoLossSums {
     pub loss: f64,
     /// Tokens counted.
     pub tokens: u64,
-    /// Tokens whose gradient the upper clip stops.
+    /// Tokens whose gradient the upper clip stops (in CISPO: bounds).
     pub clipped_high: u64,
     /// Tokens whose gradient the lower clip (or the dual clip) stops.
     pub clipped_low: u64,
+    /// Those of them that the dual clip stops.
+    pub clipped_dual: u64,
     /// k3 of this policy against the one that sampled, `r - 1 - ln r`: how far the update has moved.
     pub approx_kl: f64,
-    /// k3 against the reference.
+    /// Divergence from the reference, as estimated.
     pub ref_kl: f64,
     /// Entropy.
     pub entropy: f64,
@@ -66,20 +128,17 @@ pub struct GrpoLossSums {
     pub max_log_ratio: f64,
 }
 
-/// For each token, with `r = exp(logprob - old)` and `A` the advantage:
+/// For each token `surrogate + kl_coef * kl - entropy_coef * entropy`; the total is the sum of `weight * loss`. A token
+/// of weight 0 is masked: nothing of it is read.
 ///
-/// `loss = -min(r A, clip(r, 1 - clip_low, 1 + clip_high) A)`, for `A < 0` at most `-dual_clip A`,
-/// `+ kl_coef * k3 - entropy_coef * entropy`, `k3 = exp(ref - logprob) - (ref - logprob) - 1`; the total is the sum of
-/// `weight * loss`.
-///
-/// - `d_logprobs`, `d_entropy`: (N) f32, overwritten with the gradient of the total
+/// - `d_logprobs`, `d_entropy`: (N), overwritten with the gradient of the total
 ///
 /// # Errors
 /// [`KernelError::Shape`]; [`KernelError::Range`] for a negative clip or a clamp that is not positive.
-pub fn grpo_loss(
-    d_logprobs: &mut Tensor,
-    d_entropy: &mut Tensor,
-    inputs: &GrpoLossInputs<'_>,
+pub fn grpo_loss<F: Real>(
+    d_logprobs: &mut Tensor<F>,
+    d_entropy: &mut Tensor<F>,
+    inputs: &GrpoLossInputs<'_, F>,
     params: &GrpoLossParams,
 ) -> Result<GrpoLossSums, KernelError> {
     const OP: &str = "grpo_loss";
@@ -97,10 +156,20 @@ pub fn grpo_loss(
     if params.kl_coef != 0.0 {
         check_shape(OP, "ref_logprobs", inputs.ref_logprobs.shape(), &shape)?;
     }
+    if params.importance_truncation.is_some() {
+        check_shape(OP, "sampler_logprobs", inputs.sampler_logprobs.shape(), &shape)?;
+    }
+    if params.ratio == RatioLevel::Sequence {
+        check_shape(OP, "sequences", inputs.sequences.shape(), &shape)?;
+    }
     for (arg, value) in [("clip_low", params.clip_low), ("clip_high", params.clip_high)] {
         check_range(value >= 0.0, OP, arg, value, ">= 0")?;
     }
-    for (arg, clamp) in [("log_ratio_clamp", params.log_ratio_clamp), ("k3_clamp", params.k3_clamp)] {
+    for (arg, clamp) in [
+        ("log_ratio_clamp", params.log_ratio_clamp),
+        ("k3_clamp", params.k3_clamp),
+        ("importance_truncation", params.importance_truncation),
+    ] {
         check_range(clamp.is_none_or(|bound| bound > 0.0), OP, arg, clamp.unwrap_or_default(), "> 0")?;
     }
     Ok(cpu::loss(d_logprobs, d_entropy, inputs, params))

@@ -147,7 +147,8 @@ fn narrow_product(
         if !accumulate {
             out.fill(0.0);
         }
-        if right.row_stride == 1 {
+        // With one input both strides are 1; the columns are contiguous where they are as long as the depth.
+        if right.row_stride == 1 && right.col_stride == depth {
             for (out, column) in out.iter_mut().zip(right.data.chunks(right.col_stride)) {
                 *out += dot(left, &column[..depth]);
             }

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::ops::linear_logprob::cpu::{Problem, log_sum_exp};
+use crate::ops::linear_logprob::cpu::Problem;
 use crate::simd::exp;
 use crate::tensor::Tensor;
 
@@ -21,7 +21,7 @@ pub(super) fn sample(
     blocks.enumerate().for_each(|(block, (tokens, logprobs))| {
         let first = block * BLOCK;
         problem.for_each_row(first, tokens.len(), |n, logits| {
-            let lse = log_sum_exp(logits);
+            let lse = problem.log_sum_exp(n, logits);
             let index =
                 if greedy { arg_max(logits) } else { inverse_cdf(logits, lse, uniforms.as_slice()[n]) };
             tokens[n - first] = problem.token_at(n, index);

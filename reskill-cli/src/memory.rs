@@ -1,0 +1,38 @@
+//! The memory that a run will take, beside what the machine has.
+
+use anyhow::{Context, Result};
+use reskill_grpo::{MemoryPlan, MemoryRequest};
+use reskill_model::ModelConfig;
+
+use crate::config::TrainConfig;
+
+/// The plan of a run with a policy of these sizes.
+///
+/// # Errors
+/// If it needs more memory than the machine (or its control group) has: one line says what would help.
+pub fn planned_memory(config: &TrainConfig, model: &ModelConfig) -> Result<MemoryPlan> {
+    let plan = MemoryPlan::new(&MemoryRequest {
+        model,
+        learner: &config.grpo.learner,
+        moments: config.grpo.optimizer.moments,
+        has_reference: true,
+        slots: config.rollout.tasks_per_step * config.rollout.group_size,
+        context: model.max_position_embeddings,
+    });
+    if let Some(available) = physical_memory() {
+        plan.check(available).context("memory")?;
+    }
+    Ok(plan)
+}
+
+/// Bytes of memory, if the system tells: the smaller of the machine's and the control group's.
+fn physical_memory() -> Option<u64> {
+    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+        line.split_whitespace().nth(1)?.parse::<u64>().ok()?.checked_mul(1024)
+    });
+    let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max")
+        .ok()
+        .and_then(|text| text.trim().parse::<u64>().ok());
+    machine.into_iter().chain(group).min()
+}

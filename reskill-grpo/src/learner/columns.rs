@@ -1,0 +1,214 @@
+//! Columns over the trained tokens of one packing, and the fused passes between them and the network.
+
+use reskill_kernels::ops::{self, Distribution};
+use reskill_kernels::{Device, Tensor};
+use reskill_model::{Params, Transformer, Workspace};
+
+use crate::error::GrpoError;
+use crate::loss::{BatchTotals, LossConfig, SequenceUnit};
+use crate::packing::Packing;
+use crate::trajectory::TokenTrajectory;
+
+/// What the forward pass leaves and the backward pass needs, each (R) f32.
+pub(super) struct Columns {
+    pub(super) logprobs: Tensor,
+    pub(super) entropy: Tensor,
+    pub(super) lse: Tensor,
+    pub(super) d_logprobs: Tensor,
+    pub(super) d_entropy: Tensor,
+    /// (R, C): hidden states of the rows that predict.
+    selected: Tensor,
+    /// The full divergence, where it is the penalty.
+    pub(super) divergence: Option<Divergence>,
+}
+
+/// The full divergence from a reference, and its gradient from above.
+pub(super) struct Divergence {
+    pub(super) kl: Tensor,
+    pub(super) d_kl: Tensor,
+    ref_lse: Tensor,
+    ref_selected: Tensor,
+}
+
+/// How both passes see the vocabulary.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Softmax {
+    pub(super) temperature: f32,
+    pub(super) filter: Option<f32>,
+}
+
+impl Columns {
+    /// Log-probabilities and entropies of the trained tokens; keeps the activations in `workspace`.
+    pub(super) fn forward(
+        workspace: &mut Workspace,
+        model: &Transformer,
+        packing: &Packing,
+        softmax: Softmax,
+    ) -> Result<Columns, GrpoError> {
+        let r = packing.targets.len();
+        let column = || Tensor::zeros(&[r], &Device::Cpu);
+        let hidden = model.forward(workspace, &packing.batch)?;
+        let mut selected = Tensor::zeros(&[r, hidden.row_len()], &Device::Cpu)?;
+        ops::embedding_forward(&mut selected, hidden, &packing.rows)?;
+        let mut columns = Columns {
+            logprobs: column()?,
+            entropy: column()?,
+            lse: column()?,
+            d_logprobs: column()?,
+            d_entropy: column()?,
+            selected,
+            divergence: None,
+        };
+        ops::linear_logprob_forward(
+            &mut columns.logprobs,
+            &mut columns.entropy,
+            &mut columns.lse,
+            &columns.selected,
+            model.params().head(),
+            &packing.targets,
+            &packing.allowed,
+            softmax.temperature,
+        )?;
+        Ok(columns)
+    }
+
+    /// Computes the full divergence from what `reference` left.
+    pub(super) fn diverge(
+        &mut self,
+        model: &Transformer,
+        reference: Columns,
+        ref_model: &Transformer,
+        packing: &Packing,
+        softmax: Softmax,
+    ) -> Result<(), GrpoError> {
+        let mut kl = Tensor::zeros(self.logprobs.shape(), &Device::Cpu)?;
+        let policy = self.distribution(model);
+        let other = reference.distribution(ref_model);
+        ops::linear_kl_forward(&mut kl, policy, other, &packing.allowed, softmax.temperature)?;
+        let d_kl = Tensor::zeros(kl.shape(), &Device::Cpu)?;
+        let Columns { lse: ref_lse, selected: ref_selected, .. } = reference;
+        self.divergence = Some(Divergence { kl, d_kl, ref_lse, ref_selected });
+        Ok(())
+    }
+
+    fn distribution<'a>(&'a self, model: &'a Transformer) -> Distribution<'a> {
+        Distribution { hidden: &self.selected, head: model.params().head(), lse: &self.lse }
+    }
+
+    /// Adds the gradient of the weights to `grads`, from `d_logprobs`, `d_entropy` and the divergence.
+    pub(super) fn backward(
+        &self,
+        grads: &mut Params,
+        workspace: &mut Workspace,
+        model: &Transformer,
+        ref_model: Option<&Transformer>,
+        packing: &Packing,
+        softmax: Softmax,
+    ) -> Result<(), GrpoError> {
+        let mut d_selected = Tensor::zeros(self.selected.shape(), &Device::Cpu)?;
+        self.head_backward(&mut d_selected, grads.head_mut(), model, packing, softmax)?;
+        if let (Some(divergence), Some(ref_model)) = (&self.divergence, ref_model) {
+            let other = Distribution {
+                hidden: &divergence.ref_selected,
+                head: ref_model.params().head(),
+                lse: &divergence.ref_lse,
+            };
+            ops::linear_kl_backward(
+                &mut d_selected,
+                grads.head_mut(),
+                &divergence.d_kl,
+                &divergence.kl,
+                self.distribution(model),
+                other,
+                &packing.allowed,
+                softmax.temperature,
+            )?;
+        }
+        let mut d_hidden = Tensor::zeros(&[packing.batch.len(), d_selected.row_len()], &Device::Cpu)?;
+        ops::embedding_backward(&mut d_hidden, &d_selected, &packing.rows)?;
+        model.backward(grads, workspace, &packing.batch, &d_hidden)?;
+        Ok(())
+    }
+
+    fn head_backward(
+        &self,
+        d_selected: &mut Tensor,
+        d_head: &mut Tensor,
+        model: &Transformer,
+        packing: &Packing,
+        softmax: Softmax,
+    ) -> Result<(), GrpoError> {
+        let head = model.params().head();
+        let result = match softmax.filter {
+            None => ops::linear_logprob_backward(
+                d_selected,
+                d_head,
+                &self.d_logprobs,
+                &self.d_entropy,
+                &self.entropy,
+                &self.lse,
+                &self.selected,
+                head,
+                &packing.targets,
+                &packing.allowed,
+                softmax.temperature,
+            ),
+            Some(filter) => ops::linear_logprob_backward_filtered(
+                d_selected,
+                d_head,
+                &self.d_logprobs,
+                &self.d_entropy,
+                &self.entropy,
+                &self.lse,
+                &self.selected,
+                head,
+                &packing.targets,
+                &packing.allowed,
+                softmax.temperature,
+                filter,
+            ),
+        };
+        Ok(result?)
+    }
+}
+
+/// Advantage, weight and sequence of each trained token, each (R).
+pub(super) struct TokenColumns {
+    pub(super) advantages: Tensor,
+    pub(super) weights: Tensor,
+    pub(super) sequences: Tensor<u32>,
+}
+
+impl TokenColumns {
+    pub(super) fn new(
+        packing: &Packing,
+        pack: &[&TokenTrajectory],
+        advantages: &[&[f32]],
+        loss: &LossConfig,
+        totals: BatchTotals,
+    ) -> Result<TokenColumns, GrpoError> {
+        let r = packing.origins.len();
+        let advantage = |&(index, turn): &(usize, usize)| advantages[index][turn];
+        let weight = |&(index, turn): &(usize, usize)| {
+            let tokens = match loss.sequence {
+                SequenceUnit::Turn => pack[index].turns[turn].trained_len(),
+                SequenceUnit::Episode => pack[index].trained_len(),
+            };
+            loss.token_weight(tokens, totals)
+        };
+        let mut sequences = Vec::with_capacity(r);
+        for (row, &(index, turn)) in packing.origins.iter().enumerate() {
+            let is_new = row == 0 || {
+                let before = packing.origins[row - 1];
+                before.0 != index || (loss.sequence == SequenceUnit::Turn && before.1 != turn)
+            };
+            let last = sequences.last().copied().unwrap_or(0);
+            sequences.push(last + u32::from(is_new));
+        }
+        Ok(TokenColumns {
+            advantages: Tensor::from_vec(&[r], packing.origins.iter().map(advantage).collect())?,
+            weights: Tensor::from_vec(&[r], packing.origins.iter().map(weight).collect())?,
+            sequences: Tensor::from_vec(&[r], sequences)?,
+        })
+    }
+}

@@ -1,0 +1,400 @@
+//! One update of a policy from trajectories.
+
+mod columns;
+mod guard;
+mod metrics;
+mod minibatch;
+mod reference;
+
+use std::path::Path;
+
+use rand::Rng;
+use reskill_kernels::Tensor;
+use reskill_kernels::ops::{self, GrpoLossInputs, GrpoLossSums};
+use reskill_model::{ModelConfig, Params, Transformer, Workspace};
+use serde::{Deserialize, Serialize};
+
+pub use metrics::{ImitationMetrics, RatioQuantiles, UpdateMetrics};
+pub use reference::Reference;
+
+use self::columns::{Columns, Softmax, TokenColumns};
+use self::guard::{Guard, SkippedBatch};
+use self::metrics::add;
+use self::minibatch::minibatches;
+use crate::error::{GrpoError, check};
+use crate::loss::{BatchTotals, KlEstimator, LossConfig, OldLogprobs, SequenceUnit};
+use crate::optimizer::Optimizer;
+use crate::packing::Packing;
+use crate::trajectory::TokenTrajectory;
+
+/// How an update goes through its trajectories.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LearnerConfig {
+    /// Turns in one mini-batch (one optimizer step), >= 1: whole trajectories are added until the count is reached. A
+    /// rest of less than half of it joins the mini-batch before.
+    pub minibatch_turns: usize,
+    /// Packed tokens that are run at once, >= 1: bounds memory, does not change the result beyond rounding.
+    pub max_tokens: usize,
+    /// Passes over the trajectories of a step, >= 1.
+    pub epochs: usize,
+}
+
+impl Default for LearnerConfig {
+    fn default() -> Self {
+        LearnerConfig { minibatch_turns: 64, max_tokens: 4096, epochs: 1 }
+    }
+}
+
+impl LearnerConfig {
+    /// Refuses values out of range.
+    ///
+    /// # Errors
+    /// [`GrpoError::Config`].
+    pub fn validate(&self) -> Result<(), GrpoError> {
+        check(self.minibatch_turns > 0, "learner.minibatch_turns", self.minibatch_turns, "at least 1")?;
+        check(self.max_tokens > 0, "learner.max_tokens", self.max_tokens, "at least 1")?;
+        check(self.epochs > 0, "learner.epochs", self.epochs, "at least 1")
+    }
+}
+
+/// Turns trajectories into updates. Holds the memory of the passes and the gradient.
+#[derive(Debug)]
+pub struct Learner {
+    config: LearnerConfig,
+    workspace: Workspace,
+    grads: Params,
+    guard: Guard,
+}
+
+/// What one mini-batch is computed with.
+struct Batch<'a> {
+    members: Vec<&'a TokenTrajectory>,
+    advantages: Vec<&'a [f32]>,
+    /// Recomputed log-probabilities by trajectory, if they replace the sampler's.
+    old: Option<Vec<&'a [f32]>>,
+    loss: &'a LossConfig,
+    temperature: f32,
+    reference: Option<&'a Transformer>,
+}
+
+impl Learner {
+    /// A learner for models of this size.
+    ///
+    /// # Errors
+    /// [`GrpoError::Config`].
+    pub fn new(model: &ModelConfig, config: &LearnerConfig) -> Result<Learner, GrpoError> {
+        config.validate()?;
+        Ok(Learner {
+            config: config.clone(),
+            workspace: Workspace::new(model)?,
+            grads: Params::zeros(model)?,
+            guard: Guard::default(),
+        })
+    }
+
+    /// Batches whose update is skipped because loss or gradient is not finite are written to `dir` as JSON, eight at
+    /// most.
+    #[must_use]
+    pub fn dumping_to(mut self, dir: &Path) -> Learner {
+        self.guard.set_dir(dir);
+        self
+    }
+
+    /// GRPO: mini-batches of whole trajectories in an order drawn from `rng`, gradients accumulated over packs so that
+    /// they equal those of the whole mini-batch, one AdamW step each. A mini-batch whose loss or gradient is not finite
+    /// changes nothing but the count of skipped updates.
+    ///
+    /// - `advantages`: per trajectory, per turn
+    /// - `reference`: the frozen policy of the KL penalty; not run if its coefficient is 0
+    ///
+    /// # Errors
+    /// [`GrpoError::LengthMismatch`], [`GrpoError::EmptyBranch`], [`GrpoError::NoReference`], [`GrpoError::Config`],
+    /// [`GrpoError::Dump`].
+    #[expect(clippy::too_many_arguments, reason = "the state of training and one batch")]
+    pub fn update<'r>(
+        &mut self,
+        model: &mut Transformer,
+        optimizer: &mut Optimizer,
+        reference: impl Into<Reference<'r>>,
+        trajectories: &[TokenTrajectory],
+        advantages: &[Vec<f32>],
+        loss: &LossConfig,
+        temperature: f32,
+        rng: &mut impl Rng,
+    ) -> Result<UpdateMetrics, GrpoError> {
+        self.update_reporting(
+            model,
+            optimizer,
+            reference,
+            trajectories,
+            advantages,
+            loss,
+            temperature,
+            rng,
+            &mut |_, _| {},
+        )
+    }
+
+    /// [`Learner::update`], with `progress(done, total)` called before each mini-batch.
+    ///
+    /// # Errors
+    /// As [`Learner::update`].
+    #[expect(clippy::too_many_arguments, reason = "the state of training and one batch")]
+    pub fn update_reporting<'r>(
+        &mut self,
+        model: &mut Transformer,
+        optimizer: &mut Optimizer,
+        reference: impl Into<Reference<'r>>,
+        trajectories: &[TokenTrajectory],
+        advantages: &[Vec<f32>],
+        loss: &LossConfig,
+        temperature: f32,
+        rng: &mut impl Rng,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<UpdateMetrics, GrpoError> {
+        check_lengths(trajectories, advantages)?;
+        loss.validate()?;
+        let reference = reference.into().model(loss.kl_coef)?;
+        let mut metrics = UpdateMetrics::default();
+        let mut all = GrpoLossSums::default();
+        let mut log_ratios = Vec::new();
+        let recomputed = match loss.old_logprobs {
+            OldLogprobs::Sampler => None,
+            OldLogprobs::Recompute => {
+                let all: Vec<&TokenTrajectory> = trajectories.iter().collect();
+                Some(self.logprobs(model, &all, temperature, &mut metrics)?)
+            }
+        };
+        let orders: Vec<Vec<usize>> = (0..self.config.epochs)
+            .flat_map(|_| minibatches(trajectories, self.config.minibatch_turns, rng))
+            .collect();
+        for (index, minibatch) in orders.iter().enumerate() {
+            progress(index, orders.len());
+            let batch = Batch {
+                members: minibatch.iter().map(|&i| &trajectories[i]).collect(),
+                advantages: minibatch.iter().map(|&i| advantages[i].as_slice()).collect(),
+                old: recomputed
+                    .as_ref()
+                    .map(|recomputed| minibatch.iter().map(|&i| recomputed[i].as_slice()).collect()),
+                loss,
+                temperature,
+                reference,
+            };
+            if BatchTotals::of(&batch.members, loss.sequence).tokens == 0 {
+                continue;
+            }
+            let n_ratios = log_ratios.len();
+            let sums = self.gradient(model, &batch, &mut metrics, &mut log_ratios)?;
+            let applied = if sums.loss.is_finite() {
+                optimizer.update(model.params_mut(), &self.grads)
+            } else {
+                Err(GrpoError::NonFiniteLoss { value: sums.loss })
+            };
+            match applied {
+                Ok(norm) => {
+                    if metrics.optimizer_steps == 0 && loss.old_logprobs == OldLogprobs::Sampler {
+                        metrics.sampler_mismatch = sums.max_log_ratio;
+                    }
+                    metrics.grad_norm += norm;
+                    metrics.learning_rate = f64::from(optimizer.learning_rate());
+                    metrics.optimizer_steps += 1;
+                    all = add(all, sums);
+                }
+                // Decided by the person who trains: one broken batch should not end a run of days, but be seen.
+                Err(error) => {
+                    log_ratios.truncate(n_ratios);
+                    metrics.skipped_updates += 1;
+                    self.guard.keep(&SkippedBatch {
+                        optimizer_steps: optimizer.steps(),
+                        loss: sums.loss,
+                        grad_norm: skipped_norm(error)?,
+                        config: Some(loss),
+                        advantages: batch.advantages,
+                        trajectories: &batch.members,
+                    })?;
+                }
+            }
+        }
+        Ok(metrics.averaged(all, log_ratios))
+    }
+
+    /// Imitation of the replies of one mini-batch: cross-entropy, mean over tokens, one AdamW step. As in
+    /// [`Learner::update`], a batch that is not finite is skipped.
+    ///
+    /// # Errors
+    /// [`GrpoError::EmptyBranch`], [`GrpoError::Dump`].
+    pub fn imitate(
+        &mut self,
+        model: &mut Transformer,
+        optimizer: &mut Optimizer,
+        trajectories: &[&TokenTrajectory],
+    ) -> Result<ImitationMetrics, GrpoError> {
+        let mut metrics = ImitationMetrics::default();
+        let totals = BatchTotals::of(trajectories, SequenceUnit::Turn);
+        if totals.tokens == 0 {
+            return Ok(metrics);
+        }
+        let softmax = Softmax { temperature: 1.0, filter: None };
+        self.grads.clear();
+        for pack in Packing::split(trajectories, self.config.max_tokens) {
+            let packing = Packing::new(&pack)?;
+            let mut columns = Columns::forward(&mut self.workspace, model, &packing, softmax)?;
+            columns.d_logprobs.fill(-1.0 / totals.tokens as f32);
+            metrics.loss -= columns.logprobs.as_slice().iter().map(|&x| f64::from(x)).sum::<f64>();
+            columns.backward(&mut self.grads, &mut self.workspace, model, None, &packing, softmax)?;
+            metrics.packed_tokens += packing.batch.len() as u64;
+        }
+        let applied = if metrics.loss.is_finite() {
+            optimizer.update(model.params_mut(), &self.grads)
+        } else {
+            Err(GrpoError::NonFiniteLoss { value: metrics.loss })
+        };
+        metrics.trained_tokens = totals.tokens as u64;
+        metrics.loss /= totals.tokens as f64;
+        match applied {
+            Ok(norm) => metrics.grad_norm = norm,
+            Err(error) => {
+                metrics.skipped_updates = 1;
+                self.guard.keep(&SkippedBatch {
+                    optimizer_steps: optimizer.steps(),
+                    loss: metrics.loss,
+                    grad_norm: skipped_norm(error)?,
+                    config: None,
+                    advantages: Vec::new(),
+                    trajectories,
+                })?;
+            }
+        }
+        Ok(metrics)
+    }
+
+    /// The gradient of the last mini-batch, before clipping.
+    #[must_use]
+    pub fn grads(&self) -> &Params {
+        &self.grads
+    }
+
+    /// Log-probabilities of the trained tokens under `model`, by trajectory; notes how far the sampler's are off.
+    fn logprobs(
+        &mut self,
+        model: &Transformer,
+        trajectories: &[&TokenTrajectory],
+        temperature: f32,
+        metrics: &mut UpdateMetrics,
+    ) -> Result<Vec<Vec<f32>>, GrpoError> {
+        let softmax = Softmax { temperature, filter: None };
+        let mut all = Vec::with_capacity(trajectories.len());
+        for pack in Packing::split(trajectories, self.config.max_tokens) {
+            let packing = Packing::new(&pack)?;
+            let columns = Columns::forward(&mut self.workspace, model, &packing, softmax)?;
+            metrics.packed_tokens += packing.batch.len() as u64;
+            let sampled = packing.old_logprobs.as_slice();
+            for (now, sampled) in columns.logprobs.as_slice().iter().zip(sampled) {
+                metrics.sampler_mismatch = metrics.sampler_mismatch.max(f64::from((now - sampled).abs()));
+            }
+            let mut rest = columns.logprobs.as_slice();
+            for trajectory in &pack {
+                let (own, after) = rest.split_at(trajectory.trained_len());
+                all.push(own.to_vec());
+                rest = after;
+            }
+        }
+        Ok(all)
+    }
+
+    /// Loss and gradient of one mini-batch, pack by pack.
+    fn gradient(
+        &mut self,
+        model: &Transformer,
+        batch: &Batch<'_>,
+        metrics: &mut UpdateMetrics,
+        log_ratios: &mut Vec<f32>,
+    ) -> Result<GrpoLossSums, GrpoError> {
+        let totals = BatchTotals::of(&batch.members, batch.loss.sequence);
+        let mut sums = GrpoLossSums::default();
+        let mut done = 0;
+        self.grads.clear();
+        for pack in Packing::split(&batch.members, self.config.max_tokens) {
+            let members = done..done + pack.len();
+            done = members.end;
+            let packing = Packing::new(&pack)?;
+            let tokens =
+                TokenColumns::new(&packing, &pack, &batch.advantages[members.clone()], batch.loss, totals)?;
+            let old = match &batch.old {
+                None => packing.old_logprobs.clone(),
+                Some(old) => Tensor::from_vec(packing.old_logprobs.shape(), old[members].concat())?,
+            };
+            sums = add(sums, self.accumulate(model, batch, &packing, &tokens, &old, log_ratios)?);
+            metrics.packed_tokens += packing.batch.len() as u64;
+        }
+        Ok(sums)
+    }
+
+    /// Loss of one packing and its gradient, added to [`Learner::grads`].
+    fn accumulate(
+        &mut self,
+        model: &Transformer,
+        batch: &Batch<'_>,
+        packing: &Packing,
+        tokens: &TokenColumns,
+        old: &Tensor,
+        log_ratios: &mut Vec<f32>,
+    ) -> Result<GrpoLossSums, GrpoError> {
+        let softmax = Softmax { temperature: batch.temperature, filter: batch.loss.gradient_filter };
+        let mut ref_logprobs = old.clone();
+        let mut other = None;
+        if let Some(reference) = batch.reference {
+            let columns = Columns::forward(&mut self.workspace, reference, packing, softmax)?;
+            ref_logprobs.copy_from(&columns.logprobs)?;
+            other = Some((columns, reference));
+        }
+        let mut columns = Columns::forward(&mut self.workspace, model, packing, softmax)?;
+        if let (Some((other, reference)), KlEstimator::Full) = (other, batch.loss.kl) {
+            columns.diverge(model, other, reference, packing, softmax)?;
+        }
+        let inputs = GrpoLossInputs {
+            logprobs: &columns.logprobs,
+            old_logprobs: old,
+            sampler_logprobs: &packing.old_logprobs,
+            ref_logprobs: columns.divergence.as_ref().map_or(&ref_logprobs, |it| &it.kl),
+            entropy: &columns.entropy,
+            advantages: &tokens.advantages,
+            weights: &tokens.weights,
+            sequences: &tokens.sequences,
+        };
+        let params = batch.loss.params();
+        let sums = ops::grpo_loss(&mut columns.d_logprobs, &mut columns.d_entropy, &inputs, &params)?;
+        if let Some(divergence) = &mut columns.divergence {
+            let d_kl = divergence.d_kl.as_mut_slice().iter_mut().zip(tokens.weights.as_slice());
+            d_kl.for_each(|(d_kl, weight)| *d_kl = weight * batch.loss.kl_coef);
+        }
+        log_ratios.extend(columns.logprobs.as_slice().iter().zip(old.as_slice()).map(|(now, old)| now - old));
+        columns.backward(&mut self.grads, &mut self.workspace, model, batch.reference, packing, softmax)?;
+        Ok(sums)
+    }
+}
+
+/// The norm of a gradient that was refused; other errors are passed on.
+fn skipped_norm(error: GrpoError) -> Result<Option<f64>, GrpoError> {
+    match error {
+        GrpoError::NonFiniteGradient { value } => Ok(Some(value)),
+        GrpoError::NonFiniteLoss { .. } => Ok(None),
+        other => Err(other),
+    }
+}
+
+/// One list of advantages a trajectory, one advantage a turn.
+fn check_lengths(trajectories: &[TokenTrajectory], advantages: &[Vec<f32>]) -> Result<(), GrpoError> {
+    let check = |left, left_len, right_len| {
+        if left_len == right_len {
+            return Ok(());
+        }
+        Err(GrpoError::LengthMismatch { left, left_len, right: "advantages", right_len })
+    };
+    check("trajectories", trajectories.len(), advantages.len())?;
+    for (trajectory, advantages) in trajectories.iter().zip(advantages) {
+        check("turns", trajectory.turns.len(), advantages.len())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,35 @@
+//! The policy that the divergence is measured from.
+
+use reskill_model::Transformer;
+
+use crate::error::GrpoError;
+
+/// Where reference log-probabilities come from. `&Transformer` converts into a frozen copy.
+///
+/// A policy with adapters can be its own reference, with the adapters switched off: that is one variant more here and one
+/// arm more in `model`, and nothing else in the learner asks.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub enum Reference<'a> {
+    /// There is none: refused where `loss.kl_coef` is above 0.
+    None,
+    /// A frozen copy of the policy.
+    Frozen(&'a Transformer),
+}
+
+impl<'a> From<&'a Transformer> for Reference<'a> {
+    fn from(model: &'a Transformer) -> Self {
+        Reference::Frozen(model)
+    }
+}
+
+impl<'a> Reference<'a> {
+    /// The network to run, if the penalty has a weight.
+    pub(super) fn model(self, kl_coef: f32) -> Result<Option<&'a Transformer>, GrpoError> {
+        match self {
+            _ if kl_coef == 0.0 => Ok(None),
+            Reference::None => Err(GrpoError::NoReference { kl_coef }),
+            Reference::Frozen(model) => Ok(Some(model)),
+        }
+    }
+}

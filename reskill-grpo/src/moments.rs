@@ -1,0 +1,100 @@
+//! The moments of AdamW, in f32 or in eight bits.
+
+use std::borrow::Cow;
+
+use reskill_kernels::ops::{AdamWParams, Moments8, adamw, adamw_8bit};
+use reskill_model::{ModelConfig, Params};
+use serde::{Deserialize, Serialize};
+
+use crate::error::GrpoError;
+
+/// How moments are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MomentPrecision {
+    /// f32: 8 bytes a parameter.
+    #[serde(rename = "f32")]
+    F32,
+    /// Eight bits each in blocks of 256 with a scale: 2.03 bytes a parameter. Tensors of fewer than 4096 elements stay
+    /// f32.
+    #[serde(rename = "8bit")]
+    EightBit,
+}
+
+/// Tensors with fewer elements are not worth rounding.
+const SMALLEST: usize = 4096;
+
+/// First and second moments of all parameters.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Moments {
+    /// In f32; a tensor that is kept in eight bits has no rows here.
+    m: Params,
+    v: Params,
+    /// By tensor; empty if all are f32.
+    eight_bit: Vec<Option<Moments8>>,
+}
+
+impl Moments {
+    pub(crate) fn zeros(model: &ModelConfig, precision: MomentPrecision) -> Result<Moments, GrpoError> {
+        Ok(Moments::new((Params::zeros(model)?, Params::zeros(model)?), precision))
+    }
+
+    pub(crate) fn new((mut m, mut v): (Params, Params), precision: MomentPrecision) -> Moments {
+        if precision == MomentPrecision::F32 {
+            return Moments { m, v, eight_bit: Vec::new() };
+        }
+        let pairs = m.tensors_mut().into_iter().zip(v.tensors_mut());
+        let eight_bit = pairs
+            .map(|(m, v)| {
+                (m.len() >= SMALLEST).then(|| {
+                    let moments = Moments8::from_f32(m.as_slice(), v.as_slice());
+                    m.set_rows(0);
+                    v.set_rows(0);
+                    m.shrink();
+                    v.shrink();
+                    moments
+                })
+            })
+            .collect();
+        Moments { m, v, eight_bit }
+    }
+
+    pub(crate) fn to_f32(&self) -> (Cow<'_, Params>, Cow<'_, Params>) {
+        if self.eight_bit.is_empty() {
+            return (Cow::Borrowed(&self.m), Cow::Borrowed(&self.v));
+        }
+        let (mut m, mut v) = (self.m.clone(), self.v.clone());
+        let pairs = m.tensors_mut().into_iter().zip(v.tensors_mut());
+        for ((m, v), moments) in pairs.zip(&self.eight_bit) {
+            if let Some(moments) = moments {
+                let (wide_m, wide_v) = moments.to_f32();
+                let rows = wide_m.len() / m.row_len().max(1);
+                m.set_rows(rows);
+                v.set_rows(rows);
+                m.as_mut_slice().copy_from_slice(&wide_m);
+                v.as_mut_slice().copy_from_slice(&wide_v);
+            }
+        }
+        (Cow::Owned(m), Cow::Owned(v))
+    }
+
+    /// One step of AdamW; norms are not decayed.
+    pub(crate) fn step(
+        &mut self,
+        params: &mut Params,
+        grads: &Params,
+        numbers: &AdamWParams,
+    ) -> Result<(), GrpoError> {
+        let moments = self.m.tensors_mut().into_iter().zip(self.v.tensors_mut());
+        let tensors = params.tensors_mut().into_iter().zip(moments).zip(grads.tensors());
+        for (index, ((weight, (m, v)), grad)) in tensors.enumerate() {
+            let is_norm = weight.shape().len() == 1;
+            let weight_decay = if is_norm { 0.0 } else { numbers.weight_decay };
+            let numbers = AdamWParams { weight_decay, ..*numbers };
+            match self.eight_bit.get_mut(index).and_then(Option::as_mut) {
+                Some(moments) => adamw_8bit(weight, moments, grad, &numbers)?,
+                None => adamw(weight, m, v, grad, &numbers)?,
+            }
+        }
+        Ok(())
+    }
+}

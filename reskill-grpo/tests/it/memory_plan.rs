@@ -1,0 +1,74 @@
+use reskill_grpo::{LearnerConfig, MemoryPlan, MemoryRequest, MomentPrecision};
+use reskill_model::ModelConfig;
+
+use crate::support::{config, model};
+
+fn plan(model: &ModelConfig, moments: MomentPrecision) -> MemoryPlan {
+    let learner = LearnerConfig { max_tokens: 4096, ..LearnerConfig::default() };
+    MemoryPlan::new(&MemoryRequest {
+        model,
+        learner: &learner,
+        moments,
+        has_reference: true,
+        slots: 128,
+        context: 512,
+    })
+}
+
+#[test]
+fn the_plan_counts_the_parameters_that_the_model_has() {
+    for tie_word_embeddings in [true, false] {
+        let sizes = ModelConfig { tie_word_embeddings, ..config() };
+        let params = reskill_model::Params::zeros(&sizes).unwrap();
+        let plan = plan(&sizes, MomentPrecision::F32);
+        assert_eq!(plan.weights, 4 * params.count() as u64);
+        assert_eq!(
+            (plan.gradients, plan.optimizer, plan.reference),
+            (plan.weights, 2 * plan.weights, plan.weights)
+        );
+    }
+    assert_eq!(model(1).params().count() as u64 * 4, plan(&config(), MomentPrecision::F32).weights);
+}
+
+#[test]
+fn eight_bit_moments_take_about_a_quarter() {
+    let sizes = ModelConfig { vocab_size: 50_000, ..ModelConfig::tiny() };
+    let (wide, narrow) = (plan(&sizes, MomentPrecision::F32), plan(&sizes, MomentPrecision::EightBit));
+    let share = narrow.optimizer as f64 / wide.optimizer as f64;
+    assert!((0.25..0.26).contains(&share), "{share}");
+}
+
+#[test]
+fn the_plan_of_a_real_size_is_what_arithmetic_says() {
+    // SmolLM2-135M: 134,515,008 parameters.
+    let sizes = ModelConfig {
+        vocab_size: 49_152,
+        hidden_size: 576,
+        intermediate_size: 1536,
+        num_hidden_layers: 30,
+        num_attention_heads: 9,
+        num_key_value_heads: 3,
+        head_dim: 64,
+        max_position_embeddings: 8192,
+        ..ModelConfig::tiny()
+    };
+    let plan = plan(&sizes, MomentPrecision::F32);
+    assert_eq!(plan.weights, 4 * 134_515_008);
+    // 30 layers, keys and values, 128 slots of 512 tokens of 192 numbers.
+    assert_eq!(plan.kv_cache, 30 * 2 * 128 * 512 * 192 * 4);
+    assert_eq!(plan.total(), 5 * plan.weights + plan.kv_cache.max(plan.activations));
+    let shown = plan.to_string();
+    assert!(shown.starts_with("weights 513.1 MiB, gradients 513.1 MiB, optimizer 1.00 GiB"), "{shown}");
+}
+
+#[test]
+fn a_plan_that_does_not_fit_is_refused_with_what_helps_most_first() {
+    let sizes = ModelConfig { vocab_size: 50_000, hidden_size: 512, ..ModelConfig::tiny() };
+    let plan = plan(&sizes, MomentPrecision::F32);
+    plan.check(plan.total()).unwrap();
+    let message = plan.check(plan.total() - 1).unwrap_err().to_string();
+    assert!(message.contains("training needs") && message.contains("LoRA"), "{message}");
+    let state = message.find("LoRA").unwrap();
+    let activations = message.find("learner.max_tokens").unwrap();
+    assert_eq!(state < activations, plan.gradients + plan.optimizer + plan.reference > plan.activations);
+}
