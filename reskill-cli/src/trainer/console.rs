@@ -33,7 +33,10 @@ impl Trainer {
                 format!("kl {:.3}  entropy {:.2}", update.ref_kl, update.entropy),
                 match update.skipped_updates {
                     0 => format!("update {update_seconds:.1} s ({:.0}k tok/s)", rates.1 / 1e3),
-                    n => format!("{n} updates skipped: not finite (batches in {})", self.run.skipped().display()),
+                    n => format!(
+                        "{n} updates skipped: not finite (batches in {})",
+                        self.run.skipped().display()
+                    ),
                 },
             ),
             None => ("policy frozen".to_string(), "no update".to_string()),
