@@ -7,3 +7,5 @@ mod reservoir;
 mod offline;
 mod lifecycle;
 mod store;
+mod planted;
+mod causes;
