@@ -9,3 +9,6 @@ mod lifecycle;
 mod store;
 mod planted;
 mod causes;
+mod properties;
+mod corpus;
+mod library;

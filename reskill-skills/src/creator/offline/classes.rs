@@ -58,6 +58,8 @@ pub(crate) struct Trace {
     pub(crate) chance: Vec<usize>,
     /// Turns, unparsed ones included.
     pub(crate) n_turns: usize,
+    /// By class, whether the task's goal names its kind.
+    pub(crate) in_goal: Vec<bool>,
 }
 
 /// All episodes in classes.
@@ -151,7 +153,11 @@ impl Traces {
         let n_classes = interner.classes.len();
         let traces = traces
             .into_iter()
-            .map(|(mut trace, listed)| {
+            .zip(episodes)
+            .map(|((mut trace, listed), played)| {
+                let goal = played.episode.task.goal.to_lowercase();
+                let named = |class: &Class| class.kind.as_ref().is_some_and(|kind| names(&goal, kind));
+                trace.in_goal = interner.classes.iter().map(named).collect();
                 trace.first.resize(n_classes, NEVER);
                 trace.chance.resize(n_classes, if listed { NEVER } else { 0 });
                 trace
@@ -159,6 +165,15 @@ impl Traces {
             .collect();
         Self { classes: interner.classes, traces }
     }
+}
+
+/// Whether a text holds these words.
+fn names(text: &str, words: &str) -> bool {
+    let words = words.to_lowercase();
+    let is_word = |c: Option<char>| c.is_some_and(char::is_alphanumeric);
+    text.match_indices(&words).any(|(at, _)| {
+        !is_word(text[..at].chars().next_back()) && !is_word(text[at + words.len()..].chars().next())
+    })
 }
 
 /// Remembers the first turn of a class.

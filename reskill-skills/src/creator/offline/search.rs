@@ -4,7 +4,7 @@ use crate::bank::SkillBank;
 use crate::creator::CreatorContext;
 use crate::creator::offline::author::insight;
 use crate::creator::offline::cause::{Cause, Form, candidates, leads_to};
-use crate::creator::offline::classes::Traces;
+use crate::creator::offline::classes::{NEVER, Traces};
 use crate::creator::offline::config::OfflineConfig;
 use crate::creator::offline::habit::Habit;
 use crate::creator::offline::strata::{Score, Strata};
@@ -104,17 +104,29 @@ pub(crate) fn search<'h>(
             column.score.z >= config.min_z
                 && column.gain >= config.min_gain
                 && column.habit.is_none_or(|habit| habit.clears(config))
+                && !column.cause.as_ref().is_some_and(|cause| is_essential(&cause.form, context, traces))
         };
-        let best = (0..columns.len()).filter(|index| eligible(&columns[*index])).max_by(|a, b| {
-            columns[*a].value().total_cmp(&columns[*b].value()).then(b.cmp(a))
-        });
-        let Some(best) = best else { break };
+        let top = |only_habits: bool| {
+            (0..columns.len())
+                .filter(|index| eligible(&columns[*index]))
+                .filter(|index| !only_habits || columns[*index].habit.is_some())
+                .max_by(|a, b| columns[*a].value().total_cmp(&columns[*b].value()).then(b.cmp(a)))
+        };
+        let p_of = |best: usize, only_habits: bool| {
+            let tested = columns.iter().filter(|column| !only_habits || column.habit.is_some());
+            let scores: Vec<(&Score, f64)> = tested.map(|column| (&column.score, column.handicap)).collect();
+            strata.family_wise_p(&scores, columns[best].value(), config.level / 2.0)
+        };
+        let Some(mut best) = top(false) else { break };
         let mut p = 0.0;
         if config.level < 1.0 {
-            let scores: Vec<(&Score, f64)> =
-                columns.iter().map(|column| (&column.score, column.handicap)).collect();
-            p = strata.family_wise_p(&scores, columns[best].value(), config.level);
-            if p > config.level {
+            // Habits are few and come with a good trigger: half of the level is theirs alone.
+            p = p_of(best, false);
+            if p > config.level / 2.0 {
+                let Some(habit) = top(true) else { break };
+                (best, p) = (habit, p_of(habit, true));
+            }
+            if p > config.level / 2.0 {
                 break;
             }
         }
@@ -141,6 +153,17 @@ pub(crate) fn search<'h>(
         strata = strata.given(&measure);
     }
     found
+}
+
+/// A class that most successes play is not advised against.
+fn is_essential(form: &Form, context: &CreatorContext<'_>, traces: &Traces) -> bool {
+    let Form::Harmful { class } = form else { return false };
+    let successes = || {
+        let all = traces.traces.iter().zip(context.episodes);
+        all.filter(|(_, played)| played.episode.is_success()).map(|(trace, _)| trace)
+    };
+    let used = successes().filter(|trace| trace.first[*class] != NEVER).count();
+    used * 2 > successes().count()
 }
 
 fn columns<'h>(
@@ -185,6 +208,9 @@ fn columns<'h>(
 
 /// Whether an active skill of the bank says the same, or asks for the same verb.
 fn is_covered(bank: &SkillBank, column: &Candidate<'_>, traces: &Traces) -> bool {
+    if bank.is_empty() {
+        return false;
+    }
     let name = column.name(traces);
     bank.skills().iter().filter(|skill| skill.status == SkillStatus::Active).any(|skill| {
         let same_verb = column.cause.is_some()

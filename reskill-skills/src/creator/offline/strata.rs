@@ -203,8 +203,9 @@ fn comparable(z: f64, largest: f64) -> f64 {
 }
 
 fn mean(unit: &Unit, measure: &[Option<f64>]) -> Option<f64> {
-    let known: Vec<f64> = unit.episodes.iter().filter_map(|index| measure[*index]).collect();
-    (!known.is_empty()).then(|| known.iter().sum::<f64>() / count(known.len()))
+    let known = || unit.episodes.iter().filter_map(|index| measure[*index]);
+    let n = known().count();
+    (n > 0).then(|| known().sum::<f64>() / count(n))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "counts of episodes are small")]
