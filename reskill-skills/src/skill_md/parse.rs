@@ -52,9 +52,11 @@ pub fn parse(text: &str, folder: Option<&str>) -> (Option<Skill>, Vec<Problem>) 
     let mut front = match serde_yaml_ng::from_str::<Value>(&yaml) {
         Ok(value) => value,
         Err(error) => {
-            let line = error.location().map(|location| location.line() + 1);
-            let line = line.or_else(|| yaml::repeated(&yaml)).unwrap_or(1);
-            return fatal(line, format!("front matter: {error}"), "write valid YAML");
+            let message = error.to_string();
+            // The parser gives the start of the mapping for a key that stands there twice.
+            let twice = yaml::repeated(&yaml).filter(|_| message.contains("duplicate"));
+            let line = twice.or_else(|| error.location().map(|at| at.line() + 1)).unwrap_or(1);
+            return fatal(line, format!("front matter: {message}"), "write valid YAML");
         }
     };
     if let Err(error) = front.apply_merge() {
