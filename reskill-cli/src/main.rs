@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use reskill_cli::commands::{bench, train};
+use reskill_cli::commands::{bench, skills, train};
 use reskill_cli::progress::print_line;
 use tracing_subscriber::EnvFilter;
 
@@ -19,6 +19,7 @@ struct Cli {
 enum Command {
     Train(train::TrainArgs),
     Bench(bench::BenchArgs),
+    Skills(skills::SkillsArgs),
 }
 
 fn main() -> ExitCode {
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     let result = match &command {
         Command::Train(args) => train::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Skills(args) => skills::run(args),
     };
     match result {
         Ok(code) => ExitCode::from(code),

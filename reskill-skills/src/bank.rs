@@ -1,4 +1,4 @@
-//! A set of skills as an immutable value.
+//! A set of skills as an immutable value, and the operations that make another one of it.
 
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,14 @@ impl Operation {
     /// The new text, if the operation brings one.
     #[must_use]
     pub fn content(&self) -> Option<&SkillContent> {
+        match self {
+            Operation::Add(content) | Operation::Modify { content, .. } => Some(content),
+            Operation::Delete { .. } => None,
+        }
+    }
+
+    /// The new text, to be changed.
+    pub(crate) fn content_mut(&mut self) -> Option<&mut SkillContent> {
         match self {
             Operation::Add(content) | Operation::Modify { content, .. } => Some(content),
             Operation::Delete { .. } => None,
@@ -207,43 +215,6 @@ impl SkillBank {
     pub(crate) fn next_id(&self) -> u64 {
         self.next_id
     }
-
-    /// What must be done to get from this bank to `other`.
-    #[must_use]
-    pub fn diff(&self, other: &SkillBank) -> BankDiff {
-        let missing_in = |bank: &SkillBank, skill: &Skill| bank.get(&skill.id).is_none();
-        BankDiff {
-            added: other.skills.iter().filter(|skill| missing_in(self, skill)).cloned().collect(),
-            modified: self
-                .skills
-                .iter()
-                .filter_map(|old| {
-                    let new = other.get(&old.id)?;
-                    (new != old).then(|| (old.clone(), new.clone()))
-                })
-                .collect(),
-            deleted: self.skills.iter().filter(|skill| missing_in(other, skill)).cloned().collect(),
-        }
-    }
-}
-
-/// The difference of two banks, by skill id.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BankDiff {
-    /// Only in the later bank.
-    pub added: Vec<Skill>,
-    /// In both, not alike: (before, after).
-    pub modified: Vec<(Skill, Skill)>,
-    /// Only in the earlier bank.
-    pub deleted: Vec<Skill>,
-}
-
-impl BankDiff {
-    /// Whether the banks hold the same skills.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.added.is_empty() && self.modified.is_empty() && self.deleted.is_empty()
-    }
 }
 
 /// The number of an id of the form `s0012`.
@@ -320,18 +291,5 @@ mod tests {
         assert_eq!(names(bank.general()), ["always"]);
         assert_eq!(names(bank.triggered(0, None)), ["start"]);
         assert_eq!(names(bank.triggered(4, Some("go to bed 1"))), ["after"]);
-    }
-
-    #[test]
-    fn diff_names_what_was_added_modified_and_deleted() {
-        let limits = SkillLimits::default();
-        let old = SkillBank::default().apply(&[add("a"), add("b")], 1, &limits).unwrap();
-        let (a, b) = (old.skills()[0].id.clone(), old.skills()[1].id.clone());
-        let modify = Operation::Modify { id: a, content: content("a", Trigger::Always) };
-        let new = old.apply(&[modify, Operation::Delete { id: b }, add("c")], 2, &limits).unwrap();
-        let diff = old.diff(&new);
-        assert_eq!((diff.added.len(), diff.modified.len(), diff.deleted.len()), (1, 1, 1));
-        assert_eq!(diff.modified[0].1.version, 2);
-        assert!(old.diff(&old).is_empty());
     }
 }

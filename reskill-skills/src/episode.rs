@@ -1,8 +1,9 @@
 //! An episode with everything the skills crate must know about it, and how well skills were heeded in it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use reskill_envs::{ActionVocabulary, Episode, Turn};
+use reskill_envs::{ActionVocabulary, Episode, Outcome, Split, Task, TaskId, Turn};
 use serde::{Deserialize, Serialize};
 
 use crate::bank::SkillBank;
@@ -25,6 +26,38 @@ pub struct SkillEpisode {
 }
 
 impl SkillEpisode {
+    /// An episode of the incumbent from its actions alone: a training task, no observations, no list of admissible
+    /// commands, no skills shown, return 1 or 0. Fields can be filled in afterwards.
+    #[must_use]
+    pub fn from_actions(task: &str, family: &str, goal: &str, actions: &[&str], outcome: Outcome) -> Self {
+        let task = Task {
+            id: TaskId(task.to_owned()),
+            split: Split::Train,
+            family: family.to_owned(),
+            goal: goal.to_owned(),
+        };
+        let turns = actions.iter().map(|action| Turn {
+            observation: String::new(),
+            admissible: Vec::new(),
+            reply: (*action).to_owned(),
+            action: Some((*action).to_owned()),
+            valid: true,
+        });
+        Self {
+            episode: Episode {
+                task: Arc::new(task),
+                turns: turns.collect(),
+                final_observation: String::new(),
+                outcome,
+                return_: if outcome == Outcome::Success { 1.0 } else { 0.0 },
+            },
+            arm: Arm::Incumbent,
+            group: 0,
+            step: 0,
+            triggered: vec![Vec::new(); actions.len()],
+        }
+    }
+
     /// Each turn with its index and the action parsed on the turn before it.
     pub fn turns(&self) -> impl Iterator<Item = (usize, Option<&str>, &Turn)> {
         turns(&self.episode)

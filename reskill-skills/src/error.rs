@@ -116,22 +116,41 @@ pub enum SkillError {
         /// What is missing, and what to do.
         reason: String,
     },
+    /// Skills to be imported have names that are taken.
+    #[error(
+        "{folder}: {names} there already, with other content; nothing was imported: replace them or rename the new ones",
+        folder = folder.display(),
+        names = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    )]
+    Conflicts {
+        /// The library.
+        folder: PathBuf,
+        /// The names.
+        names: Vec<String>,
+    },
+    /// A diff does not fit a bank.
+    #[error("the diff does not fit the bank: {reason}")]
+    Patch {
+        /// What does not match.
+        reason: String,
+    },
+    /// An edit of the assertions is not valid.
+    #[error("assertion edit {index}: {reason}")]
+    AssertionEdit {
+        /// Position among the edits.
+        index: usize,
+        /// Why it is refused.
+        reason: String,
+    },
     /// A SKILL.md file is malformed.
-    #[error("{path}: {reason}", path = path.display())]
+    #[error("{path}:{line}: {reason}", path = path.display())]
     SkillFile {
         /// The file.
         path: PathBuf,
+        /// 1-based line.
+        line: usize,
         /// What is wrong with it.
         reason: String,
-    },
-    /// YAML front matter cannot be read or written.
-    #[error("{path}: front matter", path = path.display())]
-    Yaml {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        #[source]
-        source: serde_yaml_ng::Error,
     },
     /// A line of the history cannot be read or written.
     #[error("{path}: line {line}", path = path.display())]
@@ -155,4 +174,9 @@ pub enum SkillError {
         #[source]
         source: std::io::Error,
     },
+}
+
+/// The message without line breaks: errors of parsers draw pictures.
+pub(crate) fn one_line(error: &impl std::fmt::Display) -> String {
+    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }

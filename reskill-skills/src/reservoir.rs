@@ -122,36 +122,44 @@ impl Reservoir {
     /// those that only succeeded; within each, the task seen last comes first.
     #[must_use]
     pub fn task_groups(&self, n: usize) -> Vec<Vec<&SkillEpisode>> {
-        let mut by_task: BTreeMap<String, (usize, Vec<&SkillEpisode>)> = BTreeMap::new();
-        for (position, episode) in self.entries.iter().enumerate() {
-            let entry = by_task.entry(self.key(episode).0).or_default();
-            entry.0 = position;
-            entry.1.push(episode);
-        }
-        let mut groups: Vec<(u8, usize, Vec<&SkillEpisode>)> = by_task
-            .into_values()
-            .map(|(newest, group)| {
-                let n_success = group.iter().filter(|episode| episode.episode.is_success()).count();
-                let rank = if n_success == 0 {
-                    1
-                } else if n_success == group.len() {
-                    2
-                } else {
-                    0
-                };
-                (rank, usize::MAX - newest, group)
-            })
-            .collect();
-        groups.sort_by_key(|(rank, age, _)| (*rank, *age));
-        groups.into_iter().take(n).map(|(.., group)| group).collect()
+        task_groups(&self.entries, self.config.key, n)
     }
 
     fn key(&self, episode: &SkillEpisode) -> Key {
-        let task = &episode.episode.task;
-        let subject = match self.config.key {
-            ReservoirKey::Task => task.id.0.clone(),
-            ReservoirKey::Goal => task.goal.to_lowercase(),
-        };
-        (subject, episode.arm, episode.episode.is_success())
+        (subject(episode, self.config.key), episode.arm, episode.episode.is_success())
     }
+}
+
+fn subject(episode: &SkillEpisode, key: ReservoirKey) -> String {
+    let task = &episode.episode.task;
+    match key {
+        ReservoirKey::Task => task.id.0.clone(),
+        ReservoirKey::Goal => task.goal.to_lowercase(),
+    }
+}
+
+/// Up to `n` groups of episodes that share a task, in the order of [`Reservoir::task_groups`].
+pub(crate) fn task_groups(episodes: &[SkillEpisode], key: ReservoirKey, n: usize) -> Vec<Vec<&SkillEpisode>> {
+    let mut by_task: BTreeMap<String, (usize, Vec<&SkillEpisode>)> = BTreeMap::new();
+    for (position, episode) in episodes.iter().enumerate() {
+        let entry = by_task.entry(subject(episode, key)).or_default();
+        entry.0 = position;
+        entry.1.push(episode);
+    }
+    let mut groups: Vec<(u8, usize, Vec<&SkillEpisode>)> = by_task
+        .into_values()
+        .map(|(newest, group)| {
+            let n_success = group.iter().filter(|episode| episode.episode.is_success()).count();
+            let rank = if n_success == 0 {
+                1
+            } else if n_success == group.len() {
+                2
+            } else {
+                0
+            };
+            (rank, usize::MAX - newest, group)
+        })
+        .collect();
+    groups.sort_by_key(|(rank, age, _)| (*rank, *age));
+    groups.into_iter().take(n).map(|(.., group)| group).collect()
 }

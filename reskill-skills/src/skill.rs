@@ -96,6 +96,12 @@ pub struct ForeignFields {
     /// Keys of `metadata` that do not begin with `reskill-`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub metadata: BTreeMap<String, String>,
+    /// Lines of front matter under keys that the open format does not know.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub extra: String,
+    /// The whole file, if a third party wrote it: unchanged skills are written back byte for byte.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
 }
 
 /// A skill of a bank.
@@ -178,7 +184,8 @@ impl SkillLimits {
         if let Some(example) = &content.example
             && (example.text().trim().is_empty()
                 || example.text().trim() != example.text()
-                || example.text().contains("\n\n"))
+                || example.text().contains("\n\n")
+                || example.text().contains('\r'))
         {
             return fail("example", "blank parts".into(), "one paragraph".into());
         }

@@ -11,32 +11,33 @@ use std::path::Path;
 
 use crate::bank::SkillBank;
 use crate::error::SkillError;
+use crate::library::{FILE, read_text, skill_file, skill_folders};
 use crate::lifecycle::HistoryRecord;
 use crate::skill_md;
 
-const FILE: &str = "SKILL.md";
-
 /// Writes a bank as Agent Skills folders. Each file is written to a temporary name and renamed. Files other than
-/// SKILL.md stay. Folders of skills that the bank does not hold lose their SKILL.md, and go if nothing else is in them;
-/// folders this crate did not write (no `reskill-id`) are left alone.
+/// SKILL.md stay; a `skill.md` in lower case is written under that name. Folders of skills that the bank does not hold lose
+/// their SKILL.md, and go if nothing else is in them; folders this crate did not write (no `reskill-id`) are left alone.
 ///
 /// # Errors
-/// [`SkillError::Io`], [`SkillError::Yaml`].
+/// [`SkillError::Io`].
 pub fn save_bank(folder: &Path, bank: &SkillBank) -> Result<(), SkillError> {
     fs::create_dir_all(folder).map_err(|source| write_error(folder, source))?;
     for skill in bank.skills() {
         let home = folder.join(skill.name());
         fs::create_dir_all(&home).map_err(|source| write_error(&home, source))?;
-        write_atomically(&home.join(FILE), skill_md::write(skill)?.as_bytes())?;
+        let file = skill_file(&home).unwrap_or_else(|| home.join(FILE));
+        write_atomically(&file, skill_md::write(skill).as_bytes())?;
     }
     for home in skill_folders(folder)? {
         let kept = home.file_name().and_then(|name| name.to_str());
         if kept.is_some_and(|name| bank.skills().iter().any(|skill| skill.name() == name)) {
             continue;
         }
-        let file = home.join(FILE);
-        let text = fs::read_to_string(&file).map_err(|source| read_error(&file, source))?;
-        if text.contains("reskill-id:") {
+        let Some(file) = skill_file(&home) else { continue };
+        let text = read_text(&file)?;
+        let is_ours = skill_md::parse(&text, kept).0.is_some_and(|skill| skill.foreign.source.is_none());
+        if is_ours {
             fs::remove_file(&file).map_err(|source| write_error(&file, source))?;
             // Other files may be in it; then the folder stays.
             let _ = fs::remove_dir(&home);
@@ -45,16 +46,16 @@ pub fn save_bank(folder: &Path, bank: &SkillBank) -> Result<(), SkillError> {
     Ok(())
 }
 
-/// Reads a bank: every folder with a SKILL.md, in the order of birth, then of id and name.
+/// Reads a bank: every folder with a SKILL.md (or skill.md), in the order of birth, then of id and name.
 ///
 /// # Errors
 /// [`SkillError::Io`], and whatever [`skill_md::read`] and [`SkillBank::from_skills`] refuse.
 pub fn load_bank(folder: &Path) -> Result<SkillBank, SkillError> {
     let mut skills = Vec::new();
     for home in skill_folders(folder)? {
-        let file = home.join(FILE);
-        let text = fs::read_to_string(&file).map_err(|source| read_error(&file, source))?;
-        skills.push(skill_md::read(&text, &file)?);
+        if let Some(file) = skill_file(&home) {
+            skills.push(skill_md::read(&read_text(&file)?, &file)?);
+        }
     }
     skills.sort_by(|a, b| (a.born_step, &a.id, a.name()).cmp(&(b.born_step, &b.id, b.name())));
     SkillBank::from_skills(skills)
@@ -96,19 +97,6 @@ pub fn load_history(file: &Path) -> Result<Vec<HistoryRecord>, SkillError> {
         .collect()
 }
 
-/// Folders directly below that hold a SKILL.md, by name.
-fn skill_folders(folder: &Path) -> Result<Vec<std::path::PathBuf>, SkillError> {
-    let mut homes = Vec::new();
-    for entry in fs::read_dir(folder).map_err(|source| read_error(folder, source))? {
-        let home = entry.map_err(|source| read_error(folder, source))?.path();
-        if home.join(FILE).is_file() {
-            homes.push(home);
-        }
-    }
-    homes.sort();
-    Ok(homes)
-}
-
 pub(crate) fn write_atomically(file: &Path, bytes: &[u8]) -> Result<(), SkillError> {
     let temporary = file.with_extension("tmp");
     let write = || -> std::io::Result<()> {
@@ -120,10 +108,10 @@ pub(crate) fn write_atomically(file: &Path, bytes: &[u8]) -> Result<(), SkillErr
     write().map_err(|source| write_error(file, source))
 }
 
-fn read_error(path: &Path, source: std::io::Error) -> SkillError {
+pub(crate) fn read_error(path: &Path, source: std::io::Error) -> SkillError {
     SkillError::Io { path: path.to_owned(), verb: "read", source }
 }
 
-fn write_error(path: &Path, source: std::io::Error) -> SkillError {
+pub(crate) fn write_error(path: &Path, source: std::io::Error) -> SkillError {
     SkillError::Io { path: path.to_owned(), verb: "written", source }
 }

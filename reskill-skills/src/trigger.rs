@@ -9,6 +9,8 @@ use crate::error::SkillError;
 
 /// Largest compiled size of a pattern, in bytes: enough for any list of kinds, too small to exhaust memory.
 const SIZE_LIMIT: usize = 1 << 20;
+/// Deepest nesting of a pattern.
+const NEST_LIMIT: u32 = 50;
 /// Longest source of a pattern, in bytes.
 const SOURCE_LIMIT: usize = 1000;
 
@@ -38,8 +40,9 @@ impl Pattern {
             .case_insensitive(true)
             .size_limit(SIZE_LIMIT)
             .dfa_size_limit(SIZE_LIMIT)
+            .nest_limit(NEST_LIMIT)
             .build()
-            .map_err(|error| bad(error.to_string()))?;
+            .map_err(|error| bad(crate::error::one_line(&error)))?;
         if regex.is_match("") {
             return Err(bad("matches the empty text, so it would match everything".into()));
         }
@@ -147,7 +150,15 @@ mod tests {
 
     #[test]
     fn patterns_that_do_not_compile_or_match_everything_are_refused() {
-        for source in ["(", "", ".*", "go|", "a{1000}{1000}{100}"] {
+        for source in [
+            "(",
+            "",
+            ".*",
+            "go|",
+            "a{1000}{1000}{100}",
+            &"(".repeat(300),
+            &format!("{}a{}", "(".repeat(80), ")".repeat(80)),
+        ] {
             assert!(matches!(Pattern::new(source), Err(SkillError::BadPattern { .. })), "{source}");
         }
         assert!(Pattern::new(&"a".repeat(2000)).is_err());

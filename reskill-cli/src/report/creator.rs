@@ -185,10 +185,12 @@ fn diagnosis(diagnosis: &Diagnosis, insights: &[Insight]) -> String {
         ));
     }
     let edit = |edit: &AssertionEdit| match edit {
-        AssertionEdit::Put(put) => {
+        AssertionEdit::Add(put) | AssertionEdit::Modify(put) | AssertionEdit::Put(put) => {
             format!("<li>assertion <code>{}</code>: {}</li>\n", text(&put.name), text(&put.description))
         }
-        AssertionEdit::Remove(name) => format!("<li>assertion <code>{}</code> removed</li>\n", text(name)),
+        AssertionEdit::Delete(name) | AssertionEdit::Remove(name) => {
+            format!("<li>assertion <code>{}</code> removed</li>\n", text(name))
+        }
     };
     if !diagnosis.assertion_edits.is_empty() {
         let edits: String = diagnosis.assertion_edits.iter().map(edit).collect();

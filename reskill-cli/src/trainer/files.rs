@@ -96,6 +96,12 @@ impl Trainer {
     pub(super) fn write_history(&self) -> Result<()> {
         let lifecycle = &self.state.lifecycle;
         reskill_skills::store::save_bank(&self.run.skills(), lifecycle.incumbent())?;
+        if let Some(bank) = &self.config.bank {
+            // Scripts and references of skills that the run began with; gone by now, they do not matter.
+            if bank.is_dir() {
+                reskill_skills::library::copy_other_files(bank, &self.run.skills())?;
+            }
+        }
         reskill_skills::store::save_history(&self.run.history(), lifecycle.history())?;
         Ok(())
     }

@@ -65,6 +65,29 @@ pub enum Check {
 }
 
 impl Check {
+    /// Whether some episode could pass and some could fail.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub fn satisfiable(&self) -> Result<(), String> {
+        match self {
+            Check::ActionCount { min, max: Some(max), .. } if min > max => {
+                Err(format!("min {min} is above max {max}, so no episode passes"))
+            }
+            Check::ActionCount { min: 0, max: None, .. } => {
+                Err("neither min nor max is given, so every episode passes".to_owned())
+            }
+            Check::MinSteps { min: 0 | 1 } => {
+                Err("every episode has a turn, so every episode passes".to_owned())
+            }
+            Check::MaxSteps { max: 0 } => Err("no episode is without a turn, so none passes".to_owned()),
+            Check::ActionBefore { first, second } if first == second => {
+                Err("an action does not precede itself, so nothing is checked".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether the episode passes.
     #[must_use]
     pub fn eval(&self, episode: &Episode) -> bool {

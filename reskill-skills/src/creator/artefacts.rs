@@ -114,8 +114,14 @@ pub struct VerifyReport {
     pub fired: Rate,
     /// The same by task family.
     pub families: BTreeMap<String, Rate>,
+    /// Turns on which it fires, of all.
+    #[serde(default)]
+    pub turns: Rate,
     /// Why it is refused; empty if it passes.
     pub problems: Vec<String>,
+    /// What is odd about it, but no reason to refuse it.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// What the stages produced on the way to a proposal.

@@ -53,6 +53,67 @@ pub struct CreatorContext<'a> {
     pub verify: &'a VerifyConfig,
 }
 
+/// Everything a [`CreatorContext`] borrows, for callers that have nothing but episodes: an empty bank, no assertions, no
+/// history, the default limits and gate. Fields may be replaced before [`CreatorInput::context`] is called.
+#[derive(Debug, Clone)]
+pub struct CreatorInput<'a> {
+    /// The episodes, oldest first.
+    pub episodes: &'a [SkillEpisode],
+    /// The commands of the environment. It may be empty: commands are then split at their first word.
+    pub vocabulary: &'a ActionVocabulary,
+    /// Training step.
+    pub step: u64,
+    /// The live bank.
+    pub bank: SkillBank,
+    /// The live assertions.
+    pub assertions: AssertionSet,
+    /// Everything that happened to the bank so far.
+    pub history: Vec<HistoryRecord>,
+    /// Limits on text and bundles.
+    pub limits: SkillLimits,
+    /// The gate.
+    pub verify: VerifyConfig,
+    groups: Vec<Vec<&'a SkillEpisode>>,
+}
+
+impl<'a> CreatorInput<'a> {
+    /// Episodes and nothing else. Their task groups are sampled as [`crate::Reservoir::task_groups`] does.
+    #[must_use]
+    pub fn new(episodes: &'a [SkillEpisode], vocabulary: &'a ActionVocabulary) -> Self {
+        Self {
+            groups: crate::reservoir::task_groups(
+                episodes,
+                crate::reservoir::ReservoirKey::Task,
+                crate::ReservoirConfig::default().sample_groups,
+            ),
+            episodes,
+            vocabulary,
+            step: 0,
+            bank: SkillBank::default(),
+            assertions: AssertionSet::default(),
+            history: Vec::new(),
+            limits: SkillLimits::default(),
+            verify: VerifyConfig::default(),
+        }
+    }
+
+    /// What a creator is given.
+    #[must_use]
+    pub fn context(&self) -> CreatorContext<'_> {
+        CreatorContext {
+            step: self.step,
+            bank: &self.bank,
+            episodes: self.episodes,
+            groups: &self.groups,
+            vocabulary: self.vocabulary,
+            assertions: &self.assertions,
+            history: &self.history,
+            limits: &self.limits,
+            verify: &self.verify,
+        }
+    }
+}
+
 /// An author of skills.
 pub trait Creator {
     /// Proposes the next candidate; `None` if the evidence suggests nothing.

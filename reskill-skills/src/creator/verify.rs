@@ -11,6 +11,9 @@ use crate::error::SkillError;
 use crate::skill::{SkillContent, SkillLimits};
 use crate::trigger::Trigger;
 
+/// A trigger that fires on this share of all turns might as well be general.
+const NEARLY_ALWAYS: f64 = 0.9;
+
 /// Which episodes must see the skill.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -71,7 +74,11 @@ pub fn verify(
 ) -> VerifyReport {
     let mut fired = Rate::default();
     let mut families: BTreeMap<String, Rate> = BTreeMap::new();
+    let mut turns = Rate::default();
     for played in episodes {
+        played
+            .turns()
+            .for_each(|(turn_idx, previous, _)| turns.add(content.trigger.fires(turn_idx, previous)));
         let hit = fires_in(&content.trigger, played);
         fired.add(hit);
         families.entry(played.episode.task.family.clone()).or_default().add(hit);
@@ -98,7 +105,14 @@ pub fn verify(
             fired.hits, fired.total, config.min_rate
         ));
     }
-    VerifyReport { skill: content.name.clone(), fired, families, problems }
+    let mut notes = Vec::new();
+    if content.trigger != Trigger::Always && share(&turns) >= NEARLY_ALWAYS {
+        notes.push(format!(
+            "fires on {} of {} turns: as good as general, which costs less context",
+            turns.hits, turns.total
+        ));
+    }
+    VerifyReport { skill: content.name.clone(), fired, families, turns, problems, notes }
 }
 
 /// Measures every new or changed skill of a bundle.
@@ -119,5 +133,30 @@ pub fn gate(
     match reports.iter().find(|report| !report.problems.is_empty()) {
         Some(bad) => Err(SkillError::Refused { skill: bad.skill.clone(), reason: bad.problems.join("; ") }),
         None => Ok(reports),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use reskill_envs::Outcome;
+
+    use super::*;
+
+    #[test]
+    fn a_trigger_that_fires_on_nearly_all_turns_is_reported() {
+        let actions: Vec<&str> = ["go to bed 1", "open drawer 2"].repeat(20);
+        let episodes = [SkillEpisode::from_actions("t", "f", "g", &actions, Outcome::Success)];
+        for (pattern, n_notes) in [("o", 1), ("^go", 0)] {
+            let content = SkillContent {
+                name: "a".into(),
+                when_to_use: "Now.".into(),
+                action: "Look.".into(),
+                example: None,
+                trigger: Trigger::after_action(pattern).unwrap(),
+                guidance: None,
+            };
+            let report = verify(&content, &episodes, &VerifyConfig::default(), &SkillLimits::default());
+            assert_eq!((report.problems.len(), report.notes.len()), (0, n_notes), "{report:?}");
+        }
     }
 }

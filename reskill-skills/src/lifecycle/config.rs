@@ -22,6 +22,17 @@ pub enum SkillMode {
     Off,
 }
 
+/// Which triggers new skills may have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TriggerScope {
+    /// Those their author gives them.
+    #[default]
+    All,
+    /// Every new or changed skill is shown on every turn: an ablation.
+    General,
+}
+
 /// Configuration of a [`crate::Lifecycle`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -30,6 +41,10 @@ pub struct LifecycleConfig {
     pub mode: SkillMode,
     /// Most active skills, at least 1.
     pub max_skills: usize,
+    /// Which triggers new skills may have.
+    pub triggers: TriggerScope,
+    /// Whether assertions are kept and reported. Without them creators have nothing but the episodes: an ablation.
+    pub assertions: bool,
     /// The experience the creator reads.
     pub reservoir: ReservoirConfig,
     /// How candidates are tested.
@@ -45,6 +60,8 @@ impl Default for LifecycleConfig {
         Self {
             mode: SkillMode::default(),
             max_skills: SkillLimits::default().max_skills,
+            triggers: TriggerScope::default(),
+            assertions: true,
             reservoir: ReservoirConfig::default(),
             version_test: VersionTestConfig::default(),
             creator: CreatorConfig::default(),

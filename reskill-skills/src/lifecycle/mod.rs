@@ -13,8 +13,9 @@ use reskill_envs::ActionVocabulary;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use crate::assertion::AssertionSet;
+use crate::assertion::{AssertionReport, AssertionSet};
 use crate::bank::{Operation, SkillBank};
+use crate::creator::artefacts::Artefacts;
 use crate::creator::cost::CreatorCost;
 use crate::creator::request::CreatorRequest;
 use crate::creator::verify::gate;
@@ -22,6 +23,7 @@ use crate::creator::{Creator, CreatorContext, Proposal};
 use crate::episode::SkillEpisode;
 use crate::error::SkillError;
 use crate::reservoir::Reservoir;
+use crate::trigger::Trigger;
 use crate::version_test::config::Rule;
 use crate::version_test::discount::{Discount, estimate_retention};
 use crate::version_test::{
@@ -29,7 +31,7 @@ use crate::version_test::{
 };
 
 pub use background::{BackgroundCreator, OutcomeFiles};
-pub use config::{LifecycleConfig, SkillMode};
+pub use config::{LifecycleConfig, SkillMode, TriggerScope};
 pub use history::{HistoryKind, HistoryRecord};
 
 /// A candidate bank and the bundle that made it.
@@ -341,7 +343,8 @@ impl Lifecycle {
 
     /// Gate, apply, record: what becomes of a proposal.
     fn adopt(&mut self, step: u64, proposal: Proposal) {
-        let Proposal { operations, rationale, mut artefacts } = proposal;
+        let Proposal { mut operations, rationale, mut artefacts } = proposal;
+        self.ablate(&mut operations, &mut artefacts);
         let limits = self.config.limits();
         let passed = gate(&operations, self.reservoir.entries(), &self.config.verify, &limits)
             .and_then(|reports| {
@@ -370,6 +373,19 @@ impl Lifecycle {
         {
             decision.step = step;
             self.finish(&decision);
+        }
+    }
+
+    /// Takes out of a proposal what the configuration does without.
+    fn ablate(&self, operations: &mut [Operation], artefacts: &mut Artefacts) {
+        if self.config.triggers == TriggerScope::General {
+            operations.iter_mut().filter_map(Operation::content_mut).for_each(|content| {
+                content.trigger = Trigger::Always;
+            });
+        }
+        if !self.config.assertions {
+            artefacts.assertions = AssertionReport::default();
+            artefacts.diagnosis.assertion_edits.clear();
         }
     }
 

@@ -4,7 +4,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use reskill_skills::{
     Arm, Creator, CreatorContext, HistoryKind, Lifecycle, LifecycleConfig, OfflineCreator, Operation,
-    Proposal, SkillBank, SkillEpisode, SkillError, SkillMode,
+    Proposal, SkillBank, SkillEpisode, SkillError, SkillMode, TriggerScope,
 };
 
 use crate::world::{FORGETFUL, Policy, play, vocabulary};
@@ -32,7 +32,10 @@ fn lifecycle(config: LifecycleConfig) -> Lifecycle {
 fn a_helpful_skill_is_found_tested_and_kept() {
     let mut kept = 0;
     for seed in 0..5 {
-        let mut lifecycle = lifecycle(LifecycleConfig::default());
+        // The house's cause is weak: the creator's bar is low, and the version test decides.
+        let mut config = LifecycleConfig::default();
+        (config.creator.level, config.creator.episode_causes) = (1.0, false);
+        let mut lifecycle = lifecycle(config);
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         for index in 0..14 {
             step(&mut lifecycle, index, FORGETFUL, &mut rng);
@@ -153,5 +156,20 @@ fn modes_static_and_off_never_create() {
                 .iter()
                 .all(|arm| *arm == Arm::Incumbent)
         );
+    }
+}
+
+#[test]
+fn ablations_take_triggers_and_assertions_out_of_proposals() {
+    for (general, assertions) in [(true, true), (false, false)] {
+        let mut config = LifecycleConfig { assertions, ..LifecycleConfig::default() };
+        config.triggers = if general { TriggerScope::General } else { TriggerScope::All };
+        (config.creator.level, config.creator.episode_causes) = (1.0, false);
+        let mut lifecycle = ready(config);
+        let mut creator = OfflineCreator::new(lifecycle.config().creator.clone());
+        lifecycle.evolve(1, &mut creator, &vocabulary()).unwrap();
+        let shown = lifecycle.candidate().unwrap().general().len();
+        assert_eq!(shown, usize::from(general), "{:?}", lifecycle.history());
+        assert_eq!(lifecycle.assertions().assertions().is_empty(), !assertions);
     }
 }

@@ -14,3 +14,8 @@ mod store;
 mod transcript;
 #[cfg(feature = "llm")]
 mod llm;
+mod planted;
+mod causes;
+mod bank_properties;
+mod corpus;
+mod library;

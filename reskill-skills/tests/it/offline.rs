@@ -47,6 +47,11 @@ impl Setup {
     }
 }
 
+/// Habits in the order of their rank, with a low bar: the house's cause is weak, and the version test decides.
+fn permissive() -> OfflineConfig {
+    OfflineConfig { level: 1.0, episode_causes: false, ..OfflineConfig::default() }
+}
+
 fn names(proposal: &Proposal) -> Vec<&str> {
     proposal.operations.iter().filter_map(Operation::content).map(|content| content.name.as_str()).collect()
 }
@@ -56,7 +61,7 @@ fn the_habit_that_failures_lack_is_proposed() {
     let mut found = 0;
     for seed in 0..20 {
         let setup = Setup::of(&batch(0, 100, 8, FORGETFUL, seed));
-        let proposal = setup.propose(&OfflineConfig::default()).unwrap();
+        let proposal = setup.propose(&permissive()).unwrap();
         if names(&proposal) == ["open-after-go-to"] {
             found += 1;
             let content = proposal.operations[0].content().unwrap();
@@ -68,8 +73,8 @@ fn the_habit_that_failures_lack_is_proposed() {
 }
 
 #[test]
-fn nothing_clears_a_strict_bar_where_outcomes_are_coins() {
-    let config = OfflineConfig { min_z: 3.3, ..OfflineConfig::default() };
+fn nothing_is_proposed_where_outcomes_are_coins() {
+    let config = OfflineConfig::default();
     let proposed: Vec<String> = (0..40)
         .filter_map(|seed| {
             let proposal = Setup::of(&null_batch(100, 8, seed)).propose(&config)?;
@@ -82,16 +87,16 @@ fn nothing_clears_a_strict_bar_where_outcomes_are_coins() {
 #[test]
 fn an_active_skill_is_not_proposed_again() {
     let mut setup = Setup::of(&batch(0, 100, 8, FORGETFUL, 1));
-    let proposal = setup.propose(&OfflineConfig::default()).unwrap();
+    let proposal = setup.propose(&permissive()).unwrap();
     setup.bank = setup.bank.apply(&proposal.operations, 10, &SkillLimits::default()).unwrap();
-    let again = setup.propose(&OfflineConfig::default());
+    let again = setup.propose(&permissive());
     assert!(again.as_ref().is_none_or(|again| names(again) != names(&proposal)), "{again:?}");
 }
 
 #[test]
 fn a_rejected_skill_rests_before_it_is_tried_again() {
     let mut setup = Setup::of(&batch(0, 100, 8, FORGETFUL, 2));
-    let config = OfflineConfig::default();
+    let config = permissive();
     let proposal = setup.propose(&config).unwrap();
     setup.history.push(HistoryRecord {
         step: 10,
@@ -110,11 +115,11 @@ fn a_rejected_skill_rests_before_it_is_tried_again() {
 #[test]
 fn a_trigger_that_covers_only_some_kinds_is_widened() {
     let mut setup = Setup::of(&batch(0, 100, 8, FORGETFUL, 3));
-    let proposal = setup.propose(&OfflineConfig::default()).unwrap();
+    let proposal = setup.propose(&permissive()).unwrap();
     let mut content = proposal.operations[0].content().unwrap().clone();
     content.trigger = reskill_skills::Trigger::after_action(r"^go to (drawer)\b").unwrap();
     setup.bank = setup.bank.apply(&[Operation::Add(content)], 10, &SkillLimits::default()).unwrap();
-    let widened = setup.propose(&OfflineConfig::default()).unwrap();
+    let widened = setup.propose(&permissive()).unwrap();
     let Operation::Modify { content, .. } = &widened.operations[0] else { panic!("{widened:?}") };
     assert!(
         content.trigger.fires(1, Some("go to cabinet 2")) && content.trigger.fires(1, Some("go to drawer 1"))
@@ -124,9 +129,9 @@ fn a_trigger_that_covers_only_some_kinds_is_widened() {
 
 #[test]
 fn a_trigger_that_fires_without_use_is_narrowed() {
-    let config = OfflineConfig { min_gain: 0.5, ..OfflineConfig::default() };
+    let config = OfflineConfig { min_gain: 0.5, ..permissive() };
     let mut setup = Setup::of(&batch(0, 100, 8, FORGETFUL, 4));
-    let proposal = setup.propose(&OfflineConfig::default()).unwrap();
+    let proposal = setup.propose(&permissive()).unwrap();
     let mut content = proposal.operations[0].content().unwrap().clone();
     content.trigger = reskill_skills::Trigger::after_action("^go to").unwrap();
     setup.bank = setup.bank.apply(&[Operation::Add(content)], 10, &SkillLimits::default()).unwrap();
@@ -140,12 +145,12 @@ fn a_trigger_that_fires_without_use_is_narrowed() {
 #[test]
 fn an_old_skill_that_never_fires_is_put_up_for_deletion() {
     let mut setup = Setup::of(&batch(0, 100, 8, FORGETFUL, 5));
-    let proposal = setup.propose(&OfflineConfig::default()).unwrap();
+    let proposal = setup.propose(&permissive()).unwrap();
     let mut content = proposal.operations[0].content().unwrap().clone();
     content.name = "stale".into();
     content.trigger = reskill_skills::Trigger::after_action("^sing").unwrap();
     setup.bank = setup.bank.apply(&[Operation::Add(content)], 0, &SkillLimits::default()).unwrap();
-    let config = OfflineConfig { min_gain: 0.9, ..OfflineConfig::default() };
+    let config = OfflineConfig { min_gain: 0.9, ..permissive() };
     setup.step = 10;
     assert!(setup.propose(&config).is_none());
     setup.step = 100;
@@ -155,13 +160,13 @@ fn an_old_skill_that_never_fires_is_put_up_for_deletion() {
 #[test]
 fn proposals_do_not_depend_on_anything_but_the_episodes() {
     let setup = Setup::of(&batch(0, 100, 8, FORGETFUL, 6));
-    assert_eq!(setup.propose(&OfflineConfig::default()), setup.propose(&OfflineConfig::default()));
+    assert_eq!(setup.propose(&permissive()), setup.propose(&permissive()));
 }
 
 #[test]
 fn heed_rate_compares_shown_with_unshown_turns() {
     let setup = Setup::of(&batch(0, 100, 8, FORGETFUL, 7));
-    let proposal = setup.propose(&OfflineConfig::default()).unwrap();
+    let proposal = setup.propose(&permissive()).unwrap();
     let bank = setup.bank.apply(&proposal.operations, 1, &SkillLimits::default()).unwrap();
     let policy = Policy { idles: 0.0, ..FORGETFUL };
     let mut played: Vec<SkillEpisode> =

@@ -20,6 +20,13 @@ pub struct OfflineConfig {
     pub min_admissible: f64,
     /// Whether to author `do not <verb>` too.
     pub negative: bool,
+    /// Most likely that chance alone separates the outcomes as well as the best of *all* candidates does, in (0, 1]: the
+    /// outcomes are shuffled within tasks and families to find out. 1: no such test, `min_z` and `min_gain` alone decide,
+    /// and the version test has to sort out more candidates.
+    pub level: f64,
+    /// Whether to look for causes that need no situation too: something missing, out of order, repeated, harmful or too
+    /// early in an episode. Their skills are sentences (``First play `check`, then `submit`.``), not `next <verb>`.
+    pub episode_causes: bool,
     /// Operations of one proposal, 1..=3.
     pub max_operations: usize,
     /// Steps before a rejected skill is tried again; every further rejection doubles them.
@@ -39,6 +46,8 @@ impl Default for OfflineConfig {
             max_share: 0.85,
             min_admissible: 0.25,
             negative: true,
+            level: 0.03,
+            episode_causes: true,
             max_operations: 1,
             cooldown_steps: 30,
             prune_age: 30,
@@ -80,6 +89,7 @@ impl OfflineConfig {
             self.min_admissible.to_string(),
             "in [0, 1]",
         )?;
+        check(self.level > 0.0 && self.level <= 1.0, "creator.level", self.level.to_string(), "in (0, 1]")?;
         check(
             (1..=3).contains(&self.max_operations),
             "creator.offline.max_operations",

@@ -34,6 +34,8 @@ pub struct Habit {
     pub evidence: Evidence,
     /// gain x z^2 / (4 + z^2): what it may bring, times how sure that is (a z of 2 counts half).
     pub rank: f64,
+    /// Episode, and share of its chances on which the verb was played, whatever the kind.
+    pub(crate) shares: Vec<(usize, f64)>,
     failing: Vec<String>,
     succeeding: Vec<String>,
 }
@@ -41,6 +43,14 @@ pub struct Habit {
 /// All habits with a positive rank, the strongest first; ties by name.
 #[must_use]
 pub fn rank(mined: &Mined<'_>, config: &OfflineConfig) -> Vec<Habit> {
+    let mut habits = all(mined, config);
+    habits.retain(|habit| habit.rank > 0.0);
+    habits.sort_by(|a, b| b.rank.total_cmp(&a.rank).then_with(|| a.name().cmp(&b.name())));
+    habits
+}
+
+/// All habits, whatever the outcomes say about them.
+pub(crate) fn all(mined: &Mined<'_>, config: &OfflineConfig) -> Vec<Habit> {
     let mut habits: Vec<Habit> = Vec::new();
     for ((context, verb), chances) in &mined.towards {
         if *context != Context::After(verb) {
@@ -52,19 +62,17 @@ pub fn rank(mined: &Mined<'_>, config: &OfflineConfig) -> Vec<Habit> {
             habits.extend(against(mined, *context, verb, chances));
         }
     }
-    habits.retain(|habit| habit.rank > 0.0);
-    habits.sort_by(|a, b| b.rank.total_cmp(&a.rank).then_with(|| a.name().cmp(&b.name())));
     habits
 }
 
-/// Kinds after which `verb` is often admissible and does not seem to harm.
+/// Kinds after which `verb` is often admissible, and those of them after which it does not seem to harm.
 fn helpful_kinds<'a>(
     mined: &Mined<'a>,
     visits: &BTreeMap<&'a str, Visits<'a>>,
     chances: &Chances<'a>,
     config: &OfflineConfig,
-) -> Vec<&'a str> {
-    let mut kinds: Vec<(&str, u64)> = visits
+) -> (Vec<&'a str>, Vec<&'a str>) {
+    let kinds: Vec<(&str, u64)> = visits
         .iter()
         .filter_map(|(kind, visited)| {
             let total: u64 = chances
@@ -75,16 +83,19 @@ fn helpful_kinds<'a>(
                 .sum();
             #[expect(clippy::cast_precision_loss, reason = "counts of turns are small")]
             let share = total as f64 / visited.n as f64;
-            let enough = total > 0 && share >= config.min_admissible;
-            let harmless = || associate(&rows(mined, chances, Some(&[*kind]))).z >= HARMFUL_Z;
-            (enough && harmless()).then_some((*kind, total))
+            (total > 0 && share >= config.min_admissible).then_some((*kind, total))
         })
         .collect();
-    kinds.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
-    kinds.truncate(MAX_KINDS);
-    let mut kinds: Vec<&str> = kinds.into_iter().map(|(kind, _)| kind).collect();
-    kinds.sort_unstable();
-    kinds
+    let first = |mut kinds: Vec<(&'a str, u64)>| {
+        kinds.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+        kinds.truncate(MAX_KINDS);
+        let mut kinds: Vec<&str> = kinds.into_iter().map(|(kind, _)| kind).collect();
+        kinds.sort_unstable();
+        kinds
+    };
+    let harmless = |kind: &str| associate(&rows(mined, chances, Some(&[kind]))).z >= HARMFUL_Z;
+    let helpful = kinds.iter().copied().filter(|(kind, _)| harmless(kind)).collect();
+    (first(kinds), first(helpful))
 }
 
 fn towards(
@@ -95,7 +106,7 @@ fn towards(
     config: &OfflineConfig,
 ) -> Option<Habit> {
     let visits = mined.visits.get(&context)?;
-    let kinds = helpful_kinds(mined, visits, chances, config);
+    let (admissible, kinds) = helpful_kinds(mined, visits, chances, config);
     if kinds.is_empty() {
         return None;
     }
@@ -104,7 +115,21 @@ fn towards(
     let rows = rows(mined, chances, Some(&kinds));
     let named = (!all && !kinds.contains(&"")).then(|| kinds.iter().map(|kind| (*kind).to_owned()).collect());
     let guidance = Guidance { polarity: Polarity::Next, verb: verb.to_owned() };
-    build(mined, context, named, guidance, &rows, chances, Some(&kinds))
+    let mut habit = build(mined, context, named, guidance, &rows, chances, Some(&kinds))?;
+    // Which kinds are left out depends on the outcomes; what is tested for chance must not.
+    habit.shares = shares(chances, Some(&admissible));
+    Some(habit)
+}
+
+/// Per episode with a chance, the share of its chances on which the verb was played.
+fn shares(chances: &Chances<'_>, kinds: Option<&[&str]>) -> Vec<(usize, f64)> {
+    chances
+        .by_episode
+        .iter()
+        .map(|(index, by_kind)| (*index, sums(by_kind, kinds)))
+        .filter(|(_, (n, _))| *n > 0)
+        .map(|(index, (n, played))| (index, f64::from(played) / f64::from(n)))
+        .collect()
 }
 
 fn against(mined: &Mined<'_>, context: Context<'_>, verb: &str, chances: &Chances<'_>) -> Option<Habit> {
@@ -203,6 +228,7 @@ fn build(
         after,
         kinds,
         rank: if z > 0.0 { gain * certainty(z) } else { 0.0 },
+        shares: shares(chances, counted),
         failing: words(chances.not_played_failing),
         succeeding: words(chances.played_succeeding),
     })
@@ -220,7 +246,8 @@ fn certainty(z: f64) -> f64 {
 
 /// The pattern of commands with a verb: `^go to\b`.
 pub(crate) fn verb_pattern(verb: &str) -> String {
-    format!(r"^{}\b", regex::escape(verb))
+    let is_word = verb.chars().next_back().is_some_and(|c| c.is_alphanumeric() || c == '_');
+    format!("^{}{}", regex::escape(verb), if is_word { r"\b" } else { "" })
 }
 
 fn trigger(after: Option<&str>, kinds: Option<&[String]>, n_args: usize) -> Result<Trigger, SkillError> {
@@ -309,7 +336,7 @@ impl Habit {
         SkillContent {
             name: self.name(),
             when_to_use,
-            action: self.evidence.guidance.to_string(),
+            action: self.evidence.guidance.to_string().trim_end_matches(['[', '(', ':', ' ']).to_owned(),
             example: None,
             trigger: self.evidence.trigger.clone(),
             guidance: Some(self.evidence.guidance.clone()),

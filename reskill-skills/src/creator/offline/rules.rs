@@ -1,6 +1,6 @@
 //! Assertions from statistics: repeats, missing prerequisites, premature final actions, and the chosen habits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::assertion::{Assertion, AssertionEdit, Check, MAX_ASSERTIONS};
 use crate::creator::CreatorContext;
@@ -26,6 +26,7 @@ const MAX_PREREQUISITES: usize = 3;
 pub(crate) fn edits(
     context: &CreatorContext<'_>,
     chosen: &[&Habit],
+    causes: Vec<Assertion>,
 ) -> Result<Vec<AssertionEdit>, SkillError> {
     let mut wanted = vec![Assertion {
         name: "no-repeat".into(),
@@ -41,6 +42,7 @@ pub(crate) fn edits(
         };
         wanted.push(Assertion { name: habit.name(), description: guidance.to_string(), check });
     }
+    wanted.extend(causes);
     let sequences = verb_sequences(context);
     if let Some(verb) = final_verb(&sequences) {
         wanted.push(Assertion {
@@ -60,7 +62,11 @@ pub(crate) fn edits(
         });
     }
     let live = context.assertions.assertions();
-    wanted.retain(|assertion| !live.iter().any(|old| old.name == assertion.name));
+    wanted.retain(|assertion| {
+        !live.iter().any(|old| old.name == assertion.name || old.check == assertion.check)
+    });
+    let mut names = BTreeSet::new();
+    wanted.retain(|assertion| names.insert(assertion.name.clone()));
     wanted.truncate(MAX_ASSERTIONS.saturating_sub(live.len()));
     Ok(wanted.into_iter().map(AssertionEdit::Put).collect())
 }
@@ -75,6 +81,7 @@ fn verb_sequences<'a>(context: &CreatorContext<'a>) -> Vec<(bool, Vec<&'a str>)>
                 .episode
                 .actions()
                 .filter_map(|action| context.vocabulary.parse(action).map(|parsed| parsed.verb))
+                .filter(|verb| !verb.is_empty())
                 .collect();
             (played.episode.is_success(), verbs)
         })

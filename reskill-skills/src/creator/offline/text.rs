@@ -20,7 +20,7 @@ pub fn guidance_not(verb: &str) -> String {
     Guidance { polarity: Polarity::DoNot, verb: verb.to_owned() }.to_string()
 }
 
-/// A verb as part of a skill's name: `go-to`.
+/// A verb as part of a skill's name: `go-to`. Words of other scripts become a number that depends on them alone.
 pub(crate) fn kebab(text: &str) -> String {
     let mut out = String::new();
     for c in text.to_lowercase().chars() {
@@ -30,7 +30,17 @@ pub(crate) fn kebab(text: &str) -> String {
             out.push('-');
         }
     }
-    out.trim_end_matches('-').chars().take(24).collect::<String>().trim_end_matches('-').to_owned()
+    let out: String = out.trim_end_matches('-').chars().take(24).collect();
+    let out = out.trim_end_matches('-');
+    let foreign = text.chars().any(|c| c.is_alphabetic() && !c.is_ascii());
+    if out.is_empty() || foreign {
+        // FNV-1a, 32 bits.
+        let hash =
+            text.bytes().fold(0x811c_9dc5_u32, |hash, b| (hash ^ u32::from(b)).wrapping_mul(0x0100_0193));
+        return format!("{}-{hash:08x}", if out.is_empty() { "x" } else { &out[..out.len().min(14)] })
+            .replace("--", "-");
+    }
+    out.to_owned()
 }
 
 #[cfg(test)]
@@ -45,5 +55,7 @@ mod tests {
             assert!(text.split(' ').all(|word| word == "open" || guidance_words().contains(&word)));
         }
         assert_eq!(kebab(" Go to_X "), "go-to-x");
+        assert_ne!(kebab("открыть"), kebab("закрыть"));
+        assert_ne!(kebab("öffne"), kebab("ffne"));
     }
 }
