@@ -32,6 +32,14 @@ pub enum ModelError {
         #[source]
         source: std::io::Error,
     },
+    /// A `config.json` or `adapter_config.json` cannot be read, or asks for what is not supported.
+    #[error("{path}: {reason}", path = path.display())]
+    CheckpointConfig {
+        /// The file.
+        path: PathBuf,
+        /// The key and what is supported.
+        reason: String,
+    },
     /// A weight file does not hold what the configuration asks for.
     #[error("{path}: {reason}", path = path.display())]
     Weights {
@@ -45,6 +53,20 @@ pub enum ModelError {
     Tokenizer {
         /// Why.
         reason: String,
+    },
+    /// An adapter was made for a model of another size.
+    #[error("the adapter ({blocks} blocks) was made for a model of another size")]
+    AdapterSize {
+        /// Blocks it has adapters for.
+        blocks: usize,
+    },
+    /// Gradients were asked of what is not trained.
+    #[error("{what} cannot be trained: {because}")]
+    Frozen {
+        /// What.
+        what: &'static str,
+        /// Why.
+        because: &'static str,
     },
     /// A slot of the cache was to go on without a token.
     #[error("slot {slot} was given no token to run")]

@@ -13,14 +13,19 @@
 //! assert_eq!(hidden.shape(), &[3, 8]);
 //! # Ok::<(), reskill_model::ModelError>(())
 //! ```
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod config;
+pub mod rope_config;
+pub mod hf_config;
 pub mod params;
+pub mod layout;
 pub mod weights;
 pub mod batch;
 pub mod activations;
 pub mod transformer;
+pub mod lora;
+pub mod gradients;
 pub mod kv_cache;
 pub mod constraint;
 pub mod generate;
@@ -33,8 +38,11 @@ pub use config::ModelConfig;
 pub use constraint::{Next, TokenConstraint, TokenTrie};
 pub use error::ModelError;
 pub use generate::{Generator, Reply, ReplyToken, Request, SamplingParams};
+pub use gradients::Gradients;
 pub use kv_cache::KvCache;
+pub use lora::{Lora, LoraConfig};
 pub use params::Params;
+pub use rope_config::{RopeAngles, RopeScaling};
 pub use tokenizer::PolicyTokenizer;
 pub use transformer::Transformer;
 

@@ -8,4 +8,5 @@ mod gradient;
 mod generate;
 mod cache;
 mod weights;
+mod parity;
 mod tokenizer;
