@@ -68,6 +68,12 @@ pub enum ModelError {
         /// Why.
         because: &'static str,
     },
+    /// A chat template is no Jinja, uses what is not supported, or refuses a conversation.
+    #[error("chat template: {reason}")]
+    ChatTemplate {
+        /// Why.
+        reason: String,
+    },
     /// A slot of the cache was to go on without a token.
     #[error("slot {slot} was given no token to run")]
     EmptySpan {

@@ -1,6 +1,6 @@
 //! Adapters on disk, in the format of PEFT: `adapter_config.json` and `adapter_model.safetensors`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use safetensors::tensor::Dtype;
@@ -17,7 +17,22 @@ use crate::weights::{Mapped, Precision, Shard, Shards};
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
 
-/// The keys of `adapter_config.json` that change what is computed.
+/// Further keys of `adapter_config.json` that would change what is computed.
+const NOT_PLAIN: [&str; 11] = [
+    "use_dora",
+    "fan_in_fan_out",
+    "lora_bias",
+    "modules_to_save",
+    "layers_to_transform",
+    "exclude_modules",
+    "rank_pattern",
+    "alpha_pattern",
+    "trainable_token_indices",
+    "target_parameters",
+    "layer_replication",
+];
+
+/// The keys of `adapter_config.json` that are used.
 #[derive(Deserialize)]
 struct Raw {
     peft_type: String,
@@ -26,19 +41,9 @@ struct Raw {
     target_modules: Value,
     #[serde(default)]
     use_rslora: bool,
-    #[serde(default)]
-    use_dora: bool,
-    #[serde(default)]
-    fan_in_fan_out: bool,
     bias: Option<String>,
-    #[serde(default)]
-    modules_to_save: Value,
-    #[serde(default)]
-    layers_to_transform: Value,
-    #[serde(default)]
-    rank_pattern: Value,
-    #[serde(default)]
-    alpha_pattern: Value,
+    #[serde(flatten)]
+    others: BTreeMap<String, Value>,
 }
 
 impl Lora {
@@ -145,6 +150,7 @@ impl Raw {
     fn into_config(self) -> Result<LoraConfig, String> {
         let is_set = |value: &Value| match value {
             Value::Null => false,
+            Value::Bool(on) => *on,
             Value::Array(list) => !list.is_empty(),
             Value::Object(map) => !map.is_empty(),
             _ => true,
@@ -152,16 +158,11 @@ impl Raw {
         if self.peft_type != "LORA" {
             return Err(format!("`peft_type` = {:?} is not supported, expected \"LORA\"", self.peft_type));
         }
-        let refused = [
-            ("use_dora", self.use_dora),
-            ("fan_in_fan_out", self.fan_in_fan_out),
-            ("bias", self.bias.is_some_and(|bias| bias != "none")),
-            ("modules_to_save", is_set(&self.modules_to_save)),
-            ("layers_to_transform", is_set(&self.layers_to_transform)),
-            ("rank_pattern", is_set(&self.rank_pattern)),
-            ("alpha_pattern", is_set(&self.alpha_pattern)),
-        ];
-        if let Some((key, _)) = refused.iter().find(|(_, set)| *set) {
+        if let Some(bias) = self.bias.as_deref().filter(|&bias| bias != "none") {
+            return Err(format!("`bias` = {bias:?} is not supported, expected \"none\""));
+        }
+        let refused = NOT_PLAIN.iter().find(|&&key| self.others.get(key).is_some_and(is_set));
+        if let Some(key) = refused {
             return Err(format!("`{key}` is set, which is not supported"));
         }
         let modules: Vec<String> = match &self.target_modules {

@@ -26,6 +26,16 @@ pub enum Precision {
     Bf16,
 }
 
+impl Precision {
+    /// The name in `config.json`.
+    pub(crate) fn torch_name(self) -> &'static str {
+        match self {
+            Precision::F32 => "float32",
+            Precision::Bf16 => "bfloat16",
+        }
+    }
+}
+
 /// How weights are saved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SaveOptions {
