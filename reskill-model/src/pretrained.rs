@@ -13,7 +13,6 @@ use crate::hf_config;
 use crate::params::Params;
 use crate::tokenizer::PolicyTokenizer;
 use crate::transformer::Transformer;
-use crate::weights::source::read_params;
 use crate::weights::{self, Mapped, SaveOptions};
 
 /// Where a checkpoint lies and what its small files say; weights are read when they are asked for.
@@ -135,7 +134,7 @@ impl Pretrained {
 
     fn params(&self) -> Result<Params, ModelError> {
         match &self.gguf {
-            Some(gguf) => read_params(&self.config, gguf, &self.path),
+            Some(gguf) => gguf.params(),
             None => weights::from_folder(&self.config, &self.path),
         }
     }

@@ -4,8 +4,9 @@ use super::blocks::BlockType;
 use super::{Gguf, TensorInfo, Value};
 use crate::config::ModelConfig;
 use crate::error::ModelError;
+use crate::params::Params;
 use crate::rope_config::{RopeAngles, RopeScaling, frequencies};
-use crate::weights::source::{Described, TensorSource};
+use crate::weights::source::{Described, TensorSource, read_params};
 
 /// Hugging Face's name of a part of a block, and GGUF's.
 const BLOCK_PARTS: [(&str, &str); 11] = [
@@ -94,6 +95,14 @@ impl<B: AsRef<[u8]>> Gguf<B> {
         config.rope_scaling = self.rope_scaling(arch, &config)?;
         config.validate().map_err(|source| self.odd(source.to_string()))?;
         Ok(config)
+    }
+
+    /// Weights, widened to f32 and laid out as Hugging Face has them.
+    ///
+    /// # Errors
+    /// [`ModelError::Weights`] lists every tensor that is missing, not expected, or odd.
+    pub fn params(&self) -> Result<Params, ModelError> {
+        read_params(&self.config()?, self, &self.path)
     }
 
     /// One number, or the same number for every block.

@@ -66,17 +66,14 @@ fn problem(entry: &Entry, source: &dyn TensorSource) -> Option<String> {
 /// frequencies follow from the configuration.
 fn unexpected(config: &ModelConfig, entries: &[Entry], source: &dyn TensorSource) -> Vec<String> {
     let known: std::collections::HashSet<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
-    let mut extra: Vec<String> = source
-        .names()
-        .into_iter()
-        .filter(|name| {
-            !known.contains(name.as_str())
-                && !known.contains(format!("model.{name}").as_str())
-                && !name.ends_with("rotary_emb.inv_freq")
-                && !(config.tie_word_embeddings && name == "lm_head.weight")
-        })
-        .map(|name| format!("`{name}` is not expected"))
-        .collect();
+    let harmless = |name: &str| {
+        known.contains(name)
+            || known.contains(format!("model.{name}").as_str())
+            || name.ends_with("rotary_emb.inv_freq")
+            || (config.tie_word_embeddings && name == "lm_head.weight")
+    };
+    let names = source.names().into_iter().filter(|name| !harmless(name));
+    let mut extra: Vec<String> = names.map(|name| format!("`{name}` is not expected")).collect();
     extra.sort();
     extra
 }

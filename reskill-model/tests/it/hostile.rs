@@ -15,7 +15,8 @@ use crate::support::rng;
 fn parse_gguf(bytes: &[u8]) -> bool {
     let Ok(gguf) = Gguf::parse(bytes, Path::new("x.gguf")) else { return false };
     let (config, tokenizer) = (gguf.config(), gguf.tokenizer_json());
-    config.is_ok() && tokenizer.is_ok()
+    let params = gguf.params();
+    config.is_ok() && tokenizer.is_ok() && params.is_ok()
 }
 
 /// Copies of `bytes` with a few bytes of the first `header` changed, or cut short.
