@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use reskill_cli::commands::{bench, skills, train};
+use reskill_cli::commands::{bench, generate, score, skills, train};
 use reskill_cli::progress::print_line;
 use tracing_subscriber::EnvFilter;
 
@@ -20,6 +20,8 @@ enum Command {
     Train(train::TrainArgs),
     Bench(bench::BenchArgs),
     Skills(skills::SkillsArgs),
+    Score(score::ScoreArgs),
+    Generate(generate::GenerateArgs),
 }
 
 fn main() -> ExitCode {
@@ -30,6 +32,8 @@ fn main() -> ExitCode {
         Command::Train(args) => train::run(args),
         Command::Bench(args) => bench::run(args),
         Command::Skills(args) => skills::run(args),
+        Command::Score(args) => score::run(args),
+        Command::Generate(args) => generate::run(args),
     };
     match result {
         Ok(code) => ExitCode::from(code),

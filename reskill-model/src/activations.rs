@@ -5,16 +5,37 @@ use reskill_kernels::{Device, Tensor};
 use crate::config::ModelConfig;
 use crate::error::ModelError;
 
-/// What the backward pass needs of one block.
+/// What the backward pass needs of the norms of query and key heads; without width in models that have none.
+#[derive(Debug, Clone)]
+pub(crate) struct HeadNorms {
+    /// (N, (H + K) D): queries and keys before the norm.
+    pub(crate) raw: Tensor,
+    /// (N, H + K).
+    pub(crate) rstd: Tensor,
+}
+
+impl HeadNorms {
+    pub(crate) fn new(config: &ModelConfig) -> Result<HeadNorms, ModelError> {
+        let heads = if config.qk_norm { config.num_attention_heads + config.num_key_value_heads } else { 0 };
+        let rows = |width: usize| Tensor::zeros(&[0, width], &Device::Cpu);
+        Ok(HeadNorms { raw: rows(heads * config.head_dim)?, rstd: rows(heads)? })
+    }
+
+    pub(crate) fn set_rows(&mut self, n: usize) {
+        self.raw.set_rows(n);
+        self.rstd.set_rows(n);
+    }
+}
+
+/// What the backward pass needs of one block, beside the residual stream before it.
 #[derive(Debug, Clone)]
 pub(crate) struct LayerActivations {
-    /// (N, C): residual stream before the block.
-    pub(crate) residual: Tensor,
     /// (N, C), (N): first RMSNorm.
     pub(crate) normed: Tensor,
     pub(crate) rstd: Tensor,
     /// (N, (H + 2K) D): projections, rotated.
     pub(crate) qkv: Tensor,
+    pub(crate) head_norms: HeadNorms,
     /// (N, H D), (N, H): attention.
     pub(crate) attended: Tensor,
     pub(crate) lse: Tensor,
@@ -29,8 +50,13 @@ pub(crate) struct LayerActivations {
 }
 
 /// Activations and gradients of activations for one packed batch. Grows to the largest batch seen and stays there.
+///
+/// Of N tokens, it holds N (4C + (H + 2K) D + H D + H + 3F) numbers a block, or with recomputation N C, and the rest once.
 #[derive(Debug, Clone)]
 pub struct Workspace {
+    /// L times (N, C): residual stream before each block.
+    pub(crate) residuals: Vec<Tensor>,
+    /// Of each block; of one block if the others are computed again in the backward pass.
     pub(crate) layers: Vec<LayerActivations>,
     /// (N, C): residual stream after the last block.
     pub(crate) last: Tensor,
@@ -46,23 +72,36 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// An empty workspace for models of this size.
+    /// An empty workspace for models of this size that keeps all activations.
     ///
     /// # Errors
     /// [`ModelError::Config`].
     pub fn new(config: &ModelConfig) -> Result<Workspace, ModelError> {
+        Workspace::with_kept_blocks(config, config.num_hidden_layers)
+    }
+
+    /// An empty workspace that keeps the residual stream before each block alone: the backward pass runs each block
+    /// forward again, for a third of a pass more time. Gradients are the same to the bit.
+    ///
+    /// # Errors
+    /// [`ModelError::Config`].
+    pub fn recomputing(config: &ModelConfig) -> Result<Workspace, ModelError> {
+        Workspace::with_kept_blocks(config, 1)
+    }
+
+    fn with_kept_blocks(config: &ModelConfig, kept: usize) -> Result<Workspace, ModelError> {
         config.validate()?;
         let rows = |width: usize| Tensor::zeros(&[0, width], &Device::Cpu);
         let column = || Tensor::zeros(&[0], &Device::Cpu);
         let (c, f) = (config.hidden_size, config.intermediate_size);
         let attention = config.attention_shape();
-        let layers = (0..config.num_hidden_layers)
+        let layers = (0..kept)
             .map(|_| {
                 Ok(LayerActivations {
-                    residual: rows(c)?,
                     normed: rows(c)?,
                     rstd: column()?,
                     qkv: rows(attention.qkv_width())?,
+                    head_norms: HeadNorms::new(config)?,
                     attended: rows(attention.out_width())?,
                     lse: rows(attention.n_heads)?,
                     middle: rows(c)?,
@@ -74,6 +113,7 @@ impl Workspace {
             })
             .collect::<Result<Vec<_>, ModelError>>()?;
         Ok(Workspace {
+            residuals: (0..config.num_hidden_layers).map(|_| rows(c)).collect::<Result<_, _>>()?,
             layers,
             last: rows(c)?,
             hidden: rows(c)?,
@@ -87,6 +127,11 @@ impl Workspace {
         })
     }
 
+    /// Whether the backward pass computes activations again.
+    pub(crate) fn recomputes(&self) -> bool {
+        self.layers.len() < self.residuals.len()
+    }
+
     /// (N, C): the normalised hidden states of the last forward pass.
     #[must_use]
     pub fn hidden(&self) -> &Tensor {
@@ -96,10 +141,10 @@ impl Workspace {
     pub(crate) fn set_rows(&mut self, n: usize) {
         for layer in &mut self.layers {
             let LayerActivations {
-                residual,
                 normed,
                 rstd,
                 qkv,
+                head_norms,
                 attended,
                 lse,
                 middle,
@@ -108,12 +153,12 @@ impl Workspace {
                 gate_up,
                 gated,
             } = layer;
-            for tensor in
-                [residual, normed, rstd, qkv, attended, lse, middle, post_normed, post_rstd, gate_up, gated]
-            {
+            head_norms.set_rows(n);
+            for tensor in [normed, rstd, qkv, attended, lse, middle, post_normed, post_rstd, gate_up, gated] {
                 tensor.set_rows(n);
             }
         }
+        self.residuals.iter_mut().for_each(|residual| residual.set_rows(n));
         for tensor in [
             &mut self.last,
             &mut self.hidden,

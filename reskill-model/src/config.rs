@@ -4,6 +4,12 @@ use reskill_kernels::ops::AttentionShape;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ModelError;
+use crate::rope_config::{RopeAngles, RopeScaling};
+
+/// No size of a model is larger: a damaged file must not ask for memory that no machine has.
+const LARGEST: usize = 1 << 24;
+/// No model has more blocks.
+const MOST_LAYERS: usize = 4096;
 
 /// Sizes of a decoder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,6 +37,19 @@ pub struct ModelConfig {
     pub rms_norm_eps: f32,
     /// Whether the output head is the embedding table.
     pub tie_word_embeddings: bool,
+    /// Whether query, key and value projections have a bias (Qwen2; Llama and Qwen3 with `attention_bias`).
+    pub qkv_bias: bool,
+    /// Whether the output projection of attention has a bias (Llama and Qwen3 with `attention_bias`).
+    pub out_bias: bool,
+    /// Whether the projections of the MLP have a bias (Llama with `mlp_bias`).
+    pub mlp_bias: bool,
+    /// Whether every query and key head is normalised before the rotation (Qwen3).
+    pub qk_norm: bool,
+    /// How rotary angles are rounded.
+    pub rope_angles: RopeAngles,
+    /// How rotary frequencies are scaled for a longer context.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rope_scaling: Option<RopeScaling>,
 }
 
 impl ModelConfig {
@@ -49,6 +68,12 @@ impl ModelConfig {
             rope_theta: 10_000.0,
             rms_norm_eps: 1e-5,
             tie_word_embeddings: true,
+            qkv_bias: false,
+            out_bias: false,
+            mlp_bias: false,
+            qk_norm: false,
+            rope_angles: RopeAngles::Exact,
+            rope_scaling: None,
         }
     }
 
@@ -78,7 +103,15 @@ impl ModelConfig {
         ];
         for (key, value) in positive {
             check(value > 0, key, value, "a positive number")?;
+            check(value <= LARGEST, key, value, &format!("at most {LARGEST}"))?;
         }
+        check(self.vocab_size <= LARGEST, "vocab_size", self.vocab_size, &format!("at most {LARGEST}"))?;
+        check(
+            self.num_hidden_layers <= MOST_LAYERS,
+            "num_hidden_layers",
+            self.num_hidden_layers,
+            &format!("at most {MOST_LAYERS}"),
+        )?;
         check(
             self.num_attention_heads.is_multiple_of(self.num_key_value_heads),
             "num_attention_heads",
@@ -87,6 +120,9 @@ impl ModelConfig {
         )?;
         check(self.head_dim.is_multiple_of(2), "head_dim", self.head_dim, "an even number")?;
         check(self.rope_theta > 0.0 && self.rope_theta.is_finite(), "rope_theta", self.rope_theta, "> 0")?;
+        if let Some(scaling) = &self.rope_scaling {
+            scaling.validate(self.head_dim)?;
+        }
         check(
             self.rms_norm_eps >= 0.0 && self.rms_norm_eps.is_finite(),
             "rms_norm_eps",

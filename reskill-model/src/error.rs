@@ -32,6 +32,14 @@ pub enum ModelError {
         #[source]
         source: std::io::Error,
     },
+    /// A `config.json` or `adapter_config.json` cannot be read, or asks for what is not supported.
+    #[error("{path}: {reason}", path = path.display())]
+    CheckpointConfig {
+        /// The file.
+        path: PathBuf,
+        /// The key and what is supported.
+        reason: String,
+    },
     /// A weight file does not hold what the configuration asks for.
     #[error("{path}: {reason}", path = path.display())]
     Weights {
@@ -43,6 +51,26 @@ pub enum ModelError {
     /// The tokenizer refused a text or a file.
     #[error("tokenizer: {reason}")]
     Tokenizer {
+        /// Why.
+        reason: String,
+    },
+    /// An adapter was made for a model of another size.
+    #[error("the adapter ({blocks} blocks) was made for a model of another size")]
+    AdapterSize {
+        /// Blocks it has adapters for.
+        blocks: usize,
+    },
+    /// Gradients were asked of what is not trained.
+    #[error("{what} cannot be trained: {because}")]
+    Frozen {
+        /// What.
+        what: &'static str,
+        /// Why.
+        because: &'static str,
+    },
+    /// A chat template is no Jinja, uses what is not supported, or refuses a conversation.
+    #[error("chat template: {reason}")]
+    ChatTemplate {
         /// Why.
         reason: String,
     },

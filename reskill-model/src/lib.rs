@@ -13,28 +13,43 @@
 //! assert_eq!(hidden.shape(), &[3, 8]);
 //! # Ok::<(), reskill_model::ModelError>(())
 //! ```
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod config;
+pub mod rope_config;
+pub mod hf_config;
 pub mod params;
+pub mod layout;
 pub mod weights;
+pub mod gguf;
 pub mod batch;
 pub mod activations;
 pub mod transformer;
+pub mod lora;
+pub mod gradients;
 pub mod kv_cache;
 pub mod constraint;
 pub mod generate;
 pub mod tokenizer;
+pub mod chat;
+pub mod pretrained;
+pub mod score;
+pub mod decode;
 pub mod error;
 
 pub use activations::Workspace;
 pub use batch::PackedBatch;
+pub use chat::{ChatTemplate, Message};
 pub use config::ModelConfig;
 pub use constraint::{Next, TokenConstraint, TokenTrie};
 pub use error::ModelError;
 pub use generate::{Generator, Reply, ReplyToken, Request, SamplingParams};
+pub use gradients::Gradients;
 pub use kv_cache::KvCache;
+pub use lora::{Lora, LoraConfig};
 pub use params::Params;
+pub use pretrained::Pretrained;
+pub use rope_config::{RopeAngles, RopeScaling};
 pub use tokenizer::PolicyTokenizer;
 pub use transformer::Transformer;
 

@@ -12,14 +12,26 @@ pub struct LayerParams {
     pub input_norm: Tensor,
     /// ((H + 2K) D, C): query, key and value projections, one below the other.
     pub qkv: Tensor,
+    /// ((H + 2K) D): their biases.
+    pub qkv_bias: Option<Tensor>,
+    /// (D): RMSNorm of each query head.
+    pub q_norm: Option<Tensor>,
+    /// (D): RMSNorm of each key head.
+    pub k_norm: Option<Tensor>,
     /// (C, H D): output projection of attention.
     pub out: Tensor,
+    /// (C): its bias.
+    pub out_bias: Option<Tensor>,
     /// (C): RMSNorm before the MLP.
     pub post_norm: Tensor,
     /// (2F, C): gate and up projections, one below the other.
     pub gate_up: Tensor,
+    /// (2F): their biases.
+    pub gate_up_bias: Option<Tensor>,
     /// (C, F): down projection of the MLP.
     pub down: Tensor,
+    /// (C): its bias.
+    pub down_bias: Option<Tensor>,
 }
 
 /// Parameters of a model.
@@ -43,6 +55,7 @@ impl Params {
     pub fn zeros(config: &ModelConfig) -> Result<Params, ModelError> {
         config.validate()?;
         let zeros = |shape: &[usize]| Tensor::zeros(shape, &Device::Cpu);
+        let zeros_if = |there: bool, shape: &[usize]| there.then(|| zeros(shape)).transpose();
         let (v, c, f) = (config.vocab_size, config.hidden_size, config.intermediate_size);
         let attention = config.attention_shape();
         let layers = (0..config.num_hidden_layers)
@@ -50,10 +63,16 @@ impl Params {
                 Ok(LayerParams {
                     input_norm: zeros(&[c])?,
                     qkv: zeros(&[attention.qkv_width(), c])?,
+                    qkv_bias: zeros_if(config.qkv_bias, &[attention.qkv_width()])?,
+                    q_norm: zeros_if(config.qk_norm, &[config.head_dim])?,
+                    k_norm: zeros_if(config.qk_norm, &[config.head_dim])?,
                     out: zeros(&[c, attention.out_width()])?,
+                    out_bias: zeros_if(config.out_bias, &[c])?,
                     post_norm: zeros(&[c])?,
                     gate_up: zeros(&[2 * f, c])?,
+                    gate_up_bias: zeros_if(config.mlp_bias, &[2 * f])?,
                     down: zeros(&[c, f])?,
+                    down_bias: zeros_if(config.mlp_bias, &[c])?,
                 })
             })
             .collect::<Result<Vec<_>, ModelError>>()?;
@@ -61,19 +80,21 @@ impl Params {
         Ok(Params { embed: zeros(&[v, c])?, layers, final_norm: zeros(&[c])?, head })
     }
 
-    /// All tensors in a fixed order.
+    /// All tensors in a fixed order, that of [`crate::layout::entries`].
     #[must_use]
     pub fn tensors(&self) -> Vec<&Tensor> {
         let mut all = vec![&self.embed];
         for layer in &self.layers {
-            all.extend([
-                &layer.input_norm,
-                &layer.qkv,
-                &layer.out,
-                &layer.post_norm,
-                &layer.gate_up,
-                &layer.down,
-            ]);
+            all.extend([&layer.input_norm, &layer.qkv]);
+            all.extend(&layer.qkv_bias);
+            all.extend(&layer.q_norm);
+            all.extend(&layer.k_norm);
+            all.push(&layer.out);
+            all.extend(&layer.out_bias);
+            all.extend([&layer.post_norm, &layer.gate_up]);
+            all.extend(&layer.gate_up_bias);
+            all.push(&layer.down);
+            all.extend(&layer.down_bias);
         }
         all.push(&self.final_norm);
         all.extend(&self.head);
@@ -84,8 +105,16 @@ impl Params {
     pub fn tensors_mut(&mut self) -> Vec<&mut Tensor> {
         let mut all = vec![&mut self.embed];
         for layer in &mut self.layers {
-            let LayerParams { input_norm, qkv, out, post_norm, gate_up, down } = layer;
-            all.extend([input_norm, qkv, out, post_norm, gate_up, down]);
+            all.extend([&mut layer.input_norm, &mut layer.qkv]);
+            all.extend(&mut layer.qkv_bias);
+            all.extend(&mut layer.q_norm);
+            all.extend(&mut layer.k_norm);
+            all.push(&mut layer.out);
+            all.extend(&mut layer.out_bias);
+            all.extend([&mut layer.post_norm, &mut layer.gate_up]);
+            all.extend(&mut layer.gate_up_bias);
+            all.push(&mut layer.down);
+            all.extend(&mut layer.down_bias);
         }
         all.push(&mut self.final_norm);
         all.extend(&mut self.head);

@@ -71,6 +71,20 @@ impl PolicyTokenizer {
         PolicyTokenizer::new(inner)
     }
 
+    /// A tokenizer that came with a checkpoint, from the text of its `tokenizer.json`.
+    ///
+    /// - `end_token`: ends a reply
+    ///
+    /// # Errors
+    /// [`ModelError::Tokenizer`].
+    pub fn pretrained(json: &[u8], end_token: u32) -> Result<PolicyTokenizer, ModelError> {
+        let mut inner = Tokenizer::from_bytes(json).map_err(odd)?;
+        // What a file says of cutting and filling belongs to the batches it was made for.
+        inner.with_padding(None);
+        inner.with_truncation(None).map_err(odd)?;
+        Ok(PolicyTokenizer { inner, end_token, seen: RwLock::new(HashMap::new()) })
+    }
+
     /// The tokenizer as the text of a `tokenizer.json`.
     ///
     /// # Errors
@@ -115,12 +129,104 @@ impl PolicyTokenizer {
         Ok(ids)
     }
 
+    /// Ids of a text on its own, with the tokens around it that the checkpoint was trained with (a first token, for
+    /// models that have one).
+    ///
+    /// # Errors
+    /// [`ModelError::Tokenizer`].
+    pub fn encode_text(&self, text: &str) -> Result<Vec<u32>, ModelError> {
+        Ok(self.inner.encode_fast(text, true).map_err(odd)?.get_ids().to_vec())
+    }
+
+    /// Ids of a prompt: the concatenation of its segments' ids. Merges across their borders do not happen, so that what
+    /// was encoded before stays what it was when a prompt grows.
+    ///
+    /// # Errors
+    /// [`ModelError::Tokenizer`].
+    pub fn encode_segments(&self, segments: &[&str]) -> Result<Vec<u32>, ModelError> {
+        let mut ids = Vec::new();
+        for segment in segments {
+            ids.extend_from_slice(&self.encode(segment)?);
+        }
+        Ok(ids)
+    }
+
+    /// The id of a token, by its text.
+    #[must_use]
+    pub fn token_id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// The text of a token, by its id.
+    #[must_use]
+    pub fn token_text(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// Text of ids that come one by one, special tokens left out.
+    #[must_use]
+    pub fn pieces(&self) -> Pieces<'_> {
+        Pieces { tokenizer: self, ids: Vec::new(), done: 0, before: 0 }
+    }
+
+    /// Text of some ids, special tokens left out.
+    ///
+    /// # Errors
+    /// [`ModelError::Tokenizer`].
+    pub fn decode_plain(&self, ids: &[u32]) -> Result<String, ModelError> {
+        self.inner.decode(ids, true).map_err(odd)
+    }
+
     /// Text of some ids, special tokens included.
     ///
     /// # Errors
     /// [`ModelError::Tokenizer`].
     pub fn decode(&self, ids: &[u32]) -> Result<String, ModelError> {
         self.inner.decode(ids, false).map_err(odd)
+    }
+}
+
+/// Turns ids that come one by one into text, holding back characters that are not complete.
+#[derive(Debug)]
+pub struct Pieces<'a> {
+    tokenizer: &'a PolicyTokenizer,
+    ids: Vec<u32>,
+    /// Ids whose text was handed out.
+    done: usize,
+    /// Ids before these, whose text is decoded again: some decoders treat the beginning of a text apart.
+    before: usize,
+}
+
+impl Pieces<'_> {
+    /// The text that `id` completes, perhaps none.
+    ///
+    /// # Errors
+    /// [`ModelError::Tokenizer`].
+    pub fn next(&mut self, id: u32) -> Result<String, ModelError> {
+        self.ids.push(id);
+        let text = self.new_text()?;
+        // Half a character is decoded as the replacement character.
+        if text.ends_with('\u{FFFD}') {
+            return Ok(String::new());
+        }
+        (self.before, self.done) = (self.done, self.ids.len());
+        Ok(text)
+    }
+
+    /// What was held back, once there are no more ids.
+    ///
+    /// # Errors
+    /// [`ModelError::Tokenizer`].
+    pub fn rest(&mut self) -> Result<String, ModelError> {
+        let text = self.new_text()?;
+        (self.before, self.done) = (self.done, self.ids.len());
+        Ok(text)
+    }
+
+    fn new_text(&self) -> Result<String, ModelError> {
+        let old = self.tokenizer.decode_plain(&self.ids[self.before..self.done])?;
+        let all = self.tokenizer.decode_plain(&self.ids[self.before..])?;
+        Ok(all.get(old.len()..).unwrap_or_default().to_string())
     }
 }
 

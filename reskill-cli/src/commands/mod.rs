@@ -3,3 +3,5 @@
 pub mod bench;
 pub mod train;
 pub mod skills;
+pub mod score;
+pub mod generate;

@@ -113,15 +113,8 @@ impl Trainer {
         let weights = reskill_model::weights::to_safetensors(model, self.policy.model.params())?;
         write_atomically(&dir.join("model.safetensors"), &weights)?;
         write_atomically(&dir.join("tokenizer.json"), self.policy.tokenizer.to_json()?.as_bytes())?;
-        let mut config =
-            serde_json::to_value(model).context("the model's sizes cannot be written as JSON")?;
-        config["architectures"] = json!(["LlamaForCausalLM"]);
-        config["model_type"] = json!("llama");
-        config["hidden_act"] = json!("silu");
-        config["torch_dtype"] = json!("float32");
-        config["eos_token_id"] = json!(self.policy.tokenizer.end_token());
-        let config =
-            serde_json::to_vec_pretty(&config).context("the model's sizes cannot be written as JSON")?;
-        write_atomically(&dir.join("config.json"), &config)
+        let end_token = json!(self.policy.tokenizer.end_token());
+        let config = reskill_model::hf_config::to_json(model, "float32", &[("eos_token_id", end_token)])?;
+        write_atomically(&dir.join("config.json"), config.as_bytes())
     }
 }

@@ -3,6 +3,9 @@
 pub mod embedding;
 pub mod rms_norm;
 pub mod matmul;
+pub mod bias;
+pub mod low_rank;
+pub mod qk_norm;
 pub mod rope;
 pub mod attention;
 pub mod swiglu;
@@ -18,6 +21,7 @@ pub use attention::{
     AttentionShape, CachedSpan, PackedSegment, attention_backward, attention_cached, attention_forward,
     cache_append,
 };
+pub use bias::{bias_backward, bias_forward};
 pub use embedding::{embedding_backward, embedding_forward};
 pub use grpo_loss::{
     GrpoLossInputs, GrpoLossParams, GrpoLossSums, KlEstimator, RatioLevel, Real, Surrogate, grpo_loss,
@@ -26,7 +30,9 @@ pub use linear_kl::{Distribution, linear_kl_backward, linear_kl_forward};
 pub use linear_logprob::{
     TokenSets, linear_logprob_backward, linear_logprob_backward_filtered, linear_logprob_forward,
 };
+pub use low_rank::{LowRank, low_rank_backward, low_rank_forward};
 pub use matmul::{matmul, matmul_backward_input, matmul_backward_weight};
+pub use qk_norm::{qk_norm_backward, qk_norm_forward};
 pub use rms_norm::{rms_norm_backward, rms_norm_forward};
 pub use rope::{RopeTable, rope_backward, rope_forward};
 pub use sampling::linear_sample;

@@ -4,6 +4,9 @@
 mod support;
 mod embedding;
 mod rms_norm;
+mod qk_norm;
+mod bias;
+mod low_rank;
 mod matmul;
 mod rope;
 mod attention;

@@ -115,3 +115,16 @@ fn rope_refuses_positions_beyond_the_table_and_odd_heads() {
         "rope_backward: `n_heads * head_dim` = 6, expected <= 4"
     );
 }
+
+#[test]
+fn rope_angles_from_frequencies_are_rounded_to_f32_first() {
+    let frequency = 0.1_f32;
+    let table = RopeTable::from_frequencies(8001, &[1.0, frequency]).unwrap();
+    let rounded = f64::from(7999.0 * frequency);
+    assert_eq!(table.cos.as_slice()[2 * 7999 + 1], rounded.cos() as f32);
+    assert_eq!(table.sin.as_slice()[2 * 7999], 7999_f64.sin() as f32);
+    // The exact angle differs by more than f32 can hide.
+    assert_ne!(table.cos.as_slice()[2 * 7999 + 1], (7999.0 * f64::from(frequency)).cos() as f32);
+    let refused = RopeTable::from_frequencies(4, &[1.0, f32::NAN]).unwrap_err().to_string();
+    assert_eq!(refused, "RopeTable::from_frequencies: `frequencies` = NaN, expected finite numbers");
+}

@@ -1,7 +1,7 @@
 use reskill_model::{ModelConfig, PackedBatch, Transformer, Workspace};
 
 use crate::reference::Reference;
-use crate::support::{bits, config, model, tokens};
+use crate::support::{bits, config, families, model, tokens};
 
 fn hidden(model: &Transformer, batch: &PackedBatch) -> Vec<f32> {
     let mut workspace = Workspace::new(model.config()).unwrap();
@@ -22,16 +22,18 @@ fn check(config: &ModelConfig, n: usize) {
 #[test]
 fn forward_equals_the_f64_version() {
     for n in [1, 2, 37] {
-        check(&config(true), n);
-        check(&config(false), n);
+        families().iter().for_each(|config| check(config, n));
     }
     check(&ModelConfig { vocab_size: 40, ..ModelConfig::tiny() }, 33);
 }
 
 #[test]
 fn forward_of_a_branch_equals_its_whole_prompt_to_the_bit() {
-    let config = config(true);
-    let model = model(&config, 1);
+    families().iter().for_each(check_branches);
+}
+
+fn check_branches(config: &ModelConfig) {
+    let model = model(config, 1);
     let (trunk, branches) = (tokens(9, 23, 2), [tokens(4, 23, 3), tokens(1, 23, 4), tokens(7, 23, 5)]);
     let mut batch = PackedBatch::causal(&tokens(5, 23, 6)).unwrap();
     let trunk_start = batch.push_trunk(&trunk);

@@ -7,7 +7,7 @@ use reskill_model::{
     Workspace,
 };
 
-use crate::support::{bits, config, model, rng, tokens};
+use crate::support::{bits, config, families, model, rng, tokens};
 
 const END: u32 = 22;
 const PARAMS: SamplingParams = SamplingParams { temperature: 0.8, max_new_tokens: 9, end_token: END };
@@ -71,8 +71,8 @@ fn logprobs(reply: &Reply) -> Vec<f32> {
 
 #[test]
 fn replies_do_not_depend_on_the_batch_to_the_bit() {
-    for tied in [true, false] {
-        let model = model(&config(tied), 1);
+    for config in families() {
+        let model = model(&config, 1);
         let all: Vec<usize> = (0..12).collect();
         let (together, _) = replies(&model, &all, &PARAMS);
         for (i, among_others) in together.iter().enumerate() {
@@ -87,8 +87,8 @@ fn replies_do_not_depend_on_the_batch_to_the_bit() {
 
 #[test]
 fn replies_carry_the_log_probabilities_of_training_to_the_bit() {
-    for tied in [true, false] {
-        let model = model(&config(tied), 1);
+    for config in families() {
+        let model = model(&config, 1);
         let all: Vec<usize> = (0..12).collect();
         let (replies, _) = replies(&model, &all, &PARAMS);
         for (prompt, reply) in prompts().iter().zip(&replies) {

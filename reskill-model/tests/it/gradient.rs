@@ -4,7 +4,7 @@ use reskill_kernels::{Device, Tensor};
 use reskill_model::{ModelConfig, PackedBatch, Params, Transformer, Workspace};
 
 use crate::reference::Reference;
-use crate::support::{config, model, rng, tokens};
+use crate::support::{config, families, model, rng, tokens};
 
 /// A prompt and a token to predict after its last one, with what that prediction weighs.
 struct Sample {
@@ -121,23 +121,42 @@ fn check(config: &ModelConfig, n_coordinates: usize) {
 }
 
 #[test]
-fn gradient_of_every_tensor_equals_finite_differences_with_a_tied_head() {
-    check(&config(true), 12);
+fn gradient_of_every_tensor_of_llama_equals_finite_differences() {
+    families()[..3].iter().for_each(|config| check(config, 12));
 }
 
 #[test]
-fn gradient_of_every_tensor_equals_finite_differences_with_an_untied_head() {
-    check(&config(false), 12);
+fn gradient_of_every_tensor_of_qwen_equals_finite_differences() {
+    families()[3..].iter().for_each(|config| check(config, 12));
+}
+
+#[test]
+fn recomputed_activations_give_the_same_gradients_to_the_bit() {
+    for config in families() {
+        let model = model(&config, 1);
+        let (batch, _, _) = episode();
+        let d_hidden = Tensor::from_vec(&[batch.len(), 20], vec![0.1; 20 * batch.len()]).unwrap();
+        let run = |mut workspace: Workspace| {
+            let mut grads = Params::zeros(&config).unwrap();
+            model.forward(&mut workspace, &batch).unwrap();
+            model.backward(&mut grads, &mut workspace, &batch, &d_hidden).unwrap();
+            grads
+        };
+        assert_eq!(run(Workspace::recomputing(&config).unwrap()), run(Workspace::new(&config).unwrap()));
+    }
 }
 
 #[test]
 fn gradient_of_a_packed_episode_equals_the_sum_over_separate_samples() {
-    let config = config(false);
-    let model = model(&config, 1);
+    families().iter().for_each(check_packed);
+}
+
+fn check_packed(config: &ModelConfig) {
+    let model = model(config, 1);
     let (batch, rows, samples) = episode();
     let (loss, packed) = gradients(&model, &batch, &rows, &samples);
     let mut separate_loss = 0.0;
-    let mut separate = Params::zeros(&config).unwrap();
+    let mut separate = Params::zeros(config).unwrap();
     for sample in samples {
         let batch = PackedBatch::causal(&sample.prompt).unwrap();
         let (loss, grads) = gradients(&model, &batch, &[sample.prompt.len() - 1], &[sample]);

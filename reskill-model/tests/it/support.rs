@@ -2,7 +2,7 @@
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use reskill_model::{ModelConfig, Transformer};
+use reskill_model::{ModelConfig, RopeAngles, RopeScaling, Transformer};
 
 /// Two blocks, four query heads over two key-value heads, sizes that are no multiples of a vector.
 pub(crate) fn config(tied: bool) -> ModelConfig {
@@ -19,6 +19,28 @@ pub(crate) fn config(tied: bool) -> ModelConfig {
         tie_word_embeddings: tied,
         ..ModelConfig::tiny()
     }
+}
+
+/// Every architecture: Llama tied and untied, with all biases and stretched positions; Qwen2; Qwen3 with and without
+/// biases.
+pub(crate) fn families() -> Vec<ModelConfig> {
+    let linear = Some(RopeScaling::Linear { factor: 2.0 });
+    let angles = RopeAngles::F32;
+    vec![
+        config(true),
+        config(false),
+        ModelConfig {
+            qkv_bias: true,
+            out_bias: true,
+            mlp_bias: true,
+            rope_scaling: linear,
+            rope_angles: angles,
+            ..config(true)
+        },
+        ModelConfig { qkv_bias: true, ..config(true) },
+        ModelConfig { qk_norm: true, head_dim: 8, ..config(false) },
+        ModelConfig { qk_norm: true, qkv_bias: true, out_bias: true, rope_angles: angles, ..config(true) },
+    ]
 }
 
 pub(crate) fn rng(seed: u64) -> ChaCha8Rng {

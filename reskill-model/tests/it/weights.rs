@@ -15,8 +15,7 @@ fn check(config: &ModelConfig) {
 
 #[test]
 fn safetensors_round_trip_keeps_every_bit() {
-    check(&config(true));
-    check(&config(false));
+    crate::support::families().iter().for_each(check);
     check(&ModelConfig { vocab_size: 7, ..ModelConfig::tiny() });
 }
 
@@ -60,15 +59,34 @@ fn safetensors_errors_list_all_that_is_missing_or_odd() {
         from_safetensors(config, bytes, Path::new("dir/model.safetensors")).unwrap_err().to_string()
     };
     assert_eq!(read(&untied, &bytes), "dir/model.safetensors: `lm_head.weight` is missing");
+    let biased = ModelConfig { qkv_bias: true, ..tied.clone() };
+    let with_bias = to_safetensors(&biased, model(&biased, 1).params()).unwrap();
+    let message = read(&tied, &with_bias);
+    assert!(message.contains("`model.layers.1.self_attn.k_proj.bias` is not expected; "), "{message}");
     let deeper = ModelConfig { num_hidden_layers: 3, vocab_size: 24, ..tied.clone() };
     let message = read(&deeper, &bytes);
     assert!(
-        message.contains("`model.embed_tokens.weight` is F32 [23, 20], expected F32 [24, 20]; "),
+        message.contains("`model.embed_tokens.weight` is F32 [23, 20], expected [24, 20]; "),
         "{message}"
     );
     assert!(message.contains("`model.layers.2.mlp.down_proj.weight` is missing"), "{message}");
     assert_eq!(message.matches("is missing").count(), 9);
     assert!(read(&tied, &bytes[..100]).starts_with("dir/model.safetensors: "));
+}
+
+#[test]
+fn the_layout_is_that_of_the_parameters() {
+    for config in crate::support::families() {
+        let params = model(&config, 1).params().clone();
+        let mut sizes = vec![0; params.tensors().len()];
+        for entry in reskill_model::layout::entries(&config) {
+            let tensor = params.tensors()[entry.index];
+            assert_eq!(entry.first_row * tensor.row_len(), sizes[entry.index], "{}", entry.name);
+            sizes[entry.index] += entry.shape.iter().product::<usize>();
+        }
+        let want: Vec<usize> = params.tensors().iter().map(|tensor| tensor.len()).collect();
+        assert_eq!(sizes, want);
+    }
 }
 
 #[test]

@@ -1,0 +1,187 @@
+//! `reskill-cli generate`: text from a pretrained model, for one prompt or in a conversation.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use reskill_model::decode::{DecodeOptions, reply};
+use reskill_model::{ChatTemplate, Generator, Message, PolicyTokenizer, Pretrained, Transformer};
+
+/// Writes text with a pretrained model.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Without --prompt, --chat holds a conversation: one message a line, an empty line or the end of \
+the input leaves.
+
+Examples:
+  reskill-cli generate --model DIR --prompt 'The capital of France is' --temperature 0
+  reskill-cli generate --model SmolLM2-135M-Instruct.Q4_1.gguf --chat --prompt 'Name three rivers.'
+  reskill-cli generate --model DIR --chat --temperature 0.7 --top-p 0.9"
+)]
+pub struct GenerateArgs {
+    /// A folder with config.json and safetensors, or a .gguf file.
+    #[arg(long, value_name = "DIR|FILE")]
+    model: PathBuf,
+    /// The prompt, or with --chat the user's message.
+    #[arg(long)]
+    prompt: Option<String>,
+    /// Lays messages out with the model's chat template.
+    #[arg(long)]
+    chat: bool,
+    /// The system message of --chat.
+    #[arg(long, requires = "chat")]
+    system: Option<String>,
+    /// Divides the logits; 0 takes the likeliest token.
+    #[arg(long, default_value_t = 0.7)]
+    temperature: f32,
+    /// Draws from this many of the likeliest tokens only; 0 for all.
+    #[arg(long, default_value_t = 0)]
+    top_k: usize,
+    /// Draws from the likeliest tokens that together have this probability only.
+    #[arg(long, default_value_t = 1.0)]
+    top_p: f32,
+    /// Draws from tokens at least this many times as likely as the likeliest only.
+    #[arg(long, default_value_t = 0.0)]
+    min_p: f32,
+    /// Seed of the draws.
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Longest reply, in tokens.
+    #[arg(long, default_value_t = 256)]
+    max_new_tokens: usize,
+    /// A text that ends a reply; may be given several times.
+    #[arg(long, value_name = "TEXT")]
+    stop: Vec<String>,
+    /// Longest prompt and replies together, in tokens; the model's own limit if that is smaller.
+    #[arg(long, default_value_t = 4096)]
+    context: usize,
+}
+
+/// Runs the command; returns the exit code.
+///
+/// # Errors
+/// If the model cannot be read, or a prompt does not fit.
+pub fn run(args: &GenerateArgs) -> Result<u8> {
+    if args.prompt.is_none() && !args.chat {
+        bail!("give --prompt TEXT, or --chat for a conversation");
+    }
+    let options = DecodeOptions {
+        temperature: args.temperature,
+        top_k: args.top_k,
+        top_p: args.top_p,
+        min_p: args.min_p,
+        max_new_tokens: args.max_new_tokens,
+        stop: args.stop.iter().filter(|stop| !stop.is_empty()).cloned().collect(),
+        end_tokens: Vec::new(),
+    };
+    options.validate()?;
+    let pretrained = Pretrained::open(&args.model)?;
+    let tokenizer = pretrained.tokenizer()?;
+    let template = if args.chat { pretrained.chat_template()? } else { None };
+    if args.chat && template.is_none() {
+        bail!("{}: has no chat template; leave --chat out", args.model.display());
+    }
+    let model = pretrained.model()?;
+    let capacity = args.context.min(model.config().max_position_embeddings);
+    let mut session = Session {
+        generator: Generator::new(model.config(), 1, capacity)?,
+        options: DecodeOptions { end_tokens: pretrained.end_tokens().to_vec(), ..options },
+        rng: ChaCha8Rng::seed_from_u64(args.seed),
+        held: Vec::new(),
+        model,
+        tokenizer,
+    };
+    match (&args.prompt, &template) {
+        (Some(prompt), None) => {
+            let ids = session.tokenizer.encode_text(prompt)?;
+            session.reply(&ids)?;
+        }
+        (prompt, Some(template)) => {
+            converse(&mut session, template, args.system.as_deref(), prompt.as_deref())?
+        }
+        (None, None) => {}
+    }
+    Ok(0)
+}
+
+/// A model with what it has read.
+struct Session {
+    model: Transformer,
+    tokenizer: PolicyTokenizer,
+    generator: Generator,
+    options: DecodeOptions,
+    rng: ChaCha8Rng,
+    /// Ids in the cache.
+    held: Vec<u32>,
+}
+
+impl Session {
+    /// Prints the reply to a prompt; what the prompt shares with the last one is not read again.
+    fn reply(&mut self, prompt: &[u32]) -> Result<String> {
+        if prompt.is_empty() {
+            bail!("the prompt is empty");
+        }
+        let shared = self.held.iter().zip(prompt).take_while(|(a, b)| a == b).count().min(prompt.len() - 1);
+        self.generator.cache_mut().truncate(0, shared);
+        let mut out = std::io::stdout().lock();
+        let mut written = Ok(());
+        let made = reply(
+            &self.model,
+            &self.tokenizer,
+            (&mut self.generator, 0),
+            &prompt[shared..],
+            &self.options,
+            &mut self.rng,
+            &mut |text| {
+                if written.is_ok() {
+                    written = write!(out, "{text}").and_then(|()| out.flush());
+                }
+            },
+        )?;
+        written.and_then(|()| writeln!(out)).context("the reply cannot be written")?;
+        self.held = [prompt, &made.ids].concat();
+        self.held.truncate(self.generator.cache().len(0));
+        Ok(made.text)
+    }
+}
+
+/// One message, or as many as there are lines.
+fn converse(
+    session: &mut Session,
+    template: &ChatTemplate,
+    system: Option<&str>,
+    message: Option<&str>,
+) -> Result<()> {
+    let mut messages: Vec<Message> = system.map(|text| Message::new("system", text)).into_iter().collect();
+    let mut say = |messages: &mut Vec<Message>, text: &str| -> Result<()> {
+        messages.push(Message::new("user", text));
+        let prompt = session.tokenizer.encode(&template.render(messages, true)?)?;
+        let said = session.reply(&prompt)?;
+        messages.push(Message::new("assistant", &said));
+        Ok(())
+    };
+    if let Some(text) = message {
+        return say(&mut messages, text);
+    }
+    let stdin = std::io::stdin();
+    let prompt = |text: &str| -> Result<()> {
+        if stdin.is_terminal() {
+            let mut out = std::io::stdout().lock();
+            write!(out, "{text}").and_then(|()| out.flush()).context("the prompt cannot be written")?;
+        }
+        Ok(())
+    };
+    prompt("> ")?;
+    for line in stdin.lock().lines() {
+        let line = line.context("the message cannot be read")?;
+        if line.trim().is_empty() {
+            break;
+        }
+        say(&mut messages, &line)?;
+        prompt("> ")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,207 @@
+//! The network, forward and backward, op by op.
+
+mod backward;
+mod block;
+mod cached;
+mod linear;
+
+use std::sync::Arc;
+
+use rand::{Rng, RngExt};
+use reskill_kernels::Tensor;
+use reskill_kernels::ops::{self, RopeTable};
+
+use self::block::Block;
+use crate::activations::Workspace;
+use crate::batch::PackedBatch;
+use crate::config::ModelConfig;
+use crate::error::ModelError;
+use crate::layout;
+use crate::lora::Lora;
+use crate::params::Params;
+use crate::rope_config::rope_table;
+
+/// A decoder: configuration, weights, rotary table, and perhaps an adapter. A clone shares the weights until one of both
+/// is written to.
+#[derive(Debug, Clone)]
+pub struct Transformer {
+    config: ModelConfig,
+    params: Arc<Params>,
+    rope: Arc<RopeTable>,
+    adapter: Option<Lora>,
+    adapter_on: bool,
+}
+
+impl Transformer {
+    /// A model over given weights.
+    ///
+    /// # Errors
+    /// [`ModelError::Config`].
+    pub fn new(config: &ModelConfig, params: Params) -> Result<Transformer, ModelError> {
+        config.validate()?;
+        let rope = Arc::new(rope_table(config)?);
+        let params = Arc::new(params);
+        Ok(Transformer { config: config.clone(), params, rope, adapter: None, adapter_on: false })
+    }
+
+    /// A model with random weights.
+    ///
+    /// A projection of I inputs is drawn from N(0, 1/I), so that it keeps the size of its input; the two of a block that
+    /// write to the residual stream have their standard deviation divided by sqrt(2 L), as in GPT-2. Embeddings and an
+    /// untied head are drawn from N(0, 1/C): GPT-2's standard deviation of 0.02 would tell tokens apart only slowly at
+    /// the widths this crate is used with. Norms start at 1,
+    /// biases at 0.
+    ///
+    /// # Errors
+    /// [`ModelError::Config`].
+    pub fn init(config: &ModelConfig, rng: &mut impl Rng) -> Result<Transformer, ModelError> {
+        let mut params = Params::zeros(config)?;
+        let into_residual = 1.0 / (2.0 * config.num_hidden_layers as f64).sqrt();
+        normal(&mut params.embed, 1.0, rng);
+        for layer in &mut params.layers {
+            layer.input_norm.fill(1.0);
+            layer.post_norm.fill(1.0);
+            normal(&mut layer.qkv, 1.0, rng);
+            normal(&mut layer.out, into_residual, rng);
+            normal(&mut layer.gate_up, 1.0, rng);
+            normal(&mut layer.down, into_residual, rng);
+            for norm in [&mut layer.q_norm, &mut layer.k_norm].into_iter().flatten() {
+                norm.fill(1.0);
+            }
+        }
+        params.final_norm.fill(1.0);
+        if let Some(head) = &mut params.head {
+            normal(head, 1.0, rng);
+        }
+        Transformer::new(config, params)
+    }
+
+    /// The sizes.
+    #[must_use]
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The weights, without the adapter.
+    #[must_use]
+    pub fn params(&self) -> &Params {
+        &self.params
+    }
+
+    /// The weights, to update.
+    pub fn params_mut(&mut self) -> &mut Params {
+        Arc::make_mut(&mut self.params)
+    }
+
+    /// Puts an adapter beside the weights and turns it on. From now on it is what is trained.
+    ///
+    /// # Errors
+    /// [`ModelError::AdapterSize`] if it was made for a model of another size.
+    pub fn attach(&mut self, adapter: Lora) -> Result<(), ModelError> {
+        adapter.check_fits(&self.config)?;
+        (self.adapter, self.adapter_on) = (Some(adapter), true);
+        Ok(())
+    }
+
+    /// The adapter, on or off.
+    #[must_use]
+    pub fn adapter(&self) -> Option<&Lora> {
+        self.adapter.as_ref()
+    }
+
+    /// Turns the adapter on or off.
+    pub fn set_adapter_on(&mut self, on: bool) {
+        self.adapter_on = on;
+    }
+
+    /// The model without its adapter: the reference policy. The weights are shared, not copied.
+    #[must_use]
+    pub fn without_adapter(&self) -> Transformer {
+        Transformer { adapter: None, ..self.clone() }
+    }
+
+    /// Adds the adapter to the weights and drops it. The network computes what it computed, to rounding.
+    pub fn merge_adapter(&mut self) {
+        if let Some(adapter) = self.adapter.take() {
+            adapter.merge_into(&mut self.params_mut().layers);
+        }
+    }
+
+    /// What is trained: the factors of the adapter if there is one, else all weights.
+    #[must_use]
+    pub fn trainable(&self) -> Vec<&Tensor> {
+        self.adapter.as_ref().map_or_else(|| self.params.tensors(), Lora::tensors)
+    }
+
+    /// What is trained, to update, in the order of [`Transformer::trainable`].
+    pub fn trainable_mut(&mut self) -> Vec<&mut Tensor> {
+        match &mut self.adapter {
+            Some(adapter) => adapter.tensors_mut(),
+            None => Arc::make_mut(&mut self.params).tensors_mut(),
+        }
+    }
+
+    /// Names of what is trained, in the order of [`Transformer::trainable`]. A fused projection bears the name of its
+    /// first part.
+    #[must_use]
+    pub fn trainable_names(&self) -> Vec<String> {
+        let first_parts = || {
+            let entries = layout::entries(&self.config).into_iter().filter(|entry| entry.first_row == 0);
+            entries.map(|entry| entry.name).collect()
+        };
+        self.adapter.as_ref().map_or_else(first_parts, Lora::names)
+    }
+
+    fn active_adapter(&self) -> Option<&Lora> {
+        self.adapter.as_ref().filter(|_| self.adapter_on)
+    }
+
+    /// The blocks, first to last.
+    fn blocks<'a>(
+        &'a self,
+        lora: Option<&'a Lora>,
+    ) -> impl DoubleEndedIterator<Item = Block<'a>> + ExactSizeIterator {
+        let (config, rope) = (&self.config, &*self.rope);
+        let layers = self.params.layers.iter().enumerate();
+        layers.map(move |(layer, weights)| Block { config, rope, weights, layer, lora })
+    }
+
+    /// Runs a packed batch and keeps what [`Transformer::backward`] needs.
+    ///
+    /// - result: (N, C) f32, the hidden states after the last norm: what the output head multiplies
+    ///
+    /// # Errors
+    /// [`ModelError::Kernel`] for a token or position out of range.
+    pub fn forward<'w>(
+        &self,
+        workspace: &'w mut Workspace,
+        batch: &PackedBatch,
+    ) -> Result<&'w Tensor, ModelError> {
+        workspace.set_rows(batch.len());
+        let recomputes = workspace.recomputes();
+        let Workspace { residuals, layers, last, hidden, final_rstd, .. } = workspace;
+        ops::embedding_forward(last, &self.params.embed, &batch.tokens)?;
+        for (layer, block) in self.blocks(self.active_adapter()).enumerate() {
+            let acts = &mut layers[if recomputes { 0 } else { layer }];
+            residuals[layer].copy_from(last)?;
+            block.forward(acts, &residuals[layer], batch)?;
+            last.copy_from(&acts.middle)?;
+            block.down().forward(last, &acts.gated, true)?;
+        }
+        ops::rms_norm_forward(hidden, final_rstd, last, &self.params.final_norm, self.config.rms_norm_eps)?;
+        Ok(hidden)
+    }
+}
+
+/// Fills a (O, I) matrix with N(0, (scale / sqrt(I))^2), by the Box-Muller transform.
+fn normal(tensor: &mut Tensor, scale: f64, rng: &mut impl Rng) {
+    let std = scale / (tensor.row_len() as f64).sqrt();
+    for pair in tensor.as_mut_slice().chunks_mut(2) {
+        let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
+        let angle = 2.0 * std::f64::consts::PI * rng.random::<f64>();
+        let draws = [radius * angle.cos(), radius * angle.sin()];
+        for (x, draw) in pair.iter_mut().zip(draws) {
+            *x = (std * draw) as f32;
+        }
+    }
+}
