@@ -2,7 +2,8 @@
 //!
 //! The fused log-probability runs in f32, as in training; the loss itself, its sums and its slopes are f64, so that
 //! ratios beyond the range of f32 stay numbers. Results are within about 1e-5 of an f64 version relative to the largest
-//! element while logits are below 50; each factor of ten beyond that costs a digit.
+//! element while logits are below 50; each factor of ten beyond that costs a digit. Over more than 1,024 tokens of vocabulary the
+//! gradient of a target whose probability is within 1e-4 of 1 keeps three digits: there `1 - p` is computed as it stands.
 
 use std::collections::BTreeMap;
 
