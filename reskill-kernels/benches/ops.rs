@@ -10,8 +10,8 @@ use std::time::Instant;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use reskill_kernels::ops::{
-    self, AdamWParams, AttentionShape, CachedSpan, GrpoLossInputs, GrpoLossParams, PackedSegment, RopeTable,
-    TokenSets,
+    self, AdamWParams, AttentionShape, CachedSpan, GrpoLossInputs, GrpoLossParams, PackedSegment,
+    PackedWeight, RopeTable, TokenSets, WeightStorage,
 };
 use reskill_kernels::{Device, KernelError, Tensor};
 use serde_json::json;
@@ -98,6 +98,27 @@ fn products(bench: &Bench) -> Result<(), KernelError> {
         bench.run("matmul_backward_weight", &shape, flops, moved, || {
             ops::matmul_backward_weight(&mut weight, &out, &x)
         })?;
+    }
+    Ok(())
+}
+
+/// Linear layers of SmolLM2-135M over packed weights, at the batch sizes of decoding and of a chunk of a prompt.
+fn packed_products(bench: &Bench) -> Result<(), KernelError> {
+    let widths = [(576, 960), (576, 576), (576, 3072), (1536, 576), (576, 49_152)];
+    for (storage, name, size) in
+        [(WeightStorage::Bf16, "packed_matmul_bf16", 2), (WeightStorage::F32, "packed_matmul_f32", 4)]
+    {
+        for (inputs, outputs) in widths {
+            let weight = PackedWeight::new(&random(&[outputs, inputs])?, storage);
+            for n in [1, 8, 32, 512] {
+                let (x, mut out) = (random(&[n, inputs])?, random(&[n, outputs])?);
+                let flops = 2.0 * (n * inputs * outputs) as f64;
+                let moved = bytes(n * (inputs + outputs)) + (size * inputs * outputs) as f64;
+                bench.run(name, &[n, inputs, outputs], flops, moved, || {
+                    ops::packed_matmul(&mut out, &x, &weight, false)
+                })?;
+            }
+        }
     }
     Ok(())
 }
@@ -317,6 +338,7 @@ fn main() -> Result<(), KernelError> {
     let filter = std::env::args().skip(1).find(|arg| !arg.starts_with("--")).unwrap_or_default();
     let bench = Bench { filter };
     products(&bench)?;
+    packed_products(&bench)?;
     rows(&bench)?;
     attention(&bench)?;
     logprobs(&bench)?;

@@ -3,6 +3,7 @@
 pub mod embedding;
 pub mod rms_norm;
 pub mod matmul;
+pub mod packed_matmul;
 pub mod rope;
 pub mod attention;
 pub mod swiglu;
@@ -21,6 +22,7 @@ pub use embedding::{embedding_backward, embedding_forward};
 pub use grpo_loss::{GrpoLossInputs, GrpoLossParams, GrpoLossSums, grpo_loss};
 pub use linear_logprob::{TokenSets, linear_logprob_backward, linear_logprob_forward};
 pub use matmul::{matmul, matmul_backward_input, matmul_backward_weight};
+pub use packed_matmul::{PackedWeight, WeightStorage, packed_matmul};
 pub use rms_norm::{rms_norm_backward, rms_norm_forward};
 pub use rope::{RopeTable, rope_backward, rope_forward};
 pub use sampling::linear_sample;

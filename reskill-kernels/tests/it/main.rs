@@ -5,6 +5,7 @@ mod support;
 mod embedding;
 mod rms_norm;
 mod matmul;
+mod packed_matmul;
 mod rope;
 mod attention;
 mod swiglu;
