@@ -210,18 +210,29 @@ fn attention(bench: &Bench) -> Result<(), KernelError> {
             ops::attention_backward(&mut d_qkv, &d_out, &out, &lse, &qkv, &segments, shape)
         })?;
     }
-    for (shape, slots, len, position) in
-        [(policy, 128, 1, 200), (policy, 128, 24, 150), (large, 8, 1, 500), (large, 1, 1, 500)]
-    {
-        let n = slots * len;
+    for (shape, sequences, len, position) in [
+        (policy, 128, 1, 200),
+        (policy, 128, 24, 150),
+        (large, 8, 1, 500),
+        (large, 1, 1, 500),
+        (large, 1, 512, 0),
+    ] {
+        let (n, page) = (sequences * len, 32);
         let (qkv, mut out) = (random(&[n, shape.qkv_width()])?, random(&[n, shape.out_width()])?);
-        let (keys, values) =
-            (random(&[slots, shape.kv_width(), 512])?, random(&[slots, 512, shape.kv_width()])?);
-        let spans: Vec<CachedSpan> =
-            (0..slots).map(|slot| CachedSpan { row: slot * len, len, slot, position }).collect();
-        let pairs = slots * (len * position + len * (len + 1) / 2);
-        let sizes = [slots, len, position, shape.n_heads, shape.n_kv_heads, shape.head_dim];
-        let moved = bytes(2 * slots * (position + len) * shape.kv_width());
+        let pages = (position + len).div_ceil(page);
+        let (keys, values) = (
+            random(&[sequences * pages, shape.kv_width(), page])?,
+            random(&[sequences * pages, page, shape.kv_width()])?,
+        );
+        let blocks: Vec<u32> = (0..(sequences * pages) as u32).collect();
+        let spans: Vec<CachedSpan<'_>> = blocks
+            .chunks(pages)
+            .enumerate()
+            .map(|(index, blocks)| CachedSpan { row: index * len, len, position, blocks })
+            .collect();
+        let pairs = sequences * (len * position + len * (len + 1) / 2);
+        let sizes = [sequences, len, position, shape.n_heads, shape.n_kv_heads, shape.head_dim];
+        let moved = bytes(2 * sequences * (position + len) * shape.kv_width());
         bench.run("attention_cached", &sizes, 4.0 * (pairs * shape.out_width()) as f64, moved, || {
             ops::attention_cached(&mut out, &qkv, &keys, &values, &spans, shape)
         })?;

@@ -208,24 +208,53 @@ impl Transformer {
     /// Runs tokens that continue slots of `cache`, which they are added to.
     ///
     /// - `tokens`: those of all spans, one after the other
-    /// - `spans`: none of them empty
+    /// - `spans`: slot and number of tokens, none of them 0, no slot twice
     /// - result: (spans, C) f32, the hidden state of the last token of each span
     ///
     /// # Errors
-    /// [`ModelError::EmptySpan`]; [`ModelError::Kernel`] for a token, position or slot out of range.
+    /// [`ModelError::EmptySpan`], [`ModelError::Context`], [`ModelError::CacheFull`]; [`ModelError::Kernel`] for a token out
+    /// of range. The slots are left as they were.
     pub fn forward_cached(
         &self,
         cache: &mut KvCache,
         tokens: &[u32],
-        spans: &[CachedSpan],
+        spans: &[(usize, usize)],
+    ) -> Result<Tensor, ModelError> {
+        if let Some((slot, _)) = spans.iter().find(|(_, len)| *len == 0) {
+            return Err(ModelError::EmptySpan { slot: *slot });
+        }
+        let before: Vec<usize> = spans.iter().map(|(slot, _)| cache.len(*slot)).collect();
+        let hidden = spans
+            .iter()
+            .try_for_each(|&(slot, len)| cache.grow(slot, len))
+            .and_then(|()| self.run_cached(cache, tokens, spans));
+        if hidden.is_err() {
+            for ((slot, _), len) in spans.iter().zip(before) {
+                cache.truncate(*slot, len);
+            }
+        }
+        hidden
+    }
+
+    /// [`Transformer::forward_cached`] for slots that have grown already.
+    fn run_cached(
+        &self,
+        cache: &mut KvCache,
+        tokens: &[u32],
+        spans: &[(usize, usize)],
     ) -> Result<Tensor, ModelError> {
         let eps = self.config.rms_norm_eps;
         let shape = self.config.attention_shape();
-        if let Some(span) = spans.iter().find(|span| span.len == 0) {
-            return Err(ModelError::EmptySpan { slot: span.slot });
-        }
         let n = tokens.len();
         let tokens = Tensor::from_vec(&[n], tokens.to_vec())?;
+        let pages: Vec<Vec<u32>> = spans.iter().map(|(slot, _)| cache.pages(*slot).to_vec()).collect();
+        let mut row = 0;
+        let mut cached = Vec::with_capacity(spans.len());
+        for (&(slot, len), blocks) in spans.iter().zip(&pages) {
+            cached.push(CachedSpan { row, len, position: cache.len(slot) - len, blocks });
+            row += len;
+        }
+        let spans = cached;
         let positions = spans
             .iter()
             .flat_map(|span| (span.position..span.position + span.len).map(|position| position as u32))
@@ -242,8 +271,8 @@ impl Transformer {
             ops::rms_norm_forward(&mut normed, &mut rstd, &residual, &weights.input_norm, eps)?;
             ops::matmul(&mut qkv, &normed, &weights.qkv, false)?;
             ops::rope_forward(&mut qkv, &positions, &self.rope, shape.n_heads + shape.n_kv_heads)?;
-            ops::cache_append(keys, values, &qkv, spans, shape)?;
-            ops::attention_cached(&mut attended, &qkv, keys, values, spans, shape)?;
+            ops::cache_append(keys, values, &qkv, &spans, shape)?;
+            ops::attention_cached(&mut attended, &qkv, keys, values, &spans, shape)?;
             ops::matmul(&mut residual, &attended, &weights.out, true)?;
             ops::rms_norm_forward(&mut normed, &mut rstd, &residual, &weights.post_norm, eps)?;
             ops::matmul(&mut gate_up, &normed, &weights.gate_up, false)?;

@@ -92,13 +92,13 @@ unsafe fn block_rows<T: PanelElement, const R: usize, const P: usize>(
         let weights = tile.panels.as_ptr().add(panel * inputs * PANEL);
         for i in 0..inputs {
             let mut w = [_mm512_setzero_ps(); P];
-            for p in 0..P {
-                w[p] = load(weights.add((p * inputs + i) * PANEL));
+            for (p, w) in w.iter_mut().enumerate() {
+                *w = load(weights.add((p * inputs + i) * PANEL));
             }
-            for r in 0..R {
+            for (r, sums) in sums.iter_mut().enumerate() {
                 let x = _mm512_set1_ps(*x.add(r * inputs + i));
-                for p in 0..P {
-                    sums[r][p] = _mm512_fmadd_ps(x, w[p], sums[r][p]);
+                for (sum, w) in sums.iter_mut().zip(w) {
+                    *sum = _mm512_fmadd_ps(x, w, *sum);
                 }
             }
         }
