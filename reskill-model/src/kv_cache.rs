@@ -103,6 +103,12 @@ impl KvCache {
         self.slots.iter().all(|slot| slot.len == 0)
     }
 
+    /// The most pages it may take.
+    #[must_use]
+    pub fn max_pages(&self) -> usize {
+        self.max_pages
+    }
+
     /// Pages that no sequence owns, counting those not yet in memory.
     #[must_use]
     pub fn free_pages(&self) -> usize {
@@ -130,12 +136,24 @@ impl KvCache {
     /// Makes `to` hold the first `len` tokens that `from` holds, or all of them if they are fewer, on the same pages.
     pub fn copy_prefix(&mut self, from: usize, to: usize, len: usize) {
         let len = self.slots[from].len.min(len);
-        let pages = self.slots[from].pages[..len.div_ceil(PAGE)].to_vec();
-        for &page in &pages {
-            self.owners[page as usize] += 1;
+        if from != to {
+            let pages = self.slots[from].pages[..len.div_ceil(PAGE)].to_vec();
+            self.attach(to, &pages, len);
         }
-        self.truncate(to, 0);
-        self.slots[to] = Slot { pages, len };
+    }
+
+    /// Makes an empty `slot` hold `len` tokens that are on `pages`, which it shares from now on.
+    pub(crate) fn attach(&mut self, slot: usize, pages: &[u32], len: usize) {
+        self.truncate(slot, 0);
+        for &page in pages {
+            self.retain(page);
+        }
+        self.slots[slot] = Slot { pages: pages.to_vec(), len };
+    }
+
+    /// Counts one owner more of a page.
+    pub(crate) fn retain(&mut self, page: u32) {
+        self.owners[page as usize] += 1;
     }
 
     /// Makes room for `n` tokens more in `slot`, on pages of its own, and counts them.
@@ -177,7 +195,8 @@ impl KvCache {
         (keys, values)
     }
 
-    fn is_shared(&self, page: u32) -> bool {
+    /// Whether a page has more than one owner.
+    pub(crate) fn is_shared(&self, page: u32) -> bool {
         self.owners[page as usize] > 1
     }
 
@@ -216,7 +235,8 @@ impl KvCache {
         page
     }
 
-    fn release(&mut self, page: u32) {
+    /// Counts one owner less of a page; without owner it is free.
+    pub(crate) fn release(&mut self, page: u32) {
         let owners = &mut self.owners[page as usize];
         *owners -= 1;
         if *owners == 0 {

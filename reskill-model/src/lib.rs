@@ -24,6 +24,7 @@ pub mod transformer;
 pub mod kv_cache;
 pub mod constraint;
 pub mod generate;
+pub mod engine;
 pub mod tokenizer;
 pub mod error;
 
@@ -31,6 +32,9 @@ pub use activations::Workspace;
 pub use batch::PackedBatch;
 pub use config::ModelConfig;
 pub use constraint::{Next, TokenConstraint, TokenTrie};
+pub use engine::{
+    Decoder, Engine, EngineConfig, EngineStats, Finish, Generation, GenerationRequest, RequestId, TokenSink,
+};
 pub use error::ModelError;
 pub use generate::{Generator, Reply, ReplyToken, Request, SamplingParams};
 pub use kv_cache::KvCache;

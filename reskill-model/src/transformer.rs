@@ -7,6 +7,7 @@ use reskill_kernels::{Device, Tensor};
 use crate::activations::Workspace;
 use crate::batch::PackedBatch;
 use crate::config::ModelConfig;
+use crate::engine::Decoder;
 use crate::error::ModelError;
 use crate::kv_cache::KvCache;
 use crate::params::Params;
@@ -286,6 +287,28 @@ impl Transformer {
         rstd.set_rows(spans.len());
         ops::rms_norm_forward(&mut hidden, &mut rstd, &ends, &self.params.final_norm, eps)?;
         Ok(hidden)
+    }
+}
+
+impl Decoder for Transformer {
+    fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    fn forward_cached(
+        &self,
+        cache: &mut KvCache,
+        tokens: &[u32],
+        spans: &[(usize, usize)],
+    ) -> Result<Tensor, ModelError> {
+        Transformer::forward_cached(self, cache, tokens, spans)
+    }
+
+    fn logits(&self, hidden: &Tensor) -> Result<Tensor, ModelError> {
+        let head = self.params.head();
+        let mut logits = Tensor::zeros(&[hidden.rows(), head.rows()], &Device::Cpu)?;
+        ops::matmul(&mut logits, hidden, head, false)?;
+        Ok(logits)
     }
 }
 

@@ -25,6 +25,6 @@ pub use matmul::{matmul, matmul_backward_input, matmul_backward_weight};
 pub use packed_matmul::{PackedWeight, WeightStorage, packed_matmul};
 pub use rms_norm::{rms_norm_backward, rms_norm_forward};
 pub use rope::{RopeTable, rope_backward, rope_forward};
-pub use sampling::linear_sample;
+pub use sampling::{SampledToken, SamplingFilter, linear_sample, sample_logits};
 pub use sum_squares::sum_squares;
 pub use swiglu::{swiglu_backward, swiglu_forward};

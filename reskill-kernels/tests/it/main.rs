@@ -11,5 +11,6 @@ mod attention;
 mod swiglu;
 mod linear_logprob;
 mod sampling;
+mod sample_logits;
 mod grpo_loss;
 mod optimizer;
