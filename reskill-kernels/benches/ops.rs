@@ -10,8 +10,8 @@ use std::time::Instant;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use reskill_kernels::ops::{
-    self, AdamWParams, AttentionShape, CachedSpan, GrpoLossInputs, GrpoLossParams, PackedSegment, RopeTable,
-    TokenSets,
+    self, AdamWParams, AttentionShape, CachedSpan, GrpoLossInputs, GrpoLossParams, PackedSegment,
+    PackedWeight, RopeTable, TokenSets, WeightStorage,
 };
 use reskill_kernels::{Device, KernelError, Tensor};
 use serde_json::json;
@@ -98,6 +98,27 @@ fn products(bench: &Bench) -> Result<(), KernelError> {
         bench.run("matmul_backward_weight", &shape, flops, moved, || {
             ops::matmul_backward_weight(&mut weight, &out, &x)
         })?;
+    }
+    Ok(())
+}
+
+/// Linear layers of SmolLM2-135M over packed weights, at the batch sizes of decoding and of a chunk of a prompt.
+fn packed_products(bench: &Bench) -> Result<(), KernelError> {
+    let widths = [(576, 960), (576, 576), (576, 3072), (1536, 576), (576, 49_152)];
+    for (storage, name, size) in
+        [(WeightStorage::Bf16, "packed_matmul_bf16", 2), (WeightStorage::F32, "packed_matmul_f32", 4)]
+    {
+        for (inputs, outputs) in widths {
+            let weight = PackedWeight::new(&random(&[outputs, inputs])?, storage);
+            for n in [1, 8, 32, 512] {
+                let (x, mut out) = (random(&[n, inputs])?, random(&[n, outputs])?);
+                let flops = 2.0 * (n * inputs * outputs) as f64;
+                let moved = bytes(n * (inputs + outputs)) + (size * inputs * outputs) as f64;
+                bench.run(name, &[n, inputs, outputs], flops, moved, || {
+                    ops::packed_matmul(&mut out, &x, &weight, false)
+                })?;
+            }
+        }
     }
     Ok(())
 }
@@ -189,18 +210,29 @@ fn attention(bench: &Bench) -> Result<(), KernelError> {
             ops::attention_backward(&mut d_qkv, &d_out, &out, &lse, &qkv, &segments, shape)
         })?;
     }
-    for (shape, slots, len, position) in
-        [(policy, 128, 1, 200), (policy, 128, 24, 150), (large, 8, 1, 500), (large, 1, 1, 500)]
-    {
-        let n = slots * len;
+    for (shape, sequences, len, position) in [
+        (policy, 128, 1, 200),
+        (policy, 128, 24, 150),
+        (large, 8, 1, 500),
+        (large, 1, 1, 500),
+        (large, 1, 512, 0),
+    ] {
+        let (n, page) = (sequences * len, 32);
         let (qkv, mut out) = (random(&[n, shape.qkv_width()])?, random(&[n, shape.out_width()])?);
-        let (keys, values) =
-            (random(&[slots, shape.kv_width(), 512])?, random(&[slots, 512, shape.kv_width()])?);
-        let spans: Vec<CachedSpan> =
-            (0..slots).map(|slot| CachedSpan { row: slot * len, len, slot, position }).collect();
-        let pairs = slots * (len * position + len * (len + 1) / 2);
-        let sizes = [slots, len, position, shape.n_heads, shape.n_kv_heads, shape.head_dim];
-        let moved = bytes(2 * slots * (position + len) * shape.kv_width());
+        let pages = (position + len).div_ceil(page);
+        let (keys, values) = (
+            random(&[sequences * pages, shape.kv_width(), page])?,
+            random(&[sequences * pages, page, shape.kv_width()])?,
+        );
+        let blocks: Vec<u32> = (0..(sequences * pages) as u32).collect();
+        let spans: Vec<CachedSpan<'_>> = blocks
+            .chunks(pages)
+            .enumerate()
+            .map(|(index, blocks)| CachedSpan { row: index * len, len, position, blocks })
+            .collect();
+        let pairs = sequences * (len * position + len * (len + 1) / 2);
+        let sizes = [sequences, len, position, shape.n_heads, shape.n_kv_heads, shape.head_dim];
+        let moved = bytes(2 * sequences * (position + len) * shape.kv_width());
         bench.run("attention_cached", &sizes, 4.0 * (pairs * shape.out_width()) as f64, moved, || {
             ops::attention_cached(&mut out, &qkv, &keys, &values, &spans, shape)
         })?;
@@ -318,6 +350,7 @@ fn main() -> Result<(), KernelError> {
     let filter = std::env::args().skip(1).find(|arg| !arg.starts_with("--")).unwrap_or_default();
     let bench = Bench { filter };
     products(&bench)?;
+    packed_products(&bench)?;
     rows(&bench)?;
     attention(&bench)?;
     logprobs(&bench)?;

@@ -80,6 +80,17 @@ pub enum ModelError {
         /// The slot.
         slot: usize,
     },
+    /// A request without tokens.
+    #[error("the prompt has no tokens, at least one is needed")]
+    EmptyPrompt,
+    /// The cache has too few pages left.
+    #[error("the key-value cache has {free} free pages of {page} tokens, {needed} are needed: allow it more memory or fewer sequences", page = crate::kv_cache::PAGE)]
+    CacheFull {
+        /// Pages needed.
+        needed: usize,
+        /// Pages left.
+        free: usize,
+    },
     /// A sequence outgrew its context.
     #[error("a sequence of {len} tokens does not fit the context of {capacity}")]
     Context {

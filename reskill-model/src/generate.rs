@@ -1,7 +1,7 @@
 //! Generation of replies for many sequences at once, from their slots of a cache.
 
 use rand::{Rng, RngExt};
-use reskill_kernels::ops::{self, CachedSpan, TokenSets};
+use reskill_kernels::ops::{self, TokenSets};
 use reskill_kernels::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -92,6 +92,12 @@ impl Generator {
     /// [`ModelError::Context`] if `capacity` exceeds the model's positions.
     pub fn new(config: &ModelConfig, slots: usize, capacity: usize) -> Result<Generator, ModelError> {
         Ok(Generator { cache: KvCache::new(config, slots, capacity)? })
+    }
+
+    /// A generator over a cache.
+    #[must_use]
+    pub fn with_cache(cache: KvCache) -> Generator {
+        Generator { cache }
     }
 
     /// The cache.
@@ -206,30 +212,10 @@ impl Generator {
     }
 
     fn run(&mut self, model: &Transformer, slots: &[(usize, &[u32])]) -> Result<(Tensor, usize), ModelError> {
-        let mut tokens = Vec::new();
-        let mut spans = Vec::with_capacity(slots.len());
-        let mut grown = Ok(());
-        for &(slot, new) in slots {
-            spans.push(CachedSpan {
-                row: tokens.len(),
-                len: new.len(),
-                slot,
-                position: self.cache.len(slot),
-            });
-            tokens.extend_from_slice(new);
-            grown = self.cache.grow(slot, new.len());
-            if grown.is_err() {
-                break;
-            }
-        }
-        let hidden = grown.and_then(|()| model.forward_cached(&mut self.cache, &tokens, &spans));
-        if hidden.is_err() {
-            // Nothing was added.
-            for span in &spans {
-                self.cache.truncate(span.slot, span.position);
-            }
-        }
-        Ok((hidden?, tokens.len()))
+        let spans: Vec<(usize, usize)> = slots.iter().map(|(slot, new)| (*slot, new.len())).collect();
+        let tokens: Vec<u32> = slots.iter().flat_map(|(_, new)| new.iter().copied()).collect();
+        let hidden = model.forward_cached(&mut self.cache, &tokens, &spans)?;
+        Ok((hidden, tokens.len()))
     }
 }
 

@@ -1,48 +1,88 @@
-//! Keys and values of running sequences, one slot a sequence.
+//! Keys and values of running sequences, in pages that sequences share as long as they agree.
 
 use reskill_kernels::{Device, Tensor};
 
 use crate::config::ModelConfig;
 use crate::error::ModelError;
 
-/// A cache of `slots` sequences of at most `capacity` tokens.
+/// Tokens of a page.
+pub const PAGE: usize = 32;
+
+/// A paged cache of `slots` sequences of at most `capacity` tokens.
+///
+/// A page belongs to one sequence or to several whose tokens agree up to its end; who writes to a shared page gets a copy
+/// first. Memory is taken as pages are used, up to the limit.
 #[derive(Debug, Clone)]
 pub struct KvCache {
-    /// Per layer: keys (slots, K D, T) f32 and values (slots, T, K D) f32.
+    /// Per layer: keys (pages, K D, PAGE) f32 and values (pages, PAGE, K D) f32.
     layers: Vec<(Tensor, Tensor)>,
-    /// Tokens in each slot.
-    lens: Vec<usize>,
+    slots: Vec<Slot>,
     capacity: usize,
-    /// T: the capacity rounded up to what the kernels like best.
-    allocated: usize,
+    /// Owners of each page in memory.
+    owners: Vec<u32>,
+    /// Pages in memory without owner.
+    free: Vec<u32>,
+    max_pages: usize,
     /// K D.
     width: usize,
 }
 
+#[derive(Debug, Clone, Default)]
+struct Slot {
+    pages: Vec<u32>,
+    len: usize,
+}
+
 impl KvCache {
-    /// An empty cache.
+    /// An empty cache, with room for every slot at its longest.
     ///
     /// # Errors
     /// [`ModelError::Context`] if `capacity` exceeds the model's positions.
     pub fn new(config: &ModelConfig, slots: usize, capacity: usize) -> Result<KvCache, ModelError> {
+        KvCache::with_max_pages(config, slots, capacity, slots * capacity.div_ceil(PAGE))
+    }
+
+    /// An empty cache of at most `max_pages` pages, each [`KvCache::page_bytes`] large.
+    ///
+    /// # Errors
+    /// [`ModelError::Context`] if `capacity` exceeds the model's positions.
+    pub fn with_max_pages(
+        config: &ModelConfig,
+        slots: usize,
+        capacity: usize,
+        max_pages: usize,
+    ) -> Result<KvCache, ModelError> {
         if capacity > config.max_position_embeddings {
             return Err(ModelError::Context { len: capacity, capacity: config.max_position_embeddings });
         }
         let width = config.attention_shape().kv_width();
-        let allocated = capacity.next_multiple_of(16);
         let layers = (0..config.num_hidden_layers)
             .map(|_| {
-                let keys = Tensor::zeros(&[slots, width, allocated], &Device::Cpu)?;
-                Ok((keys, Tensor::zeros(&[slots, allocated, width], &Device::Cpu)?))
+                let keys = Tensor::zeros(&[0, width, PAGE], &Device::Cpu)?;
+                Ok((keys, Tensor::zeros(&[0, PAGE, width], &Device::Cpu)?))
             })
             .collect::<Result<Vec<_>, ModelError>>()?;
-        Ok(KvCache { layers, lens: vec![0; slots], capacity, allocated, width })
+        Ok(KvCache {
+            layers,
+            slots: vec![Slot::default(); slots],
+            capacity,
+            owners: Vec::new(),
+            free: Vec::new(),
+            max_pages,
+            width,
+        })
+    }
+
+    /// Bytes of one page over all layers of a model.
+    #[must_use]
+    pub fn page_bytes(config: &ModelConfig) -> usize {
+        2 * config.num_hidden_layers * config.attention_shape().kv_width() * PAGE * size_of::<f32>()
     }
 
     /// Number of slots.
     #[must_use]
     pub fn slots(&self) -> usize {
-        self.lens.len()
+        self.slots.len()
     }
 
     /// Tokens that one slot can hold.
@@ -54,50 +94,153 @@ impl KvCache {
     /// Tokens in `slot`.
     #[must_use]
     pub fn len(&self, slot: usize) -> usize {
-        self.lens[slot]
+        self.slots[slot].len
     }
 
     /// Whether no slot holds a token.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.lens.iter().all(|&len| len == 0)
+        self.slots.iter().all(|slot| slot.len == 0)
+    }
+
+    /// The most pages it may take.
+    #[must_use]
+    pub fn max_pages(&self) -> usize {
+        self.max_pages
+    }
+
+    /// Pages that no sequence owns, counting those not yet in memory.
+    #[must_use]
+    pub fn free_pages(&self) -> usize {
+        self.max_pages - (self.owners.len() - self.free.len())
+    }
+
+    /// Pages that [`KvCache::grow`] would take for `n` tokens more in `slot`.
+    #[must_use]
+    pub fn pages_to_grow(&self, slot: usize, n: usize) -> usize {
+        let Slot { pages, len } = &self.slots[slot];
+        let new = (len + n).div_ceil(PAGE).saturating_sub(pages.len());
+        let copied = n > 0 && pages.get(len / PAGE).is_some_and(|&page| self.is_shared(page));
+        new + usize::from(copied)
     }
 
     /// Forgets the tokens of `slot` from position `len` on.
     pub fn truncate(&mut self, slot: usize, len: usize) {
-        self.lens[slot] = self.lens[slot].min(len);
-    }
-
-    /// Makes `to` hold the first `len` tokens that `from` holds, or all of them if they are fewer.
-    pub fn copy_prefix(&mut self, from: usize, to: usize, len: usize) {
-        let len = len.min(self.lens[from]);
-        let slot_len = self.allocated * self.width;
-        let (from_start, to_start) = (from * slot_len, to * slot_len);
-        for (keys, values) in &mut self.layers {
-            for column in (0..slot_len).step_by(self.allocated) {
-                let source = from_start + column..from_start + column + len;
-                keys.as_mut_slice().copy_within(source, to_start + column);
-            }
-            values.as_mut_slice().copy_within(from_start..from_start + len * self.width, to_start);
+        let len = self.slots[slot].len.min(len);
+        self.slots[slot].len = len;
+        for page in self.slots[slot].pages.split_off(len.div_ceil(PAGE)) {
+            self.release(page);
         }
-        self.lens[to] = len;
     }
 
-    /// Counts `n` tokens more in `slot`.
+    /// Makes `to` hold the first `len` tokens that `from` holds, or all of them if they are fewer, on the same pages.
+    pub fn copy_prefix(&mut self, from: usize, to: usize, len: usize) {
+        let len = self.slots[from].len.min(len);
+        if from != to {
+            let pages = self.slots[from].pages[..len.div_ceil(PAGE)].to_vec();
+            self.attach(to, &pages, len);
+        }
+    }
+
+    /// Makes an empty `slot` hold `len` tokens that are on `pages`, which it shares from now on.
+    pub(crate) fn attach(&mut self, slot: usize, pages: &[u32], len: usize) {
+        self.truncate(slot, 0);
+        for &page in pages {
+            self.retain(page);
+        }
+        self.slots[slot] = Slot { pages: pages.to_vec(), len };
+    }
+
+    /// Counts one owner more of a page.
+    pub(crate) fn retain(&mut self, page: u32) {
+        self.owners[page as usize] += 1;
+    }
+
+    /// Makes room for `n` tokens more in `slot`, on pages of its own, and counts them.
     ///
     /// # Errors
-    /// [`ModelError::Context`] if they do not fit.
+    /// [`ModelError::Context`] if the sequence becomes too long; [`ModelError::CacheFull`] if there are not enough pages.
+    /// The slot is left as it was.
     pub(crate) fn grow(&mut self, slot: usize, n: usize) -> Result<(), ModelError> {
-        let len = self.lens[slot] + n;
+        let old = self.slots[slot].len;
+        let len = old + n;
         if len > self.capacity {
             return Err(ModelError::Context { len, capacity: self.capacity });
         }
-        self.lens[slot] = len;
+        let needed = self.pages_to_grow(slot, n);
+        if needed > self.free_pages() {
+            return Err(ModelError::CacheFull { needed, free: self.free_pages() });
+        }
+        if n > 0
+            && let Some(&page) = self.slots[slot].pages.get(old / PAGE)
+        {
+            let own = self.make_own(page);
+            self.slots[slot].pages[old / PAGE] = own;
+        }
+        while self.slots[slot].pages.len() * PAGE < len {
+            let page = self.take();
+            self.slots[slot].pages.push(page);
+        }
+        self.slots[slot].len = len;
         Ok(())
+    }
+
+    /// The pages of `slot`, in order.
+    pub(crate) fn pages(&self, slot: usize) -> &[u32] {
+        &self.slots[slot].pages
     }
 
     pub(crate) fn layer_mut(&mut self, layer: usize) -> (&mut Tensor, &mut Tensor) {
         let (keys, values) = &mut self.layers[layer];
         (keys, values)
+    }
+
+    /// Whether a page has more than one owner.
+    pub(crate) fn is_shared(&self, page: u32) -> bool {
+        self.owners[page as usize] > 1
+    }
+
+    /// A page with the contents of `page` and one owner: `page` itself, or a copy.
+    fn make_own(&mut self, page: u32) -> u32 {
+        if !self.is_shared(page) {
+            return page;
+        }
+        let copy = self.take();
+        let len = PAGE * self.width;
+        let source = page as usize * len..(page as usize + 1) * len;
+        for (keys, values) in &mut self.layers {
+            for tensor in [keys, values] {
+                tensor.as_mut_slice().copy_within(source.clone(), copy as usize * len);
+            }
+        }
+        self.release(page);
+        copy
+    }
+
+    /// A page with one owner; the caller has checked that there is one.
+    fn take(&mut self) -> u32 {
+        if self.free.is_empty() {
+            // Memory grows by half, so that its copying stays small beside its use.
+            let held = self.owners.len();
+            let rows = (held + held / 2).max(held + 8).min(self.max_pages);
+            for (keys, values) in &mut self.layers {
+                keys.set_rows(rows);
+                values.set_rows(rows);
+            }
+            self.owners.resize(rows, 0);
+            self.free.extend((held as u32..rows as u32).rev());
+        }
+        let page = self.free.pop().expect("the caller has counted the free pages");
+        self.owners[page as usize] = 1;
+        page
+    }
+
+    /// Counts one owner less of a page; without owner it is free.
+    pub(crate) fn release(&mut self, page: u32) {
+        let owners = &mut self.owners[page as usize];
+        *owners -= 1;
+        if *owners == 0 {
+            self.free.push(page);
+        }
     }
 }

@@ -30,6 +30,7 @@ pub mod gradients;
 pub mod kv_cache;
 pub mod constraint;
 pub mod generate;
+pub mod engine;
 pub mod tokenizer;
 pub mod chat;
 pub mod pretrained;
@@ -42,6 +43,9 @@ pub use batch::PackedBatch;
 pub use chat::{ChatTemplate, Message};
 pub use config::ModelConfig;
 pub use constraint::{Next, TokenConstraint, TokenTrie};
+pub use engine::{
+    Decoder, Engine, EngineConfig, EngineStats, Finish, Generation, GenerationRequest, RequestId, TokenSink,
+};
 pub use error::ModelError;
 pub use generate::{Generator, Reply, ReplyToken, Request, SamplingParams};
 pub use gradients::Gradients;

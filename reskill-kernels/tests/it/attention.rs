@@ -176,16 +176,17 @@ fn attention_of_a_branch_equals_that_of_its_whole_sequence() {
     }
 }
 
-/// Runs a sequence through the cache in pieces.
-fn cached(qkv: &Tensor, pieces: &[usize], slot: usize, shape: AttentionShape) -> Tensor {
-    let capacity = qkv.rows() + 2;
-    let mut keys = random(&[3, shape.kv_width(), capacity], 50);
-    let mut values = random(&[3, capacity, shape.kv_width()], 51);
+/// Runs a sequence in pieces through a cache whose pages lie in odd order.
+fn cached(qkv: &Tensor, pieces: &[usize], page: usize, shape: AttentionShape) -> Tensor {
+    let n_blocks = qkv.rows().div_ceil(page);
+    let blocks: Vec<u32> = (0..n_blocks as u32).map(|index| n_blocks as u32 - index).collect();
+    let mut keys = random(&[n_blocks + 2, shape.kv_width(), page], 50);
+    let mut values = random(&[n_blocks + 2, page, shape.kv_width()], 51);
     let mut all = Vec::new();
     let mut position = 0;
     for &len in pieces {
         let new = rows(qkv, position, len);
-        let span = [CachedSpan { row: 0, len, slot, position }];
+        let span = [CachedSpan { row: 0, len, position, blocks: &blocks }];
         cache_append(&mut keys, &mut values, &new, &span, shape).unwrap();
         let mut out = zeros(&[len, shape.out_width()]);
         attention_cached(&mut out, &new, &keys, &values, &span, shape).unwrap();
@@ -197,11 +198,14 @@ fn cached(qkv: &Tensor, pieces: &[usize], slot: usize, shape: AttentionShape) ->
 
 #[test]
 fn attention_from_the_cache_equals_packed_attention_to_the_bit() {
-    for shape in [shape(4, 2, 16), shape(4, 2, 24), shape(2, 1, 32), shape(1, 1, 64), shape(2, 2, 5)] {
+    for shape in [shape(4, 2, 16), shape(6, 2, 24), shape(7, 1, 32), shape(1, 1, 64), shape(2, 2, 5)] {
         let qkv = random_qkv(70, shape, 1);
         let (packed_out, _) = forward(&qkv, &packed(&[(70, &[])]).0, shape);
         for pieces in [vec![70], vec![1; 70], vec![33, 1, 1, 16, 17, 2], vec![16, 48, 6]] {
-            assert_eq!(bits(&cached(&qkv, &pieces, 1, shape)), bits(&packed_out), "{shape:?} {pieces:?}");
+            for page in [1, 5, 16, 32, 96] {
+                let got = cached(&qkv, &pieces, page, shape);
+                assert_eq!(bits(&got), bits(&packed_out), "{shape:?} {pieces:?} pages of {page}");
+            }
         }
     }
 }
@@ -216,7 +220,7 @@ fn attention_from_the_cache_equals_that_of_a_branch_to_the_bit() {
     let mut sequence = rows(&qkv, 0, 37).as_slice().to_vec();
     sequence.extend_from_slice(rows(&qkv, branch.start, branch.len).as_slice());
     let sequence = tensor(&[37 + 19, shape.qkv_width()], &sequence);
-    let from_cache = cached(&sequence, &[37, 10, 9], 2, shape);
+    let from_cache = cached(&sequence, &[37, 10, 9], 16, shape);
     assert_eq!(bits(&rows(&from_cache, 37, 19)), bits(&rows(&out, 40, 19)));
 }
 
@@ -224,12 +228,13 @@ fn attention_from_the_cache_equals_that_of_a_branch_to_the_bit() {
 fn attention_spans_do_not_depend_on_the_spans_beside_them() {
     let shape = shape(4, 2, 32);
     let qkv = random_qkv(9, shape, 1);
-    let keys = random(&[3, shape.kv_width(), 12], 2);
-    let values = random(&[3, 12, shape.kv_width()], 3);
+    let keys = random(&[4, shape.kv_width(), 6], 2);
+    let values = random(&[4, 6, shape.kv_width()], 3);
+    // The first and the last share a page.
     let spans = [
-        CachedSpan { row: 0, len: 4, slot: 2, position: 5 },
-        CachedSpan { row: 4, len: 1, slot: 0, position: 0 },
-        CachedSpan { row: 5, len: 4, slot: 1, position: 8 },
+        CachedSpan { row: 0, len: 4, position: 5, blocks: &[2, 0] },
+        CachedSpan { row: 4, len: 1, position: 0, blocks: &[1] },
+        CachedSpan { row: 5, len: 4, position: 8, blocks: &[2, 3] },
     ];
     let mut all = zeros(&[9, shape.out_width()]);
     attention_cached(&mut all, &qkv, &keys, &values, &spans, shape).unwrap();
@@ -248,11 +253,11 @@ fn cache_append_writes_its_span_and_nothing_else() {
         tensor(&[2, 8], &[0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 3.0, 4.0, 0.0, 0.0, 0.0, 0.0, 5.0, 6.0, 7.0, 8.0]);
     let (mut keys, mut values) = (zeros(&[2, 2, 3]), zeros(&[2, 3, 2]));
     let spans = [
-        CachedSpan { row: 0, len: 1, slot: 1, position: 2 },
-        CachedSpan { row: 1, len: 1, slot: 0, position: 0 },
+        CachedSpan { row: 0, len: 1, position: 5, blocks: &[0, 1] },
+        CachedSpan { row: 1, len: 1, position: 0, blocks: &[0] },
     ];
     cache_append(&mut keys, &mut values, &qkv, &spans, shape).unwrap();
-    // Keys are transposed: per slot, element after element of all positions.
+    // Keys are transposed: per page, element after element of all positions.
     assert_eq!(keys.as_slice(), &[5.0, 0.0, 0.0, 6.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 2.0]);
     assert_eq!(values.as_slice(), &[7.0, 8.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 3.0, 4.0]);
 }
@@ -314,17 +319,17 @@ fn attention_refuses_gaps_foreign_prefixes_and_odd_heads() {
 fn attention_refuses_spans_outside_the_cache() {
     let one = shape(1, 1, 1);
     let (mut keys, mut values, qkv) = (zeros(&[2, 1, 4]), zeros(&[2, 4, 1]), zeros(&[2, 3]));
-    let mut run = |span: CachedSpan| message(cache_append(&mut keys, &mut values, &qkv, &[span], one));
+    let mut run = |span: CachedSpan<'_>| message(cache_append(&mut keys, &mut values, &qkv, &[span], one));
     assert_eq!(
-        run(CachedSpan { row: 0, len: 2, slot: 2, position: 0 }),
-        "cache_append: `spans[].slot` = 2, expected < 2"
+        run(CachedSpan { row: 0, len: 2, position: 0, blocks: &[0, 2] }),
+        "cache_append: `spans[].blocks` = 2, expected < 2"
     );
     assert_eq!(
-        run(CachedSpan { row: 0, len: 2, slot: 0, position: 3 }),
-        "cache_append: `spans[].position + len` = 5, expected <= 4 (cache length)"
+        run(CachedSpan { row: 0, len: 2, position: 3, blocks: &[0] }),
+        "cache_append: `spans[].position + len` = 5, expected <= 4 (1 blocks of 4)"
     );
     assert_eq!(
-        run(CachedSpan { row: 0, len: 1, slot: 0, position: 0 }),
+        run(CachedSpan { row: 0, len: 1, position: 0, blocks: &[0] }),
         "cache_append: `spans` = 1 rows, expected 2 rows"
     );
 }

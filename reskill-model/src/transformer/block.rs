@@ -1,9 +1,10 @@
 //! One block, in the steps that packed and cached passes share.
 
 use reskill_kernels::Tensor;
-use reskill_kernels::ops::{self, RopeTable};
+use reskill_kernels::ops::{self, PackedWeight, RopeTable};
 
 use super::linear::Linear;
+use super::packed::PackedLayer;
 use crate::activations::{HeadNorms, LayerActivations};
 use crate::batch::PackedBatch;
 use crate::config::ModelConfig;
@@ -17,6 +18,8 @@ pub(super) struct Block<'a> {
     pub(super) config: &'a ModelConfig,
     pub(super) rope: &'a RopeTable,
     pub(super) weights: &'a LayerParams,
+    /// The weights in panels, if the pass multiplies with these.
+    pub(super) packed: Option<&'a PackedLayer>,
     /// Which block.
     pub(super) layer: usize,
     /// The adapter, if it is on.
@@ -25,23 +28,33 @@ pub(super) struct Block<'a> {
 
 impl<'a> Block<'a> {
     pub(super) fn qkv(&self) -> Linear<'a> {
-        self.linear(&self.weights.qkv, self.weights.qkv_bias.as_ref(), Fused::Qkv)
+        let packed = self.packed.map(|packed| &packed.qkv);
+        self.linear(&self.weights.qkv, packed, self.weights.qkv_bias.as_ref(), Fused::Qkv)
     }
 
     pub(super) fn out(&self) -> Linear<'a> {
-        self.linear(&self.weights.out, self.weights.out_bias.as_ref(), Fused::Out)
+        let packed = self.packed.map(|packed| &packed.out);
+        self.linear(&self.weights.out, packed, self.weights.out_bias.as_ref(), Fused::Out)
     }
 
     pub(super) fn gate_up(&self) -> Linear<'a> {
-        self.linear(&self.weights.gate_up, self.weights.gate_up_bias.as_ref(), Fused::GateUp)
+        let packed = self.packed.map(|packed| &packed.gate_up);
+        self.linear(&self.weights.gate_up, packed, self.weights.gate_up_bias.as_ref(), Fused::GateUp)
     }
 
     pub(super) fn down(&self) -> Linear<'a> {
-        self.linear(&self.weights.down, self.weights.down_bias.as_ref(), Fused::Down)
+        let packed = self.packed.map(|packed| &packed.down);
+        self.linear(&self.weights.down, packed, self.weights.down_bias.as_ref(), Fused::Down)
     }
 
-    fn linear(&self, weight: &'a Tensor, bias: Option<&'a Tensor>, fused: Fused) -> Linear<'a> {
-        Linear { weight, bias, lora: self.lora.map(|lora| (lora, self.layer, fused)) }
+    fn linear(
+        &self,
+        weight: &'a Tensor,
+        packed: Option<&'a PackedWeight>,
+        bias: Option<&'a Tensor>,
+        fused: Fused,
+    ) -> Linear<'a> {
+        Linear { weight, packed, bias, lora: self.lora.map(|lora| (lora, self.layer, fused)) }
     }
 
     /// Heads that are rotated: queries and keys.

@@ -1,7 +1,7 @@
 //! A linear layer of a block: product, bias, adapters; forward and backward.
 
 use reskill_kernels::Tensor;
-use reskill_kernels::ops::{self, LowRank};
+use reskill_kernels::ops::{self, LowRank, PackedWeight};
 
 use crate::error::ModelError;
 use crate::lora::{Fused, Lora};
@@ -11,6 +11,8 @@ use crate::lora::{Fused, Lora};
 pub(super) struct Linear<'a> {
     /// (O, I).
     pub(super) weight: &'a Tensor,
+    /// The same in panels, to multiply with instead.
+    pub(super) packed: Option<&'a PackedWeight>,
     /// (O).
     pub(super) bias: Option<&'a Tensor>,
     /// The adapters beside it: those of this block and layer.
@@ -32,7 +34,10 @@ impl<'a> Linear<'a> {
 
     /// `out (N, O) = x W^T + bias` and what the adapters add; plus the old `out` if `accumulate`.
     pub(super) fn forward(&self, out: &mut Tensor, x: &Tensor, accumulate: bool) -> Result<(), ModelError> {
-        ops::matmul(out, x, self.weight, accumulate)?;
+        match self.packed {
+            Some(packed) => ops::packed_matmul(out, x, packed, accumulate)?,
+            None => ops::matmul(out, x, self.weight, accumulate)?,
+        }
         if let Some(bias) = self.bias {
             ops::bias_forward(out, bias)?;
         }

@@ -4,14 +4,16 @@ mod backward;
 mod block;
 mod cached;
 mod linear;
+mod packed;
 
 use std::sync::Arc;
 
 use rand::{Rng, RngExt};
 use reskill_kernels::Tensor;
-use reskill_kernels::ops::{self, RopeTable};
+use reskill_kernels::ops::{self, RopeTable, WeightStorage};
 
 use self::block::Block;
+use self::packed::PackedParams;
 use crate::activations::Workspace;
 use crate::batch::PackedBatch;
 use crate::config::ModelConfig;
@@ -27,6 +29,8 @@ use crate::rope_config::rope_table;
 pub struct Transformer {
     config: ModelConfig,
     params: Arc<Params>,
+    /// A copy of the projections for generation.
+    packed: Option<Arc<PackedParams>>,
     rope: Arc<RopeTable>,
     adapter: Option<Lora>,
     adapter_on: bool,
@@ -41,7 +45,14 @@ impl Transformer {
         config.validate()?;
         let rope = Arc::new(rope_table(config)?);
         let params = Arc::new(params);
-        Ok(Transformer { config: config.clone(), params, rope, adapter: None, adapter_on: false })
+        Ok(Transformer {
+            config: config.clone(),
+            params,
+            packed: None,
+            rope,
+            adapter: None,
+            adapter_on: false,
+        })
     }
 
     /// A model with random weights.
@@ -88,9 +99,25 @@ impl Transformer {
         &self.params
     }
 
-    /// The weights, to update.
+    /// The weights, to update. Panels made of them are dropped.
     pub fn params_mut(&mut self) -> &mut Params {
+        self.packed = None;
         Arc::make_mut(&mut self.params)
+    }
+
+    /// Makes a copy of the projections in panels, with which tokens are generated from now on: the bytes of the weights
+    /// once more in f32, half of them in bf16, which rounds. Training and [`Transformer::forward`] keep to the weights
+    /// themselves, so log-probabilities of the two agree to rounding; without panels they agree to the bit.
+    ///
+    /// The panels are dropped when the weights change; an adapter stays beside them.
+    pub fn pack(&mut self, storage: WeightStorage) {
+        self.packed = Some(Arc::new(PackedParams::new(&self.params, storage)));
+    }
+
+    /// Bytes of the panels, if there are any.
+    #[must_use]
+    pub fn packed_bytes(&self) -> Option<usize> {
+        self.packed.as_ref().map(|packed| packed.bytes())
     }
 
     /// Puts an adapter beside the weights and turns it on. From now on it is what is trained.
@@ -137,7 +164,10 @@ impl Transformer {
     pub fn trainable_mut(&mut self) -> Vec<&mut Tensor> {
         match &mut self.adapter {
             Some(adapter) => adapter.tensors_mut(),
-            None => Arc::make_mut(&mut self.params).tensors_mut(),
+            None => {
+                self.packed = None;
+                Arc::make_mut(&mut self.params).tensors_mut()
+            }
         }
     }
 
@@ -163,7 +193,16 @@ impl Transformer {
     ) -> impl DoubleEndedIterator<Item = Block<'a>> + ExactSizeIterator {
         let (config, rope) = (&self.config, &*self.rope);
         let layers = self.params.layers.iter().enumerate();
-        layers.map(move |(layer, weights)| Block { config, rope, weights, layer, lora })
+        layers.map(move |(layer, weights)| Block { config, rope, weights, packed: None, layer, lora })
+    }
+
+    /// The blocks with the active adapter, and with panels if there are any.
+    fn packed_blocks(&self) -> impl Iterator<Item = Block<'_>> {
+        let blocks = self.blocks(self.active_adapter());
+        blocks.map(|block| {
+            let packed = self.packed.as_ref().map(|packed| &packed.layers[block.layer]);
+            Block { packed, ..block }
+        })
     }
 
     /// Runs a packed batch and keeps what [`Transformer::backward`] needs.

@@ -1,5 +1,5 @@
 use reskill_model::constraint::Unconstrained;
-use reskill_model::{Generator, Reply, Request, SamplingParams, Transformer};
+use reskill_model::{Generator, KvCache, Reply, Request, SamplingParams, Transformer};
 
 use crate::support::{config, model, rng, tokens};
 
@@ -72,4 +72,39 @@ fn a_slot_fills_to_its_capacity() {
     assert_eq!(replies, fresh.generate(&model, &mut requests, &one).unwrap().0);
     assert_eq!((generator.cache().slots(), generator.cache().capacity()), (2, 17));
     assert!(!generator.cache().is_empty());
+}
+
+#[test]
+fn shared_pages_are_copied_when_one_owner_writes_and_freed_by_the_last() {
+    let model = model(&config(true), 1);
+    let prompt = tokens(40, 22, 1);
+    let cache = KvCache::with_max_pages(model.config(), 3, 64, 5).unwrap();
+    let mut generator = Generator::with_cache(cache);
+    generator.extend(&model, &[(0, &prompt)]).unwrap();
+    assert_eq!(generator.cache().free_pages(), 3, "40 tokens are two pages of 32");
+    generator.cache_mut().copy_prefix(0, 1, 40);
+    generator.cache_mut().copy_prefix(0, 2, 32);
+    assert_eq!(generator.cache().free_pages(), 3, "copies share");
+    assert_eq!([0, 1, 2].map(|slot| generator.cache().pages_to_grow(slot, 1)), [1, 1, 1]);
+    // Slot 1 copies the half-full page, slot 2 begins a new one, slot 0 then has its page alone.
+    check(&model, &reply(&mut generator, &model, 1, &[3]), &[&prompt[..], &[3]].concat());
+    check(&model, &reply(&mut generator, &model, 2, &[4]), &[&prompt[..32], &[4]].concat());
+    check(&model, &reply(&mut generator, &model, 0, &[5]), &[&prompt[..], &[5]].concat());
+    assert_eq!(generator.cache().free_pages(), 1);
+    (0..3).for_each(|slot| generator.cache_mut().truncate(slot, 0));
+    assert_eq!(generator.cache().free_pages(), 5);
+}
+
+#[test]
+fn a_full_cache_is_an_error_that_changes_nothing() {
+    let model = model(&config(true), 1);
+    let prompt = tokens(40, 22, 1);
+    let cache = KvCache::with_max_pages(model.config(), 2, 64, 3).unwrap();
+    let mut generator = Generator::with_cache(cache);
+    generator.extend(&model, &[(0, &prompt)]).unwrap();
+    let error = generator.extend(&model, &[(0, &[7]), (1, &prompt)]).unwrap_err().to_string();
+    assert!(error.contains("has 1 free pages of 32 tokens, 2 are needed"), "{error}");
+    assert_eq!([0, 1].map(|slot| generator.cache().len(slot)), [40, 0]);
+    assert_eq!(generator.cache().free_pages(), 1);
+    check(&model, &reply(&mut generator, &model, 0, &[3]), &[&prompt[..], &[3]].concat());
 }

@@ -6,6 +6,7 @@ mod support;
 mod forward;
 mod gradient;
 mod generate;
+mod engine;
 mod cache;
 mod weights;
 mod parity;

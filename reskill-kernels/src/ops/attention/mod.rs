@@ -36,6 +36,12 @@ impl AttentionShape {
         self.n_heads * self.head_dim
     }
 
+    /// Query heads that share a key-value head: H / K.
+    #[must_use]
+    pub fn group(&self) -> usize {
+        self.n_heads / self.n_kv_heads
+    }
+
     /// Width of a cached key or value row: K D.
     #[must_use]
     pub fn kv_width(&self) -> usize {
@@ -68,17 +74,17 @@ impl PackedSegment {
     }
 }
 
-/// Rows that continue one slot of a key-value cache.
+/// Rows that continue one sequence of a paged key-value cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CachedSpan {
+pub struct CachedSpan<'a> {
     /// First row of the batch.
     pub row: usize,
     /// Number of rows.
     pub len: usize,
-    /// The slot of the cache.
-    pub slot: usize,
-    /// Position in the slot of the first row: how many rows the slot holds before it.
+    /// Position in the sequence of the first row: how many rows the cache holds before it.
     pub position: usize,
+    /// The sequence's pages: position `p` is row `p % P` of block `blocks[p / P]`.
+    pub blocks: &'a [u32],
 }
 
 /// Attention over a packed batch.
@@ -144,13 +150,13 @@ pub fn attention_backward(
     Ok(())
 }
 
-/// Writes the keys and values of new rows into the cache of one layer.
+/// Writes the keys and values of new rows into the paged cache of one layer.
 ///
-/// - `keys`: (slots, K D, T) f32, transposed, so that the scores of many keys are computed side by side
-/// - `values`: (slots, T, K D) f32
+/// - `keys`: (blocks, K D, P) f32, transposed, so that the scores of many keys are computed side by side
+/// - `values`: (blocks, P, K D) f32
 /// - `qkv`: (N, (H + 2K) D) f32, keys already rotated
 ///
-/// A T that is a multiple of 16 is quickest.
+/// A page length P that is a multiple of 16 is quickest. No two spans may write to the same block.
 ///
 /// # Errors
 /// [`KernelError::Shape`]; [`KernelError::Range`] for a span outside the batch or the cache.
@@ -158,7 +164,7 @@ pub fn cache_append(
     keys: &mut Tensor,
     values: &mut Tensor,
     qkv: &Tensor,
-    spans: &[CachedSpan],
+    spans: &[CachedSpan<'_>],
     shape: AttentionShape,
 ) -> Result<(), KernelError> {
     const OP: &str = "cache_append";
@@ -167,12 +173,12 @@ pub fn cache_append(
     Ok(())
 }
 
-/// Attention of new rows to their slot of the cache, which already holds their own keys and values: row `t` of a span
-/// sees the positions `0..=position + t`.
+/// Attention of new rows to their sequence in the paged cache, which already holds their own keys and values: row `t` of a
+/// span sees the positions `0..=position + t`. Sequences may share blocks.
 ///
 /// - `out`: (N, H D) f32, overwritten
 /// - `qkv`: (N, (H + 2K) D) f32, of which the queries are read
-/// - `keys`: (slots, K D, T) f32, `values`: (slots, T, K D) f32
+/// - `keys`: (blocks, K D, P) f32, `values`: (blocks, P, K D) f32
 ///
 /// # Errors
 /// As [`cache_append`].
@@ -181,7 +187,7 @@ pub fn attention_cached(
     qkv: &Tensor,
     keys: &Tensor,
     values: &Tensor,
-    spans: &[CachedSpan],
+    spans: &[CachedSpan<'_>],
     shape: AttentionShape,
 ) -> Result<(), KernelError> {
     const OP: &str = "attention_cached";
@@ -231,26 +237,29 @@ fn check_cache(
     keys: &Tensor,
     values: &Tensor,
     qkv: &Tensor,
-    spans: &[CachedSpan],
+    spans: &[CachedSpan<'_>],
     shape: AttentionShape,
 ) -> Result<(), KernelError> {
     check_heads(op, shape)?;
     check_shape(op, "qkv", qkv.shape(), &[qkv.rows(), shape.qkv_width()])?;
-    let capacity = values.shape().get(1).copied().unwrap_or(0);
-    check_shape(op, "values", values.shape(), &[values.rows(), capacity, shape.kv_width()])?;
-    check_shape(op, "keys", keys.shape(), &[values.rows(), shape.kv_width(), capacity])?;
+    let page = values.shape().get(1).copied().unwrap_or(0);
+    check_range(page > 0, op, "values.shape()[1]", page, ">= 1")?;
+    check_shape(op, "values", values.shape(), &[values.rows(), page, shape.kv_width()])?;
+    check_shape(op, "keys", keys.shape(), &[values.rows(), shape.kv_width(), page])?;
     let mut next = 0;
     for span in spans {
         check_range(span.row == next, op, "spans[].row", span.row, next)?;
-        check_range(span.slot < keys.rows(), op, "spans[].slot", span.slot, format!("< {}", keys.rows()))?;
-        let end = span.position + span.len;
+        let (end, capacity) = (span.position + span.len, span.blocks.len() * page);
         check_range(
             end <= capacity,
             op,
             "spans[].position + len",
             end,
-            format!("<= {capacity} (cache length)"),
+            format!("<= {capacity} ({} blocks of {page})", span.blocks.len()),
         )?;
+        let unknown = span.blocks.iter().find(|&&block| block as usize >= values.rows());
+        let largest = unknown.copied().unwrap_or(0);
+        check_range(unknown.is_none(), op, "spans[].blocks", largest, format!("< {}", values.rows()))?;
         next += span.len;
     }
     check_range(next == qkv.rows(), op, "spans", format!("{next} rows"), format!("{} rows", qkv.rows()))

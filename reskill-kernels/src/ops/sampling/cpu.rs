@@ -31,7 +31,7 @@ pub(super) fn sample(
 }
 
 /// Index of the largest logit, the first on ties.
-fn arg_max(logits: &[f32]) -> usize {
+pub(super) fn arg_max(logits: &[f32]) -> usize {
     let mut best = 0;
     for (index, &logit) in logits.iter().enumerate() {
         if logit > logits[best] {

@@ -1,6 +1,9 @@
 //! Sampling of the next token, with the log-probability it was sampled with.
 
 mod cpu;
+mod logits;
+
+pub use logits::{SampledToken, SamplingFilter, sample_logits};
 
 use crate::error::{KernelError, check_range, check_shape};
 use crate::ops::linear_logprob::cpu::Problem;

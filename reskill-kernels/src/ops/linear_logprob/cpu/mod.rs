@@ -143,7 +143,7 @@ fn products_with(logits: &mut Vec<f32>, hidden: &[f32], head: &[f32], set: &[u32
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-fn log_sum_exp(logits: &[f32]) -> f32 {
+pub(crate) fn log_sum_exp(logits: &[f32]) -> f32 {
     let top = max(logits);
     let mut terms = [0.0; 64];
     let mut total = 0.0;
