@@ -34,7 +34,7 @@ fn a_helpful_skill_is_found_tested_and_kept() {
     for seed in 0..5 {
         // The house's cause is weak: the creator's bar is low, and the version test decides.
         let mut config = LifecycleConfig::default();
-        (config.creator.level, config.creator.episode_causes) = (1.0, false);
+        (config.creator.offline.level, config.creator.offline.episode_causes) = (1.0, false);
         let mut lifecycle = lifecycle(config);
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         for index in 0..14 {
@@ -164,9 +164,9 @@ fn ablations_take_triggers_and_assertions_out_of_proposals() {
     for (general, assertions) in [(true, true), (false, false)] {
         let mut config = LifecycleConfig { assertions, ..LifecycleConfig::default() };
         config.triggers = if general { TriggerScope::General } else { TriggerScope::All };
-        (config.creator.level, config.creator.episode_causes) = (1.0, false);
+        (config.creator.offline.level, config.creator.offline.episode_causes) = (1.0, false);
         let mut lifecycle = ready(config);
-        let mut creator = OfflineCreator::new(lifecycle.config().creator.clone());
+        let mut creator = OfflineCreator::new(lifecycle.config().creator.offline.clone());
         lifecycle.evolve(1, &mut creator, &vocabulary()).unwrap();
         let shown = lifecycle.candidate().unwrap().general().len();
         assert_eq!(shown, usize::from(general), "{:?}", lifecycle.history());
