@@ -7,9 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 use reskill_skills::store::{save_bank, save_history};
-use reskill_skills::{
-    HistoryKind, HistoryRecord, Operation, SkillBank, SkillContent, SkillLimits, Trigger,
-};
+use reskill_skills::{HistoryKind, HistoryRecord, Operation, SkillBank, SkillContent, SkillLimits, Trigger};
 use serde_json::Value;
 
 fn skills(args: &[&str]) -> Output {
@@ -53,8 +51,10 @@ fn add(name: &str, trigger: Trigger) -> Operation {
 
 /// A run directory with two skills and two events.
 fn run_dir(root: &Path) -> SkillBank {
-    let operations =
-        vec![add("open-first", Trigger::after_action("^go to").unwrap()), add("look-around", Trigger::EpisodeStart)];
+    let operations = vec![
+        add("open-first", Trigger::after_action("^go to").unwrap()),
+        add("look-around", Trigger::EpisodeStart),
+    ];
     let bank = SkillBank::default().apply(&operations, 7, &SkillLimits::default()).unwrap();
     fs::create_dir_all(root).unwrap();
     fs::write(root.join("config.toml"), "seed = 0\n").unwrap();
@@ -79,7 +79,10 @@ fn a_run_can_be_looked_at() {
     let bank = run_dir(&run);
     let run = run.to_str().unwrap();
     let out = done(&["list", run]);
-    assert!(out.starts_with("NAME") && out.contains("open-first") && out.ends_with("2 skills, 2 active\n"), "{out}");
+    assert!(
+        out.starts_with("NAME") && out.contains("open-first") && out.ends_with("2 skills, 2 active\n"),
+        "{out}"
+    );
     let listed: Vec<reskill_skills::Skill> = serde_json::from_str(&done(&["list", run, "--json"])).unwrap();
     assert_eq!(listed, bank.skills());
     let out = done(&["show", run, "open-first"]);
@@ -88,7 +91,8 @@ fn a_run_can_be_looked_at() {
     refused(&["show", run, "open-frist"], &["open-frist", "did you mean `open-first`?"]);
     let out = done(&["history", run, "--kind", "accepted"]);
     assert!(out.contains("+open-first, +look-around") && out.ends_with("1 events\n"), "{out}");
-    let events: Vec<Value> = serde_json::from_str(&done(&["history", run, "--json", "--skill", "look-around"])).unwrap();
+    let events: Vec<Value> =
+        serde_json::from_str(&done(&["history", run, "--json", "--skill", "look-around"])).unwrap();
     assert_eq!(events.len(), 2);
 }
 
@@ -97,10 +101,7 @@ fn banks_are_compared_by_their_skills() {
     let dir = tempfile::tempdir().unwrap();
     let (one, other) = (dir.path().join("one"), dir.path().join("other"));
     let bank = run_dir(&one);
-    let operations = [
-        Operation::Delete { id: bank.skills()[1].id.clone() },
-        add("third", Trigger::Always),
-    ];
+    let operations = [Operation::Delete { id: bank.skills()[1].id.clone() }, add("third", Trigger::Always)];
     save_bank(&other, &bank.apply(&operations, 9, &SkillLimits::default()).unwrap()).unwrap();
     let (one, other) = (one.to_str().unwrap(), other.to_str().unwrap());
     let (code, out, _) = outcome(&["diff", one, other, "--exit-code"]);
@@ -126,11 +127,15 @@ fn export_and_import_keep_all_files_and_name_conflicts() {
     let theirs = dir.path().join("theirs/open-first");
     fs::create_dir_all(&theirs).unwrap();
     fs::write(theirs.join("SKILL.md"), "---\nname: open-first\ndescription: Theirs.\n---\nDo it.\n").unwrap();
-    refused(&["import", &path("theirs"), &path("library")], &["open-first", "nothing was imported", "--rename"]);
+    refused(
+        &["import", &path("theirs"), &path("library")],
+        &["open-first", "nothing was imported", "--rename"],
+    );
     let out = done(&["import", &path("theirs"), &path("library"), "--rename"]);
     assert!(out.contains("open-first: added as open-first-2"), "{out}");
     let fates: Value =
-        serde_json::from_str(&done(&["import", &path("theirs"), &path("library"), "--force", "--json"])).unwrap();
+        serde_json::from_str(&done(&["import", &path("theirs"), &path("library"), "--force", "--json"]))
+            .unwrap();
     assert_eq!(fates[0][1], "replaced");
     assert!(done(&["list", &path("library")]).contains("3 skills"));
 }

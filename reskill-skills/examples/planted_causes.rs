@@ -27,7 +27,12 @@ fn main() {
         ("confounded families", |world| World { confounded: true, ..world }),
     ];
     println!("share of {n} seeds whose first skill answers the planted cause");
-    println!("{:<31}{:<8}{}", "", "", CAUSES.map(|cause| format!("{cause:?}")).map(|it| format!("{it:>11}")).concat());
+    println!(
+        "{:<31}{:<8}{}",
+        "",
+        "",
+        CAUSES.map(|cause| format!("{cause:?}")).map(|it| format!("{it:>11}")).concat()
+    );
     for (name, change) in settings {
         for wording in WORDINGS {
             let cells = CAUSES.map(|cause| {

@@ -63,7 +63,8 @@ impl SkillBank {
         let mut skills = Vec::with_capacity(diff.order.len());
         for id in &diff.order {
             let changed = diff.added.iter().chain(diff.modified.iter().map(|(_, after)| after));
-            let Some(skill) = changed.into_iter().find(|skill| skill.id == *id).or_else(|| self.get(id)) else {
+            let Some(skill) = changed.into_iter().find(|skill| skill.id == *id).or_else(|| self.get(id))
+            else {
                 return fail(format!("`{id}` is neither in the bank nor in the diff"));
             };
             skills.push(skill.clone());
@@ -183,7 +184,13 @@ mod tests {
         assert_eq!(diff.modified[0].1.version, 2);
         assert!(old.diff(&old).is_empty());
         let text = diff.to_string();
-        for line in ["- b (s0001)", "+ c (s0002)", "~ a (s0000)", "    - trigger: beginning", "    + trigger: general"] {
+        for line in [
+            "- b (s0001)",
+            "+ c (s0002)",
+            "~ a (s0000)",
+            "    - trigger: beginning",
+            "    + trigger: general",
+        ] {
             assert!(text.lines().any(|it| it == line), "{line} is not in\n{text}");
         }
         assert!(!text.contains("- action: next open\n    +"), "{text}");

@@ -47,7 +47,9 @@ pub use diff::BankDiff;
 pub use episode::{Heed, Rate, SkillEpisode};
 pub use error::SkillError;
 pub use guidance::{Guidance, Polarity};
-pub use lifecycle::{HistoryKind, HistoryRecord, Lifecycle, LifecycleConfig, PosteriorSummary, SkillMode, TriggerScope};
+pub use lifecycle::{
+    HistoryKind, HistoryRecord, Lifecycle, LifecycleConfig, PosteriorSummary, SkillMode, TriggerScope,
+};
 pub use reservoir::{Reservoir, ReservoirConfig};
 pub use skill::{Example, Skill, SkillContent, SkillId, SkillLimits, SkillStatus};
 pub use trigger::{Pattern, Trigger};

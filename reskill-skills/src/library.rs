@@ -82,7 +82,10 @@ pub fn read_text(file: &Path) -> Result<String, SkillError> {
     let fail = |line: usize, reason: String| SkillError::SkillFile { path: file.to_owned(), line, reason };
     let size = fs::metadata(file).map_err(|source| read_error(file, source))?.len();
     if size > MAX_FILE_BYTES {
-        return Err(fail(1, format!("{size} bytes, expected at most {MAX_FILE_BYTES}; move text into references/")));
+        return Err(fail(
+            1,
+            format!("{size} bytes, expected at most {MAX_FILE_BYTES}; move text into references/"),
+        ));
     }
     let bytes = fs::read(file).map_err(|source| read_error(file, source))?;
     String::from_utf8(bytes).map_err(|error| {
@@ -158,11 +161,7 @@ struct Arrival {
 /// # Errors
 /// [`SkillError::Conflicts`] with every name that is taken, under [`OnConflict::Refuse`]; [`SkillError::SkillFile`],
 /// [`SkillError::Io`].
-pub fn import(
-    from: &Path,
-    into: &Path,
-    on_conflict: OnConflict,
-) -> Result<Vec<(String, Fate)>, SkillError> {
+pub fn import(from: &Path, into: &Path, on_conflict: OnConflict) -> Result<Vec<(String, Fate)>, SkillError> {
     fs::create_dir_all(into).map_err(|source| write_error(into, source))?;
     let mut names: BTreeSet<String> = BTreeSet::new();
     let mut ids: Vec<(String, SkillId)> = Vec::new();

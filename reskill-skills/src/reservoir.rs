@@ -139,11 +139,7 @@ fn subject(episode: &SkillEpisode, key: ReservoirKey) -> String {
 }
 
 /// Up to `n` groups of episodes that share a task, in the order of [`Reservoir::task_groups`].
-pub(crate) fn task_groups(
-    episodes: &[SkillEpisode],
-    key: ReservoirKey,
-    n: usize,
-) -> Vec<Vec<&SkillEpisode>> {
+pub(crate) fn task_groups(episodes: &[SkillEpisode], key: ReservoirKey, n: usize) -> Vec<Vec<&SkillEpisode>> {
     let mut by_task: BTreeMap<String, (usize, Vec<&SkillEpisode>)> = BTreeMap::new();
     for (position, episode) in episodes.iter().enumerate() {
         let entry = by_task.entry(subject(episode, key)).or_default();

@@ -150,7 +150,15 @@ mod tests {
 
     #[test]
     fn patterns_that_do_not_compile_or_match_everything_are_refused() {
-        for source in ["(", "", ".*", "go|", "a{1000}{1000}{100}", &"(".repeat(300), &format!("{}a{}", "(".repeat(80), ")".repeat(80))] {
+        for source in [
+            "(",
+            "",
+            ".*",
+            "go|",
+            "a{1000}{1000}{100}",
+            &"(".repeat(300),
+            &format!("{}a{}", "(".repeat(80), ")".repeat(80)),
+        ] {
             assert!(matches!(Pattern::new(source), Err(SkillError::BadPattern { .. })), "{source}");
         }
         assert!(Pattern::new(&"a".repeat(2000)).is_err());

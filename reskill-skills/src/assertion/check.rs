@@ -77,7 +77,9 @@ impl Check {
             Check::ActionCount { min: 0, max: None, .. } => {
                 Err("neither min nor max is given, so every episode passes".to_owned())
             }
-            Check::MinSteps { min: 0 | 1 } => Err("every episode has a turn, so every episode passes".to_owned()),
+            Check::MinSteps { min: 0 | 1 } => {
+                Err("every episode has a turn, so every episode passes".to_owned())
+            }
             Check::MaxSteps { max: 0 } => Err("no episode is without a turn, so none passes".to_owned()),
             Check::ActionBefore { first, second } if first == second => {
                 Err("an action does not precede itself, so nothing is checked".to_owned())

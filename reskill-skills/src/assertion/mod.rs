@@ -93,7 +93,8 @@ impl AssertionSet {
     pub fn apply_valid(&self, edits: &[AssertionEdit]) -> (Self, Vec<RefusedEdit>) {
         let mut set = self.clone();
         let mut refused = Vec::new();
-        let removes = |edit: &AssertionEdit| matches!(edit, AssertionEdit::Delete(_) | AssertionEdit::Remove(_));
+        let removes =
+            |edit: &AssertionEdit| matches!(edit, AssertionEdit::Delete(_) | AssertionEdit::Remove(_));
         let numbered = || edits.iter().enumerate();
         let ordered = numbered().filter(|it| removes(it.1)).chain(numbered().filter(|it| !removes(it.1)));
         for (index, edit) in ordered {
@@ -124,9 +125,14 @@ impl AssertionSet {
                 }
                 match (position(&new.name), edit) {
                     (Some(_), AssertionEdit::Add(_)) => {
-                        return Err(format!("`{}` is live already; modify it or choose another name", new.name));
+                        return Err(format!(
+                            "`{}` is live already; modify it or choose another name",
+                            new.name
+                        ));
                     }
-                    (None, AssertionEdit::Modify(_)) => return Err(format!("no live assertion `{}`", new.name)),
+                    (None, AssertionEdit::Modify(_)) => {
+                        return Err(format!("no live assertion `{}`", new.name));
+                    }
                     (Some(at), _) => self.assertions[at] = new.clone(),
                     (None, _) => self.assertions.push(new.clone()),
                 }
@@ -161,7 +167,8 @@ mod tests {
 
     #[test]
     fn invalid_edits_are_refused_with_the_reason_and_the_others_apply() {
-        let assertion = |name: &str, check: Check| Assertion { name: name.into(), description: String::new(), check };
+        let assertion =
+            |name: &str, check: Check| Assertion { name: name.into(), description: String::new(), check };
         let empty = Check::ActionCount { pattern: "go".to_owned().try_into().unwrap(), min: 3, max: Some(1) };
         let edits = [
             AssertionEdit::Add(assertion("a", Check::MinSteps { min: 2 })),

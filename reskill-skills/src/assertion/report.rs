@@ -39,8 +39,10 @@ impl AssertionRow {
     /// The difference of the pass rates with its interval; `None` if there is no success or no failure.
     #[must_use]
     pub fn discriminates(&self) -> Option<Discrimination> {
-        let ((s, [s_low, s_high]), (f, [f_low, f_high])) =
-            (self.success.value().zip(self.success.wilson())?, self.failure.value().zip(self.failure.wilson())?);
+        let ((s, [s_low, s_high]), (f, [f_low, f_high])) = (
+            self.success.value().zip(self.success.wilson())?,
+            self.failure.value().zip(self.failure.wilson())?,
+        );
         let below = ((s - s_low).powi(2) + (f_high - f).powi(2)).sqrt();
         let above = ((s_high - s).powi(2) + (f - f_low).powi(2)).sqrt();
         Some(Discrimination { difference: s - f, interval: [s - f - below, s - f + above] })
@@ -81,7 +83,11 @@ impl AssertionReport {
                 for played in episodes {
                     let passed = assertion.check.eval(&played.episode);
                     let won = played.episode.is_success();
-                    if won { success.add(passed) } else { failure.add(passed) }
+                    if won {
+                        success.add(passed)
+                    } else {
+                        failure.add(passed)
+                    }
                     arms.entry(played.arm.to_string()).or_default()[usize::from(!won)].add(passed);
                 }
                 let discrimination = success.value().zip(failure.value()).map(|(s, f)| s - f);
@@ -99,9 +105,12 @@ mod tests {
     #[test]
     fn wilson_matches_published_numbers() {
         // Newcombe 1998, Statistics in Medicine 17, 857-872, table I: 81/263, 15/148, 0/20, 1/29.
-        for (hits, total, low, high) in
-            [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)]
-        {
+        for (hits, total, low, high) in [
+            (81, 263, 0.2553, 0.3662),
+            (15, 148, 0.0624, 0.1605),
+            (0, 20, 0.0, 0.1611),
+            (1, 29, 0.0061, 0.1718),
+        ] {
             let [got_low, got_high] = Rate { hits, total }.wilson().unwrap();
             // Four decimals are printed.
             assert!((got_low - low).abs() < 5e-5 && (got_high - high).abs() < 5e-5, "{hits}/{total}");
@@ -122,6 +131,9 @@ mod tests {
         };
         let got = row.discriminates().unwrap();
         assert!((got.difference - 0.2).abs() < 1e-12);
-        assert!((got.interval[0] - 0.0524).abs() < 5e-5 && (got.interval[1] - 0.3339).abs() < 5e-5, "{got:?}");
+        assert!(
+            (got.interval[0] - 0.0524).abs() < 5e-5 && (got.interval[1] - 0.3339).abs() < 5e-5,
+            "{got:?}"
+        );
     }
 }

@@ -43,10 +43,15 @@ pub fn parse(text: &str, folder: Option<&str>) -> (Option<Skill>, Vec<Problem>) 
         (None, vec![Problem { line, problem, remedy: remedy.to_owned(), fatal: true }])
     };
     let Some(Parts { yaml, body }) = yaml::split(text) else {
-        return fatal(1, "no front matter".into(), "begin the file with `---`, keys, and a second line `---`");
+        return fatal(
+            1,
+            "no front matter".into(),
+            "begin the file with `---`, keys, and a second line `---`",
+        );
     };
     if yaml.len() > yaml::MAX_FRONT_MATTER {
-        let problem = format!("front matter of {} bytes, expected at most {}", yaml.len(), yaml::MAX_FRONT_MATTER);
+        let problem =
+            format!("front matter of {} bytes, expected at most {}", yaml.len(), yaml::MAX_FRONT_MATTER);
         return fatal(1, problem, "move text into the body");
     }
     let mut front = match serde_yaml_ng::from_str::<Value>(&yaml) {
@@ -63,7 +68,11 @@ pub fn parse(text: &str, folder: Option<&str>) -> (Option<Skill>, Vec<Problem>) 
         return fatal(1, format!("front matter: {error}"), "write valid YAML");
     }
     let Value::Mapping(front) = front else {
-        return fatal(2, "front matter is not a list of `key: value`".into(), "give at least name and description");
+        return fatal(
+            2,
+            "front matter is not a list of `key: value`".into(),
+            "give at least name and description",
+        );
     };
     let mut findings = Findings { yaml: &yaml, entries: yaml::entries(&yaml), problems: Vec::new() };
     let skill = assemble(text, &front, &body, folder, &mut findings);
@@ -104,7 +113,11 @@ fn assemble(
     ] {
         let n = value.map_or(0, |value| value.trim().chars().count());
         if n > max {
-            findings.add(findings.line(key), format!("`{key}` has {n} characters, expected 1 to {max}"), "shorten it");
+            findings.add(
+                findings.line(key),
+                format!("`{key}` has {n} characters, expected 1 to {max}"),
+                "shorten it",
+            );
         }
     }
     let (extra, unknown) = unknown_fields(front, findings);
@@ -129,7 +142,11 @@ fn assemble(
         }
         (Some(other), _) => {
             let line = findings.metadata_line("reskill-trigger");
-            findings.add(line, format!("unknown trigger `{other}`"), "use general, beginning or action_pattern");
+            findings.add(
+                line,
+                format!("unknown trigger `{other}`"),
+                "use general, beginning or action_pattern",
+            );
             Trigger::Always
         }
     };
@@ -190,7 +207,11 @@ fn body_parts(body: &str, kind: Option<&str>, findings: &mut Findings<'_>) -> (S
     let parts = body.rsplit_once("\n\n").and_then(|(action, last)| Some((action, last.strip_prefix(label)?)));
     let Some((action, example)) = parts.filter(|_| ["do", "dont"].contains(&kind)) else {
         let line = findings.metadata_line("reskill-example");
-        findings.add(line, format!("the last paragraph is not an example `{label}..`"), "write it, or drop the key");
+        findings.add(
+            line,
+            format!("the last paragraph is not an example `{label}..`"),
+            "write it, or drop the key",
+        );
         return (body.to_owned(), None);
     };
     let example = example.to_owned();
@@ -210,7 +231,11 @@ fn metadata(
             .map(|(key, value)| (scalar(key), scalar(value)))
             .partition(|(key, _)| key.starts_with(PREFIX)),
         Some(_) => {
-            findings.add(findings.line("metadata"), "`metadata` is not a mapping".into(), "write `key: value` lines");
+            findings.add(
+                findings.line("metadata"),
+                "`metadata` is not a mapping".into(),
+                "write `key: value` lines",
+            );
             Default::default()
         }
     }

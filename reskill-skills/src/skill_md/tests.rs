@@ -97,14 +97,18 @@ fn a_third_party_file_is_written_back_byte_for_byte() {
 #[test]
 fn unknown_keys_outlive_a_change_as_they_were_written() {
     let unknown = "version:   1.10   # theirs\ntags:\n- one\n-   two\nblock: |\n  a\n\n  b\n";
-    let text = format!("---\nname: a\n{unknown}description: d\nmetadata: {{k: [1, 2]}}\nlicense: MIT\n---\nOld.\n");
+    let text =
+        format!("---\nname: a\n{unknown}description: d\nmetadata: {{k: [1, 2]}}\nlicense: MIT\n---\nOld.\n");
     let mut skill = read_text(&text);
     skill.content.action = "New.".into();
     skill.version += 1;
     let written = write(&skill);
     assert!(written.contains(unknown), "{written}");
     let again = read_text(&written);
-    assert_eq!((again.foreign.metadata["k"].as_str(), again.foreign.license.as_deref()), ("1 2", Some("MIT")));
+    assert_eq!(
+        (again.foreign.metadata["k"].as_str(), again.foreign.license.as_deref()),
+        ("1 2", Some("MIT"))
+    );
     assert_eq!((again.content.action.as_str(), again.version), ("New.", 2));
     // A second change leaves them alone too.
     assert_eq!(write(&again), written);
@@ -120,7 +124,8 @@ fn unknown_keys_that_lean_on_anchors_elsewhere_keep_their_values() {
 
 #[test]
 fn bombs_are_refused() {
-    let mut yaml = String::from("---\nname: a\ndescription: d\nx0: &x0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n");
+    let mut yaml =
+        String::from("---\nname: a\ndescription: d\nx0: &x0 [lol, lol, lol, lol, lol, lol, lol, lol, lol]\n");
     for level in 1..12 {
         let before = format!("*x{}, ", level - 1).repeat(9);
         yaml.push_str(&format!("x{level}: &x{level} [{before}]\n"));

@@ -61,7 +61,8 @@ pub(super) fn entries(yaml: &str) -> Vec<Entry> {
 /// The line of a key that stands at the margin for the second time.
 pub(super) fn repeated(yaml: &str) -> Option<usize> {
     let found = entries(yaml);
-    let again = (0..found.len()).find(|at| found[..*at].iter().any(|earlier| earlier.key == found[*at].key))?;
+    let again =
+        (0..found.len()).find(|at| found[..*at].iter().any(|earlier| earlier.key == found[*at].key))?;
     Some(found[again].line)
 }
 
@@ -75,9 +76,10 @@ fn key_of(line: &str) -> Option<String> {
         let (key, rest) = line[1..].split_once(first)?;
         return rest.trim_start().starts_with(':').then(|| key.to_owned());
     }
-    let end = line.match_indices(':').map(|(at, _)| at).find(|at| {
-        line[at + 1..].chars().next().is_none_or(char::is_whitespace)
-    })?;
+    let end = line
+        .match_indices(':')
+        .map(|(at, _)| at)
+        .find(|at| line[at + 1..].chars().next().is_none_or(char::is_whitespace))?;
     Some(line[..end].trim_end().to_owned())
 }
 
@@ -85,9 +87,10 @@ fn key_of(line: &str) -> Option<String> {
 pub(super) fn line_inside(yaml: &str, entry: &Entry, key: &str) -> usize {
     let inside = yaml[entry.range.clone()].lines();
     let at = inside.enumerate().skip(1).find(|(_, line)| {
-        line.trim_start().trim_start_matches(['"', '\'']).strip_prefix(key).is_some_and(|rest| {
-            rest.trim_start_matches(['"', '\'']).trim_start().starts_with(':')
-        })
+        line.trim_start()
+            .trim_start_matches(['"', '\''])
+            .strip_prefix(key)
+            .is_some_and(|rest| rest.trim_start_matches(['"', '\'']).trim_start().starts_with(':'))
     });
     entry.line + at.map_or(0, |(index, _)| index)
 }
@@ -140,10 +143,34 @@ mod tests {
     #[test]
     fn scalars_read_back_as_the_same_string() {
         for text in [
-            "Plain words, with commas.", "a: b", "x # y", "- item", "007", "true", "No", "1e3", "--- cut ---",
-            "quote \" and \\ and '", "line\nbreak\ttab", "naïve 東京 🦀", "\u{feff}mark\u{2028}", "{a}", "*alias",
-            "&anchor", "@at", "", " outer ", "%", "null", "~", "0x1f", "2026-01-02", "\u{0}\u{7f}\u{85}",
-            "ends with colon:", "\u{1fffe}", "!tag",
+            "Plain words, with commas.",
+            "a: b",
+            "x # y",
+            "- item",
+            "007",
+            "true",
+            "No",
+            "1e3",
+            "--- cut ---",
+            "quote \" and \\ and '",
+            "line\nbreak\ttab",
+            "naïve 東京 🦀",
+            "\u{feff}mark\u{2028}",
+            "{a}",
+            "*alias",
+            "&anchor",
+            "@at",
+            "",
+            " outer ",
+            "%",
+            "null",
+            "~",
+            "0x1f",
+            "2026-01-02",
+            "\u{0}\u{7f}\u{85}",
+            "ends with colon:",
+            "\u{1fffe}",
+            "!tag",
         ] {
             let yaml = format!("key: {}\n", scalar(text));
             let value: serde_yaml_ng::Value = serde_yaml_ng::from_str(&yaml).unwrap();

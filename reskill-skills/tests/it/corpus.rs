@@ -28,8 +28,6 @@ fn every_file_of_the_corpus_is_refused_or_survives_a_round_trip() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/skill_md");
     let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
-    let read = files.iter().filter(|file| {
-        std::fs::read_to_string(file).is_ok_and(|text| replay(&text))
-    });
+    let read = files.iter().filter(|file| std::fs::read_to_string(file).is_ok_and(|text| replay(&text)));
     assert!(read.count() >= 4, "{files:?}");
 }

@@ -7,7 +7,8 @@ use reskill_skills::library::{Fate, OnConflict, copy_other_files, files, import,
 use reskill_skills::store::{load_bank, save_bank};
 use reskill_skills::{Operation, SkillError, SkillLimits, Trigger};
 
-const THEIRS: &str = "---\nname: review\ndescription: Reviews changes.\nauthor: me\n---\n# Review\n\nLook twice.\n";
+const THEIRS: &str =
+    "---\nname: review\ndescription: Reviews changes.\nauthor: me\n---\n# Review\n\nLook twice.\n";
 
 fn skill(library: &Path, name: &str, text: &str) {
     let home = library.join(name);
@@ -27,7 +28,12 @@ fn import_brings_every_file_byte_for_byte_and_twice_is_once() {
     let (old, new) = (from.path().join("review"), into.path().join("review"));
     assert_eq!(files(&old).unwrap(), files(&new).unwrap());
     for file in files(&old).unwrap() {
-        assert_eq!(fs::read(old.join(&file)).unwrap(), fs::read(new.join(&file)).unwrap(), "{}", file.display());
+        assert_eq!(
+            fs::read(old.join(&file)).unwrap(),
+            fs::read(new.join(&file)).unwrap(),
+            "{}",
+            file.display()
+        );
     }
     let again = import(&from.path().join("review"), into.path(), OnConflict::Refuse).unwrap();
     assert_eq!(again, [("review".to_owned(), Fate::Unchanged)]);
@@ -96,7 +102,9 @@ fn validation_names_every_file_and_line() {
     let found: Vec<(String, usize)> = validate(library.path())
         .unwrap()
         .into_iter()
-        .map(|it| (it.file.parent().unwrap().file_name().unwrap().to_string_lossy().into_owned(), it.problem.line))
+        .map(|it| {
+            (it.file.parent().unwrap().file_name().unwrap().to_string_lossy().into_owned(), it.problem.line)
+        })
         .collect();
     let expected = [("binary", 3), ("misnamed", 2), ("misnamed", 4), ("two", 5)];
     assert_eq!(found, expected.map(|(name, line)| (name.to_owned(), line)));

@@ -72,14 +72,28 @@ impl Wording {
         match self {
             Wording::Lab => Lexicon {
                 templates: &[
-                    "calibrate {s}", "measure {s}", "inspect {s}", "shake {s}", "note {s}", "file report", "heat {s}",
-                    "move {s} to {p}", "wait",
+                    "calibrate {s}",
+                    "measure {s}",
+                    "inspect {s}",
+                    "shake {s}",
+                    "note {s}",
+                    "file report",
+                    "heat {s}",
+                    "move {s} to {p}",
+                    "wait",
                 ],
                 fillers: &[
-                    "shake flask 1", "note reading 2", "wait", "move flask 1 to bench 2", "move tube 3 to rack 1",
-                    "shake tube 2", "note colour 1",
+                    "shake flask 1",
+                    "note reading 2",
+                    "wait",
+                    "move flask 1 to bench 2",
+                    "move tube 3 to rack 1",
+                    "shake tube 2",
+                    "note colour 1",
                 ],
-                look: |i| format!("inspect {}", ["bench 1", "rack 1", "hood 1", "sink 1", "oven 1", "tray 1"][i]),
+                look: |i| {
+                    format!("inspect {}", ["bench 1", "rack 1", "hood 1", "sink 1", "oven 1", "tray 1"][i])
+                },
                 key: "calibrate sensor 2",
                 needs: "measure sample 1",
                 close: "file report",
@@ -87,12 +101,27 @@ impl Wording {
                 words: ["calibrate", "tray", "file report", "heat"],
             },
             Wording::Code => Lexicon {
-                templates: &["edit {f}", "open {f}", "run {c}", "search {q} in {d}", "lint {f}", "submit", "revert {f}"],
+                templates: &[
+                    "edit {f}",
+                    "open {f}",
+                    "run {c}",
+                    "search {q} in {d}",
+                    "lint {f}",
+                    "submit",
+                    "revert {f}",
+                ],
                 fillers: &[
-                    "edit main.rs", "edit lib.rs", "search bug in src", "run build", "edit util.rs", "run bench",
+                    "edit main.rs",
+                    "edit lib.rs",
+                    "search bug in src",
+                    "run build",
+                    "edit util.rs",
+                    "run bench",
                     "search todo in docs",
                 ],
-                look: |i| format!("open {}", ["main.rs", "lib.rs", "util.rs", "build.rs", "notes.md", "spec.md"][i]),
+                look: |i| {
+                    format!("open {}", ["main.rs", "lib.rs", "util.rs", "build.rs", "notes.md", "spec.md"][i])
+                },
                 key: "lint main.rs",
                 needs: "run tests",
                 close: "submit",
@@ -100,9 +129,25 @@ impl Wording {
                 words: ["lint", "spec.md", "submit", "revert"],
             },
             Wording::Web => Lexicon {
-                templates: &["search[{q}]", "click[{x}]", "scroll[{x}]", "buy[{x}]", "compare[{x}]", "filter[{x}]"],
-                fillers: &["search[red shoes]", "click[Next]", "scroll[down]", "click[Item 3]", "filter[size]", "scroll[up]"],
-                look: |i| format!("click[{}]", ["Home", "Reviews", "Offers", "Brands", "Help", "Features"][i]),
+                templates: &[
+                    "search[{q}]",
+                    "click[{x}]",
+                    "scroll[{x}]",
+                    "buy[{x}]",
+                    "compare[{x}]",
+                    "filter[{x}]",
+                ],
+                fillers: &[
+                    "search[red shoes]",
+                    "click[Next]",
+                    "scroll[down]",
+                    "click[Item 3]",
+                    "filter[size]",
+                    "scroll[up]",
+                ],
+                look: |i| {
+                    format!("click[{}]", ["Home", "Reviews", "Offers", "Brands", "Help", "Features"][i])
+                },
                 key: "compare[prices]",
                 needs: "click[Cart]",
                 close: "buy[now]",
@@ -111,8 +156,18 @@ impl Wording {
             },
             Wording::Words => Lexicon {
                 templates: &[],
-                fillers: &["gehe Küche", "nimm Löffel 2", "lege Löffel 2", "warte", "gehe Flur", "nimm Tasse 1", "zähle Teller"],
-                look: |i| format!("öffne {}", ["Schrank 1", "Truhe 1", "Kiste 1", "Fach 1", "Ofen 1", "Dose 1"][i]),
+                fillers: &[
+                    "gehe Küche",
+                    "nimm Löffel 2",
+                    "lege Löffel 2",
+                    "warte",
+                    "gehe Flur",
+                    "nimm Tasse 1",
+                    "zähle Teller",
+                ],
+                look: |i| {
+                    format!("öffne {}", ["Schrank 1", "Truhe 1", "Kiste 1", "Fach 1", "Ofen 1", "Dose 1"][i])
+                },
                 key: "wasche Hände",
                 needs: "koche Suppe",
                 close: "fertig",
@@ -121,8 +176,17 @@ impl Wording {
             },
             Wording::Calls => Lexicon {
                 templates: &[],
-                fillers: &["list(tables)", "show(schema)", "sample(orders)", "count(rows)", "sample(users)", "note(key)"],
-                look: |i| format!("lookup({})", ["users", "orders", "items", "stock", "prices", "refunds"][i]),
+                fillers: &[
+                    "list(tables)",
+                    "show(schema)",
+                    "sample(orders)",
+                    "count(rows)",
+                    "sample(users)",
+                    "note(key)",
+                ],
+                look: |i| {
+                    format!("lookup({})", ["users", "orders", "items", "stock", "prices", "refunds"][i])
+                },
                 key: "check(types)",
                 needs: "query(join)",
                 close: "answer(value)",
@@ -180,8 +244,11 @@ impl World {
         let lexicon = self.wording.lexicon();
         let task = index / self.per_task;
         let family = task % 3;
-        let good_share =
-            if self.confounded { (self.good + [-0.2, 0.0, 0.2][family]).clamp(0.02, 0.98) } else { self.good };
+        let good_share = if self.confounded {
+            (self.good + [-0.2, 0.0, 0.2][family]).clamp(0.02, 0.98)
+        } else {
+            self.good
+        };
         let mut avoids = |cause: Planted| cause == Planted::Nothing || rng.random_bool(good_share);
         let (good, also) = (avoids(self.cause), avoids(self.also));
         let mut actions = self.script(&lexicon, good, also, rng);

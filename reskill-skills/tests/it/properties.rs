@@ -7,16 +7,42 @@ use proptest::prelude::*;
 use reskill_skills::prompt::{SectionBudget, render};
 use reskill_skills::skill::ForeignFields;
 use reskill_skills::{
-    Example, Operation, Skill, SkillBank, SkillContent, SkillError, SkillId, SkillLimits, SkillStatus, Trigger,
-    skill_md,
+    Example, Operation, Skill, SkillBank, SkillContent, SkillError, SkillId, SkillLimits, SkillStatus,
+    Trigger, skill_md,
 };
 
 /// A line of text with whatever YAML finds awkward.
 fn line() -> impl Strategy<Value = String> {
     let awkward = prop::sample::select(vec![
-        "plain words", "a: b", "# no comment", "---", "- item", "'single'", "\"double\"", "\\ back", "{x}", "[y]", "*z",
-        "&a", "!t", "%", "@", "`", "| pipe", "> fold", "ünï 東京 🦀", "true", "null", "007", "~", "?", ": ", "Do: x", "-",
-        "\u{a0}", "\u{200b}\u{feff}",
+        "plain words",
+        "a: b",
+        "# no comment",
+        "---",
+        "- item",
+        "'single'",
+        "\"double\"",
+        "\\ back",
+        "{x}",
+        "[y]",
+        "*z",
+        "&a",
+        "!t",
+        "%",
+        "@",
+        "`",
+        "| pipe",
+        "> fold",
+        "ünï 東京 🦀",
+        "true",
+        "null",
+        "007",
+        "~",
+        "?",
+        ": ",
+        "Do: x",
+        "-",
+        "\u{a0}",
+        "\u{200b}\u{feff}",
     ]);
     vec(prop_oneof![3 => awkward.prop_map(str::to_owned), 1 => "[ -~]{0,12}", 1 => "\\PC{0,6}"], 1..4)
         .prop_map(|parts| parts.join(" ").split_whitespace().collect::<Vec<_>>().join(" "))
@@ -32,9 +58,13 @@ fn trigger() -> impl Strategy<Value = Trigger> {
 }
 
 fn content(name: impl Strategy<Value = String>) -> impl Strategy<Value = SkillContent> {
-    let example = prop::option::of((any::<bool>(), line()).prop_map(|(good, text)| {
-        if good { Example::Do(text) } else { Example::Dont(text) }
-    }));
+    let example = prop::option::of(
+        (any::<bool>(), line()).prop_map(
+            |(good, text)| {
+                if good { Example::Do(text) } else { Example::Dont(text) }
+            },
+        ),
+    );
     let guidance = prop::option::of("[a-z]{1,8}".prop_map(|verb| format!("next {verb}").parse().unwrap()));
     (name, line(), line(), example, trigger(), guidance).prop_map(
         |(name, when_to_use, action, example, trigger, guidance)| SkillContent {

@@ -25,6 +25,10 @@ pub(super) struct DiffArgs {
 
 pub(super) fn run(args: &DiffArgs) -> Result<u8> {
     let diff = bank(&args.before)?.diff(&bank(&args.after)?);
-    if args.json { print_json(&diff)? } else { print(&diff.to_string())? }
+    if args.json {
+        print_json(&diff)?
+    } else {
+        print(&diff.to_string())?
+    }
     Ok(if args.exit_code && !diff.is_empty() { FOUND } else { 0 })
 }

@@ -40,7 +40,8 @@ pub(super) fn run(args: &HistoryArgs) -> Result<u8> {
         .into_iter()
         .filter(|record| args.kind.is_empty() || args.kind.iter().any(|kind| *kind == kind_of(record.kind)))
         .filter(|record| {
-            let concerns = |wanted: &String| record.operations.iter().any(|one| one_of(one).contains(&wanted.as_str()));
+            let concerns =
+                |wanted: &String| record.operations.iter().any(|one| one_of(one).contains(&wanted.as_str()));
             args.skill.as_ref().is_none_or(concerns)
         })
         .collect();

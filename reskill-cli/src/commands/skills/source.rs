@@ -49,10 +49,11 @@ pub(super) fn bank(path: &Path) -> Result<SkillBank> {
 pub(super) fn skill<'a>(bank: &'a SkillBank, wanted: &str) -> Result<&'a Skill> {
     let found = bank.skills().iter().find(|skill| skill.name() == wanted || skill.id.0 == wanted);
     found.with_context(|| {
-        let nearest =
-            bank.skills().iter().map(Skill::name).max_by(|a, b| {
-                strsim::jaro_winkler(a, wanted).total_cmp(&strsim::jaro_winkler(b, wanted))
-            });
+        let nearest = bank
+            .skills()
+            .iter()
+            .map(Skill::name)
+            .max_by(|a, b| strsim::jaro_winkler(a, wanted).total_cmp(&strsim::jaro_winkler(b, wanted)));
         match nearest {
             Some(nearest) => format!("no skill `{wanted}`; did you mean `{nearest}`?"),
             None => format!("no skill `{wanted}`: the bank is empty"),
@@ -92,7 +93,8 @@ pub(super) fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let header: Vec<String> = header.iter().map(|cell| (*cell).to_owned()).collect();
     let mut text = String::new();
     for row in std::iter::once(&header).chain(rows) {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let cells: Vec<String> =
+            row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         text.push_str(cells.join("  ").trim_end());
         text.push('\n');
     }

@@ -108,7 +108,8 @@ fn trigger(cause: &Cause, traces: &Traces, context: &CreatorContext<'_>) -> Trig
         }
     }
     let total: usize = points.values().sum();
-    let Some((before, n)) = points.into_iter().max_by_key(|(before, n)| (*n, std::cmp::Reverse(*before))) else {
+    let Some((before, n)) = points.into_iter().max_by_key(|(before, n)| (*n, std::cmp::Reverse(*before)))
+    else {
         return Trigger::Always;
     };
     if ratio(n, total) < MIN_POINTS {
@@ -116,9 +117,7 @@ fn trigger(cause: &Cause, traces: &Traces, context: &CreatorContext<'_>) -> Trig
     }
     let narrow = match before {
         Before::Nothing => Trigger::EpisodeStart,
-        Before::Verb(verb) => {
-            Trigger::after_action(&traces.classes[verb].pattern).unwrap_or(Trigger::Always)
-        }
+        Before::Verb(verb) => Trigger::after_action(&traces.classes[verb].pattern).unwrap_or(Trigger::Always),
         Before::Unknown => Trigger::Always,
     };
     if reaches(&narrow, cause, traces, context) { narrow } else { Trigger::Always }
@@ -141,7 +140,9 @@ fn reaches(trigger: &Trigger, cause: &Cause, traces: &Traces, context: &CreatorC
         reached.add(played.turns().any(|(turn_idx, previous, turn)| {
             trigger.fires(turn_idx, previous)
                 && (turn.admissible.is_empty()
-                    || wanted.as_ref().is_none_or(|wanted| turn.admissible.iter().any(|it| wanted.is_match(it))))
+                    || wanted
+                        .as_ref()
+                        .is_none_or(|wanted| turn.admissible.iter().any(|it| wanted.is_match(it))))
         }));
     }
     reached.value().is_none_or(|share| share >= MIN_REACHED)
@@ -174,11 +175,7 @@ fn preceding(trace: &Trace, at: usize) -> Before {
     if at == 0 {
         return Before::Nothing;
     }
-    trace
-        .moves
-        .iter()
-        .find(|it| it.turn_idx + 1 == at)
-        .map_or(Before::Unknown, |it| Before::Verb(it.verb))
+    trace.moves.iter().find(|it| it.turn_idx + 1 == at).map_or(Before::Unknown, |it| Before::Verb(it.verb))
 }
 
 /// What was found, in words and numbers.
@@ -212,7 +209,8 @@ pub(crate) fn insight(
         let high = success == (cause.form.sign() > 0.0);
         let mut best: Option<(f64, usize)> = None;
         for (index, value) in cause.measure.iter().enumerate() {
-            let Some(value) = value.filter(|_| context.episodes[index].episode.is_success() == success) else {
+            let Some(value) = value.filter(|_| context.episodes[index].episode.is_success() == success)
+            else {
                 continue;
             };
             let value = if high { value } else { -value };

@@ -209,7 +209,8 @@ fn before(trace: &Trace, first: usize, second: usize) -> Option<f64> {
 /// are longer in one world and shorter in another; neither should put the blame on what is played throughout.
 fn plays_by_length(traces: &Traces, class: usize) -> [f64; 2] {
     let n = traces.traces.len().max(1);
-    let points = || traces.traces.iter().map(|trace| (ratio(trace.n_turns, 1), ratio(plays(trace, class), 1)));
+    let points =
+        || traces.traces.iter().map(|trace| (ratio(trace.n_turns, 1), ratio(plays(trace, class), 1)));
     let (length, count) = points().fold((0.0, 0.0), |(a, b), (x, y)| (a + x, b + y));
     let (length, count) = (length / ratio(n, 1), count / ratio(n, 1));
     let (xy, xx) = points()

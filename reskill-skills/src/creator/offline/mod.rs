@@ -47,14 +47,14 @@ pub mod rules;
 
 use crate::assertion::{Assertion, AssertionReport};
 use crate::bank::Operation;
-use crate::creator::artefacts::{Artefacts, Change, Cluster, Diagnosis, Insight, Proposal, Recommendation};
 use crate::creator::artefacts::VerifyReport;
+use crate::creator::artefacts::{Artefacts, Change, Cluster, Diagnosis, Insight, Proposal, Recommendation};
 use crate::creator::verify::verify;
 use crate::creator::{Creator, CreatorContext};
-use classes::Traces;
-use search::Found;
 use crate::error::SkillError;
 use crate::lifecycle::{HistoryKind, HistoryRecord};
+use classes::Traces;
+use search::Found;
 
 pub use config::OfflineConfig;
 pub use text::{guidance, guidance_not, guidance_words};

@@ -2,13 +2,13 @@
 
 use crate::bank::SkillBank;
 use crate::creator::CreatorContext;
+use crate::creator::artefacts::Insight;
 use crate::creator::offline::author::insight;
 use crate::creator::offline::cause::{Cause, Form, candidates, leads_to};
 use crate::creator::offline::classes::{NEVER, Traces};
 use crate::creator::offline::config::OfflineConfig;
 use crate::creator::offline::habit::Habit;
 use crate::creator::offline::strata::{Score, Strata};
-use crate::creator::artefacts::Insight;
 use crate::guidance::Polarity;
 use crate::skill::SkillStatus;
 
@@ -215,8 +215,7 @@ fn is_covered(bank: &SkillBank, column: &Candidate<'_>, traces: &Traces) -> bool
     bank.skills().iter().filter(|skill| skill.status == SkillStatus::Active).any(|skill| {
         let same_verb = column.cause.is_some()
             && skill.content.guidance.as_ref().is_some_and(|guidance| {
-                guidance.polarity == column.polarity()
-                    && column.verb(traces) == Some(guidance.verb.as_str())
+                guidance.polarity == column.polarity() && column.verb(traces) == Some(guidance.verb.as_str())
             });
         same_verb || (column.cause.is_some() && skill.name() == name)
     })

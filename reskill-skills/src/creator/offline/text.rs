@@ -35,7 +35,8 @@ pub(crate) fn kebab(text: &str) -> String {
     let foreign = text.chars().any(|c| c.is_alphabetic() && !c.is_ascii());
     if out.is_empty() || foreign {
         // FNV-1a, 32 bits.
-        let hash = text.bytes().fold(0x811c_9dc5_u32, |hash, b| (hash ^ u32::from(b)).wrapping_mul(0x0100_0193));
+        let hash =
+            text.bytes().fold(0x811c_9dc5_u32, |hash, b| (hash ^ u32::from(b)).wrapping_mul(0x0100_0193));
         return format!("{}-{hash:08x}", if out.is_empty() { "x" } else { &out[..out.len().min(14)] })
             .replace("--", "-");
     }
