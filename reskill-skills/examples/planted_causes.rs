@@ -12,10 +12,13 @@ use planted::{CAUSES, Planted, WORDINGS, World, answered, proposed, without_caus
 use reskill_skills::creator::{Creator, CreatorInput};
 use reskill_skills::{OfflineConfig, OfflineCreator};
 
+/// Name of a setting, and what it changes.
+type Setting = (&'static str, fn(World) -> World);
+
 fn main() {
     let n: u64 = std::env::args().nth(1).map_or(100, |text| text.parse().unwrap());
     let (start, mut calls) = (Instant::now(), 0);
-    let settings: [(&str, fn(World) -> World); 9] = [
+    let settings: [Setting; 9] = [
         ("150 episodes, success .85/.20", |world| world),
         ("100 episodes", |world| World { n: 100, ..world }),
         ("200 episodes, 4 a task", |world| World { n: 200, per_task: 4, ..world }),

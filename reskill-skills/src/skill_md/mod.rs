@@ -7,7 +7,8 @@
 //! is general.
 //!
 //! A third-party file that nothing has changed is written back byte for byte. Once its skill is modified, keys the open
-//! format does not know stay as they were written; the six it knows are written anew, metadata values as strings.
+//! format does not know stay as they were written, but for line ends, which become `\n`; the six it knows are written anew,
+//! metadata values as strings.
 
 mod yaml;
 mod parse;

@@ -245,6 +245,9 @@ fn metadata(
 /// by themselves (they may use anchors of other lines, or stand in one flow mapping); else written anew.
 fn unknown_fields(front: &Mapping, findings: &Findings<'_>) -> (String, Vec<String>) {
     let (mut text, mut names) = (String::new(), Vec::new());
+    // Keys in ways that the scan for lines does not know: then no line is trusted.
+    let all_found = front.len() == findings.entries.len()
+        && front.keys().all(|key| findings.entries.iter().any(|entry| entry.key == scalar(key)));
     for (key, value) in front {
         let name = scalar(key);
         if KNOWN.contains(&name.as_str()) {
@@ -254,7 +257,7 @@ fn unknown_fields(front: &Mapping, findings: &Findings<'_>) -> (String, Vec<Stri
         let as_written = findings
             .entries
             .iter()
-            .find(|entry| entry.key == name)
+            .find(|entry| all_found && entry.key == name)
             .map(|entry| &findings.yaml[entry.range.clone()])
             .filter(|lines| {
                 // A literal `---` would end the front matter for simpler readers, but that is how it was found.

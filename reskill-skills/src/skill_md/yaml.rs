@@ -15,9 +15,9 @@ pub(super) struct Parts {
     pub(super) body: String,
 }
 
-/// Splits a file. A byte order mark is dropped and line ends become `\n`. `None`: no front matter.
+/// Splits a file. A byte order mark is dropped and line ends, lone carriage returns too, become `\n`. `None`: no front matter.
 pub(super) fn split(text: &str) -> Option<Parts> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n");
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text).replace("\r\n", "\n").replace('\r', "\n");
     let (first, rest) = text.split_once('\n')?;
     if first.trim_end() != "---" {
         return None;
@@ -69,7 +69,10 @@ pub(super) fn repeated(yaml: &str) -> Option<usize> {
 /// The key a line begins with, if it begins one.
 fn key_of(line: &str) -> Option<String> {
     let first = line.chars().next()?;
-    if first.is_whitespace() || "#-}],{[&*!|>%@`?:".contains(first) {
+    if first.is_whitespace() || "#}],{[&*!|>%@`".contains(first) {
+        return None;
+    }
+    if "-?:".contains(first) && line[1..].chars().next().is_none_or(char::is_whitespace) {
         return None;
     }
     if first == '"' || first == '\'' {

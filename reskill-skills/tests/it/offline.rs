@@ -75,13 +75,13 @@ fn the_habit_that_failures_lack_is_proposed() {
 #[test]
 fn nothing_is_proposed_where_outcomes_are_coins() {
     let config = OfflineConfig::default();
-    let proposed: Vec<String> = (0..40)
+    let proposed: Vec<String> = (0..100)
         .filter_map(|seed| {
             let proposal = Setup::of(&null_batch(100, 8, seed)).propose(&config)?;
             Some(proposal.rationale)
         })
         .collect();
-    assert!(proposed.len() <= 2, "{proposed:#?}");
+    assert!(proposed.len() <= 5, "{proposed:#?}");
 }
 
 #[test]

@@ -159,7 +159,7 @@ fn wrong_turns(cause: &Cause, index: usize, trace: &Trace, success: bool) -> Vec
         }
         Form::Harmful { class } if !success => plays(*class).collect(),
         Form::EarlyEnd { class } if !success => {
-            plays(*class).last().filter(|at| at + 1 == trace.n_turns).into_iter().collect()
+            plays(*class).next_back().filter(|at| at + 1 == trace.n_turns).into_iter().collect()
         }
         Form::Repeat { verb } if !success => trace
             .moves

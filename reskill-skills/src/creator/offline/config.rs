@@ -46,7 +46,7 @@ impl Default for OfflineConfig {
             max_share: 0.85,
             min_admissible: 0.25,
             negative: true,
-            level: 0.03,
+            level: 0.02,
             episode_causes: true,
             max_operations: 1,
             cooldown_steps: 30,

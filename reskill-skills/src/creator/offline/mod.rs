@@ -154,7 +154,7 @@ impl OfflineCreator {
     ) {
         let answer = match found {
             Found::Habit(habit) => {
-                if draft.situations.iter().any(|after| *after == habit.after) {
+                if draft.situations.contains(&habit.after) {
                     return;
                 }
                 // A trigger that cannot be built (widened beyond the limit, say) passes; the next cause has its turn.
@@ -233,7 +233,7 @@ impl Draft {
                         description: insight.finding.clone(),
                         check,
                     }));
-                    (name, insight.clone())
+                    (name, (**insight).clone())
                 }
             };
             insights.push(insight);

@@ -28,7 +28,7 @@ pub(crate) enum Found<'h> {
     /// In a situation.
     Habit(&'h Habit),
     /// In the episode as a whole.
-    Cause(Cause, Insight),
+    Cause(Box<Cause>, Box<Insight>),
 }
 
 /// One column of the search.
@@ -140,7 +140,8 @@ pub(crate) fn search<'h>(
             found.push(match (chosen.habit, &chosen.cause) {
                 (Some(habit), _) => Found::Habit(habit),
                 (None, Some(cause)) => {
-                    Found::Cause(cause.clone(), insight(cause, &chosen.score, p, traces, context))
+                    let insight = insight(cause, &chosen.score, p, traces, context);
+                    Found::Cause(Box::new(cause.clone()), Box::new(insight))
                 }
                 (None, None) => break,
             });

@@ -175,9 +175,9 @@ impl Strata {
             if f64::from(reached + 1) > level * f64::from(SHUFFLES + 1) {
                 return 1.0;
             }
-            // Twice as many shuffles would not change the answer.
-            if shuffle == SHUFFLES / 2 && f64::from(4 * (reached + 1)) <= level * f64::from(shuffle + 1) {
-                return f64::from(reached + 1) / f64::from(shuffle + 1);
+            // None in half of the shuffles: the other half would not change the answer.
+            if shuffle == SHUFFLES / 2 && reached == 0 && level * f64::from(shuffle + 1) >= 1.0 {
+                return 1.0 / f64::from(shuffle + 1);
             }
         }
         f64::from(reached + 1) / f64::from(SHUFFLES + 1)
