@@ -1,11 +1,13 @@
 //! Free text from a pretrained model, token by token: how the next token is picked, and when a reply ends.
 
-use rand::{Rng, RngExt};
+use std::ops::ControlFlow;
 
+use rand_chacha::ChaCha8Rng;
+use reskill_kernels::ops::{SampledToken, SamplingFilter};
+
+use crate::engine::{Decoder, Engine, GenerationRequest};
 use crate::error::ModelError;
-use crate::generate::Generator;
-use crate::tokenizer::PolicyTokenizer;
-use crate::transformer::Transformer;
+use crate::tokenizer::{Pieces, PolicyTokenizer};
 
 /// How tokens are drawn and when a reply ends. Limits apply in the order of the fields.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,44 +60,13 @@ impl DecodeOptions {
         check((0.0..=1.0).contains(&self.min_p), "min_p", self.min_p, "a number in [0, 1]")
     }
 
-    /// The next token after these logits; `rng` is drawn from unless the temperature is 0.
-    #[must_use]
-    pub fn pick(&self, logits: &[f32], rng: &mut impl Rng) -> u32 {
-        let mut order: Vec<u32> = (0..logits.len() as u32).collect();
-        let logit = |token: u32| logits[token as usize];
-        if self.temperature == 0.0 {
-            // The first of equal ones.
-            let better = |best: u32, token: u32| if logit(token) > logit(best) { token } else { best };
-            return order.into_iter().reduce(better).unwrap_or_default();
+    fn filter(&self) -> SamplingFilter {
+        SamplingFilter {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
         }
-        // A stable order: likeliest first, then by number.
-        order.sort_by(|&a, &b| logit(b).total_cmp(&logit(a)));
-        if self.top_k > 0 {
-            order.truncate(self.top_k);
-        }
-        let top = order.first().map_or(0.0, |&token| logit(token));
-        let weight = |token: u32| f64::from((logit(token) - top) / self.temperature).exp();
-        let mut weights: Vec<f64> = order.iter().map(|&token| weight(token)).collect();
-        let total: f64 = weights.iter().sum();
-        let mut before = 0.0;
-        let by_sum = weights.iter().take_while(|&&weight| {
-            let keep = before < f64::from(self.top_p) * total;
-            before += weight;
-            keep
-        });
-        let kept = by_sum.count().max(1);
-        weights.truncate(kept);
-        // The likeliest has weight 1.
-        let kept = weights.iter().take_while(|&&weight| weight >= f64::from(self.min_p)).count().max(1);
-        weights.truncate(kept);
-        let mut draw = rng.random::<f64>() * weights.iter().sum::<f64>();
-        for (token, weight) in order.iter().zip(&weights) {
-            draw -= weight;
-            if draw < 0.0 {
-                return *token;
-            }
-        }
-        order.get(weights.len() - 1).copied().unwrap_or_default()
     }
 }
 
@@ -111,65 +82,105 @@ pub enum Ending {
 }
 
 /// A reply as text.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TextReply {
-    /// Its tokens, without the one that ended it.
-    pub ids: Vec<u32>,
+    /// Its tokens with their log-probabilities, without an end token.
+    pub tokens: Vec<SampledToken>,
     /// Its text, without special tokens and stop texts.
     pub text: String,
     /// Why it ended.
     pub ending: Ending,
 }
 
-/// Generates a reply after `prompt`, which is added to `slot` of `generator`; the reply is in the slot afterwards, but
-/// for its last token. `on_text` is given the reply piece by piece, as soon as no stop text can begin in it.
+impl TextReply {
+    /// The tokens alone.
+    #[must_use]
+    pub fn ids(&self) -> Vec<u32> {
+        self.tokens.iter().map(|token| token.token).collect()
+    }
+}
+
+/// Generates a reply after `prompt`. What the prompt shares with those before it is found in the engine's cache. `on_text`
+/// is given the reply piece by piece, as soon as no stop text can begin in it.
 ///
 /// # Errors
-/// [`ModelError::Context`] if the prompt does not fit; [`ModelError::EmptySpan`] if it is empty;
+/// [`ModelError::Context`] or [`ModelError::CacheFull`] if the prompt does not fit; [`ModelError::EmptyPrompt`];
 /// [`ModelError::Tokenizer`]; [`ModelError::Config`].
 pub fn reply(
-    model: &Transformer,
+    model: &impl Decoder,
     tokenizer: &PolicyTokenizer,
-    (generator, slot): (&mut Generator, usize),
+    engine: &mut Engine,
     prompt: &[u32],
     options: &DecodeOptions,
-    rng: &mut impl Rng,
+    rng: ChaCha8Rng,
     on_text: &mut dyn FnMut(&str),
 ) -> Result<TextReply, ModelError> {
     options.validate()?;
-    let mut ids: Vec<u32> = Vec::new();
-    let mut text = String::new();
-    // Bytes of `text` that `on_text` has seen.
-    let mut shown = 0;
-    let mut pieces = tokenizer.pieces();
-    let mut pending = prompt.to_vec();
-    let ending = loop {
-        let room = generator.cache().capacity() - generator.cache().len(slot);
-        if ids.len() >= options.max_new_tokens || (room == 0 && !ids.is_empty()) {
-            break Ending::Length;
+    engine.submit(GenerationRequest {
+        tokens: prompt.to_vec(),
+        filter: options.filter(),
+        max_new_tokens: options.max_new_tokens,
+        stop_tokens: options.end_tokens.clone(),
+        rng,
+    })?;
+    let mut stream = TextStream { pieces: tokenizer.pieces(), text: String::new(), shown: 0, options };
+    let mut failed = Ok(());
+    let mut stopped = false;
+    let done = engine.run(model, &mut |_, token| match stream.take(token.token, on_text) {
+        Ok(false) => ControlFlow::Continue(()),
+        Ok(true) => {
+            stopped = true;
+            ControlFlow::Break(())
         }
-        let logits = generator.next_logits(model, slot, &pending)?;
-        let token = options.pick(logits.as_slice(), rng);
-        if options.end_tokens.contains(&token) {
-            break Ending::EndToken;
+        Err(error) => {
+            failed = Err(error);
+            ControlFlow::Break(())
         }
-        ids.push(token);
-        pending = vec![token];
-        text.push_str(&pieces.next(token)?);
-        let stop = options.stop.iter().filter_map(|stop| text[shown..].find(stop.as_str())).min();
-        if let Some(at) = stop {
-            text.truncate(shown + at);
-            break Ending::Stop;
-        }
-        let safe = text.len() - longest_beginning(&text[shown..], &options.stop);
-        on_text(&text[shown..safe]);
-        shown = safe;
+    })?;
+    failed?;
+    let mut tokens = done.into_iter().flat_map(|generation| generation.tokens).collect::<Vec<_>>();
+    let ended = tokens.last().is_some_and(|token| options.end_tokens.contains(&token.token));
+    if ended {
+        tokens.pop();
+    }
+    let ending = match (ended, stopped) {
+        (true, _) => Ending::EndToken,
+        (_, true) => Ending::Stop,
+        _ => Ending::Length,
     };
     if ending != Ending::Stop {
-        text.push_str(&pieces.rest()?);
+        stream.text.push_str(&stream.pieces.rest()?);
     }
-    on_text(&text[shown..]);
-    Ok(TextReply { ids, text, ending })
+    on_text(&stream.text[stream.shown..]);
+    Ok(TextReply { tokens, text: stream.text, ending })
+}
+
+/// A reply that is being shown.
+struct TextStream<'a> {
+    pieces: Pieces<'a>,
+    text: String,
+    /// Bytes of `text` that were shown.
+    shown: usize,
+    options: &'a DecodeOptions,
+}
+
+impl TextStream<'_> {
+    /// Shows what a token adds; whether a stop text has appeared, from which on the text is cut.
+    fn take(&mut self, token: u32, on_text: &mut dyn FnMut(&str)) -> Result<bool, ModelError> {
+        if self.options.end_tokens.contains(&token) {
+            return Ok(false);
+        }
+        self.text.push_str(&self.pieces.next(token)?);
+        let stops = &self.options.stop;
+        if let Some(at) = stops.iter().filter_map(|stop| self.text[self.shown..].find(stop.as_str())).min() {
+            self.text.truncate(self.shown + at);
+            return Ok(true);
+        }
+        let safe = self.text.len() - longest_beginning(&self.text[self.shown..], stops);
+        on_text(&self.text[self.shown..safe]);
+        self.shown = safe;
+        Ok(false)
+    }
 }
 
 /// Bytes at the end of `text` that may be the beginning of a stop text.

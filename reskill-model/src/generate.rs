@@ -122,23 +122,6 @@ impl Generator {
         Ok(n)
     }
 
-    /// Adds tokens to a slot; returns the logits of what follows them, (1, V) f32.
-    ///
-    /// # Errors
-    /// As [`Generator::extend`]; [`ModelError::EmptySpan`] for no tokens.
-    pub fn next_logits(
-        &mut self,
-        model: &Transformer,
-        slot: usize,
-        tokens: &[u32],
-    ) -> Result<Tensor, ModelError> {
-        let (hidden, _) = self.run(model, &[(slot, tokens)])?;
-        let head = model.params().head();
-        let mut logits = Tensor::zeros(&[1, head.rows()], &Device::Cpu)?;
-        ops::matmul(&mut logits, &hidden, head, false)?;
-        Ok(logits)
-    }
-
     /// Generates one reply per request. The tokens of a request, and all of its reply but the last token, are in its
     /// slot afterwards, whether tokens were drawn or forced: truncate it to drop them. Also returns how many tokens
     /// were run.

@@ -4,11 +4,13 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use reskill_model::decode::{DecodeOptions, reply};
-use reskill_model::{ChatTemplate, Generator, Message, PolicyTokenizer, Pretrained, Transformer};
+use reskill_model::{
+    ChatTemplate, Engine, EngineConfig, Message, PolicyTokenizer, Pretrained, Transformer, WeightStorage,
+};
 
 /// Writes text with a pretrained model.
 #[derive(Debug, Args)]
@@ -55,9 +57,19 @@ pub struct GenerateArgs {
     /// A text that ends a reply; may be given several times.
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
+    /// How the weights are kept while generating: as they are, or rounded to bf16, which is quicker.
+    #[arg(long, value_enum, default_value_t = Weights::F32)]
+    weights: Weights,
     /// Longest prompt and replies together, in tokens; the model's own limit if that is smaller.
     #[arg(long, default_value_t = 4096)]
     context: usize,
+}
+
+/// How weights are kept.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Weights {
+    F32,
+    Bf16,
 }
 
 /// Runs the command; returns the exit code.
@@ -84,13 +96,17 @@ pub fn run(args: &GenerateArgs) -> Result<u8> {
     if args.chat && template.is_none() {
         bail!("{}: has no chat template; leave --chat out", args.model.display());
     }
-    let model = pretrained.model()?;
-    let capacity = args.context.min(model.config().max_position_embeddings);
+    let mut model = pretrained.model()?;
+    model.pack(match args.weights {
+        Weights::F32 => WeightStorage::F32,
+        Weights::Bf16 => WeightStorage::Bf16,
+    });
+    let max_len = args.context.min(model.config().max_position_embeddings);
+    let sizes = EngineConfig { max_sequences: 1, max_len, ..EngineConfig::for_model(model.config()) };
     let mut session = Session {
-        generator: Generator::new(model.config(), 1, capacity)?,
+        engine: Engine::new(model.config(), sizes)?,
         options: DecodeOptions { end_tokens: pretrained.end_tokens().to_vec(), ..options },
         rng: ChaCha8Rng::seed_from_u64(args.seed),
-        held: Vec::new(),
         model,
         tokenizer,
     };
@@ -111,11 +127,9 @@ pub fn run(args: &GenerateArgs) -> Result<u8> {
 struct Session {
     model: Transformer,
     tokenizer: PolicyTokenizer,
-    generator: Generator,
+    engine: Engine,
     options: DecodeOptions,
     rng: ChaCha8Rng,
-    /// Ids in the cache.
-    held: Vec<u32>,
 }
 
 impl Session {
@@ -124,17 +138,15 @@ impl Session {
         if prompt.is_empty() {
             bail!("the prompt is empty");
         }
-        let shared = self.held.iter().zip(prompt).take_while(|(a, b)| a == b).count().min(prompt.len() - 1);
-        self.generator.cache_mut().truncate(0, shared);
         let mut out = std::io::stdout().lock();
         let mut written = Ok(());
         let made = reply(
             &self.model,
             &self.tokenizer,
-            (&mut self.generator, 0),
-            &prompt[shared..],
+            &mut self.engine,
+            prompt,
             &self.options,
-            &mut self.rng,
+            ChaCha8Rng::from_rng(&mut self.rng),
             &mut |text| {
                 if written.is_ok() {
                     written = write!(out, "{text}").and_then(|()| out.flush());
@@ -142,8 +154,6 @@ impl Session {
             },
         )?;
         written.and_then(|()| writeln!(out)).context("the reply cannot be written")?;
-        self.held = [prompt, &made.ids].concat();
-        self.held.truncate(self.generator.cache().len(0));
         Ok(made.text)
     }
 }

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use reskill_kernels::ops::WeightStorage;
 use reskill_model::constraint::Unconstrained;
 use reskill_model::decode::{DecodeOptions, reply};
 use reskill_model::score::token_logprobs;
-use reskill_model::{Generator, Pretrained, Request, SamplingParams, Workspace};
+use reskill_model::{Engine, EngineConfig, Generator, Pretrained, Request, SamplingParams, Workspace};
 
 use crate::pretrained::{fixture, ids, json};
 use crate::support::{bits, rng};
@@ -53,9 +54,13 @@ fn smollm2_says_and_scores_what_transformers_does() {
             assert!((got - want).abs() <= 1e-3, "{got} for {want} in {}", case["text"]);
         }
     }
+    // Generated as users do: from weights in panels.
+    let mut packed = model.clone();
+    packed.pack(WeightStorage::F32);
     for case in expected["continued"].as_array().unwrap() {
         let prompt = tokenizer.encode_text(case["prompt"].as_str().unwrap()).unwrap();
-        let mut generator = Generator::new(model.config(), 1, 128).unwrap();
+        let sizes = EngineConfig { max_len: 128, ..EngineConfig::for_model(model.config()) };
+        let mut engine = Engine::new(model.config(), sizes).unwrap();
         let options = DecodeOptions {
             temperature: 0.0,
             max_new_tokens: N,
@@ -63,12 +68,11 @@ fn smollm2_says_and_scores_what_transformers_does() {
             ..DecodeOptions::default()
         };
         let mut streamed = String::new();
-        let said =
-            reply(&model, &tokenizer, (&mut generator, 0), &prompt, &options, &mut rng(1), &mut |text| {
-                streamed.push_str(text)
-            })
-            .unwrap();
-        assert_eq!(said.ids, ids(&case["ids"])[..N], "{}", case["prompt"]);
+        let said = reply(&packed, &tokenizer, &mut engine, &prompt, &options, rng(1), &mut |text| {
+            streamed.push_str(text)
+        })
+        .unwrap();
+        assert_eq!(said.ids(), ids(&case["ids"])[..N], "{}", case["prompt"]);
         assert!(case["text"].as_str().unwrap().starts_with(&said.text));
         assert_eq!(streamed, said.text);
     }

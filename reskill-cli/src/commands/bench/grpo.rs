@@ -9,6 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use reskill_model::{ModelConfig, Transformer};
 use serde_json::json;
 
+use super::print_json;
 use super::replay::{Variant, step};
 use super::trace::Trace;
 use crate::progress::print_line;
@@ -123,11 +124,4 @@ pub fn run(args: &GrpoArgs) -> Result<u8> {
         }));
     }
     Ok(0)
-}
-
-fn print_json(line: &serde_json::Value) {
-    #[expect(clippy::print_stdout, reason = "results of a measurement are data")]
-    {
-        println!("{line}");
-    }
 }

@@ -1,5 +1,6 @@
 //! `reskill-cli bench`: measurements, one file each.
 
+pub mod cpu;
 pub mod grpo;
 mod replay;
 mod trace;
@@ -16,6 +17,7 @@ pub struct BenchArgs {
 
 #[derive(Debug, Subcommand)]
 enum Bench {
+    Cpu(cpu::CpuArgs),
     Grpo(grpo::GrpoArgs),
 }
 
@@ -25,6 +27,15 @@ enum Bench {
 /// One line for the person who typed the command.
 pub fn run(args: &BenchArgs) -> Result<u8> {
     match &args.bench {
+        Bench::Cpu(args) => cpu::run(args),
         Bench::Grpo(args) => grpo::run(args),
+    }
+}
+
+/// Prints one line of results.
+fn print_json(line: &serde_json::Value) {
+    #[expect(clippy::print_stdout, reason = "results of a measurement are data")]
+    {
+        println!("{line}");
     }
 }
