@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::formula::Vocabulary;
 use super::grammar::{Grammar, split_task};
 use super::pddl::Domain;
+use super::sexpr::lower_case;
 use crate::action::{ActionTemplate, ActionVocabulary};
 use crate::error::EnvError;
 
@@ -24,7 +25,7 @@ pub(super) struct Rules {
 impl Rules {
     fn compile(domain: &str, grammar: &str) -> Result<Rules, EnvError> {
         let mut vocabulary = Vocabulary::default();
-        let domain = Domain::parse(domain, &mut vocabulary)?;
+        let domain = Domain::parse(&lower_case(domain, "domain")?, &mut vocabulary)?;
         let grammar = Grammar::parse(grammar, &domain, &vocabulary)?;
         let template = |action: &super::grammar::ActionGrammar| ActionTemplate {
             name: action.name.clone(),

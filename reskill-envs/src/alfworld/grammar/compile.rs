@@ -34,6 +34,7 @@ impl Grammar {
             variables: Names::default(),
             symbols: Vec::new(),
             ids: HashMap::new(),
+            prints_ids: false,
         };
         let intro = compiler.text("#intro#")?;
         let actions =
@@ -51,6 +52,7 @@ impl Grammar {
             list_empty,
             list_separator,
             list_last_separator,
+            prints_ids: compiler.prints_ids,
             reads: Vec::new(),
             reads_denied: Vec::new(),
         };
@@ -97,6 +99,8 @@ struct Compiler<'a> {
     /// `None` while the symbol is being compiled.
     symbols: Vec<Option<Vec<Rule>>>,
     ids: HashMap<String, SymbolId>,
+    /// Some text prints an id, not a name.
+    prints_ids: bool,
 }
 
 impl Compiler<'_> {
@@ -224,9 +228,23 @@ impl Compiler<'_> {
                 Ok(Operand::Attribute(self.variables.intern(variable)?, attribute))
             }
         };
-        let sums =
-            sums.into_iter().map(|sum| sum.into_iter().map(&mut operand).collect::<Result<Vec<_>, _>>());
-        Ok(Expression::Choice(sums.collect::<Result<_, _>>()?))
+        let mut choice = Vec::new();
+        for sum in sums {
+            let sum = sum.into_iter().map(&mut operand).collect::<Result<Vec<Operand>, _>>()?;
+            // A name is never empty, so what follows `r.name or` is never printed.
+            let is_printed = sum.iter().any(|operand| match operand {
+                Operand::Text(text) => !text.is_empty(),
+                Operand::Attribute(..) => true,
+            });
+            choice.push(sum);
+            if is_printed {
+                break;
+            }
+        }
+        self.prints_ids |= choice.iter().flatten().any(|operand| {
+            matches!(operand, Operand::Attribute(_, Attribute::Id))
+        });
+        Ok(Expression::Choice(choice))
     }
 
     /// `p(x:type, y:type) & not_q(x:type)`

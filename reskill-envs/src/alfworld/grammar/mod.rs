@@ -29,6 +29,8 @@ pub(super) struct Grammar {
     list_empty: Option<SymbolId>,
     list_separator: Option<SymbolId>,
     list_last_separator: Option<SymbolId>,
+    /// Some text prints an id, not a name.
+    pub(super) prints_ids: bool,
     /// Predicates that some condition asks for, and those asked for with `not_`.
     pub(super) reads: Vec<u16>,
     pub(super) reads_denied: Vec<u16>,

@@ -34,7 +34,7 @@ pub(super) struct ActionText {
 
 impl GrammarFile {
     /// Reads `grammar :: """json""";` and `action NAME { template :: "..."; feedback :: "..."; grammar :: ... }`.
-    /// Rules of one symbol in several blocks follow each other; within a block the last list of a symbol counts.
+    /// Where a symbol has rules in several places, the last place counts.
     pub(super) fn parse(text: &str) -> Result<GrammarFile, EnvError> {
         let mut file = GrammarFile::default();
         let mut cursor = Cursor { rest: text };
@@ -68,9 +68,7 @@ impl GrammarFile {
     fn add_rules(&mut self, json: &str) -> Result<(), EnvError> {
         let rules: HashMap<String, Vec<RuleText>> = serde_json::from_str(json)
             .map_err(|error| syntax("grammar", format!("a `grammar` block is no JSON rule set: {error}")))?;
-        for (symbol, rules) in rules {
-            self.symbols.entry(symbol).or_default().extend(rules);
-        }
+        self.symbols.extend(rules);
         Ok(())
     }
 }
