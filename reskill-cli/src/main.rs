@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use reskill_cli::commands::train;
+use reskill_cli::commands::{bench, env, train};
 use reskill_cli::progress::print_line;
 use tracing_subscriber::EnvFilter;
 
@@ -18,6 +18,8 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Train(train::TrainArgs),
+    Env(env::EnvArgs),
+    Bench(bench::BenchArgs),
 }
 
 fn main() -> ExitCode {
@@ -26,6 +28,8 @@ fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
     let result = match &command {
         Command::Train(args) => train::run(args),
+        Command::Env(args) => env::run(args),
+        Command::Bench(args) => bench::run(args),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -26,7 +26,11 @@ fn main() -> Result<(), Box<dyn Error>> {
         let id = recorded["id"].as_str().unwrap_or_default();
         let mut env = suite.open(&TaskId(id.to_owned()))?;
         let seen = |Observation { text, admissible }| json!({"obs": text, "admissible": admissible});
-        let mut equal = seen(env.reset()) == recorded["reset"];
+        let first = seen(env.reset());
+        let mut equal = first == recorded["reset"];
+        if !equal {
+            println!("{id} {} reset\n  expected {}\n  got      {first}", recorded["kind"], recorded["reset"]);
+        }
         for (turn, expected) in recorded["steps"].as_array().into_iter().flatten().enumerate() {
             n_steps += 1;
             let action = expected["action"].as_str().unwrap_or_default();

@@ -1,3 +1,5 @@
-//! The commands, one file each.
+//! The commands, one file or folder each.
 
+pub mod bench;
+pub mod env;
 pub mod train;

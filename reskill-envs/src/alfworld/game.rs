@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use super::facts::{BitSet, FactTable, GroundAtom, Object, State, UNBOUND};
 use super::game_file::{GameFile, goal_of};
 use super::goal::Goal;
-use super::grammar::{Renderer, split_task};
+use super::grammar::{Renderer, printed_task, split_task};
 use super::ground::{Arena, Raw, ground_actions, keep_reachable};
 use super::join::Join;
 use super::names::display_names;
@@ -25,7 +25,9 @@ use crate::suite::TaskId;
 #[derive(Debug)]
 pub struct Game {
     pub(super) rules: Arc<Rules>,
+    /// The task line as the file has it, and as it is printed.
     task: String,
+    printed_task: Option<String>,
     walkthrough: Box<[String]>,
     objects: Objects,
     statics: FactTable,
@@ -126,6 +128,7 @@ impl Game {
         };
         let mut game = Game {
             rules,
+            printed_task: Some(printed_task(&task)).filter(|printed| *printed != task),
             task,
             walkthrough: walkthrough.into(),
             objects,
@@ -236,7 +239,7 @@ impl Game {
     pub(super) fn renderer<'a>(&'a self, state: &'a State) -> Renderer<'a> {
         Renderer {
             grammar: &self.rules.grammar,
-            task: &self.task,
+            task: self.printed_task.as_ref().unwrap_or(&self.task),
             ids: &self.objects.ids,
             names: &self.objects.names,
             types: &self.objects.types,

@@ -8,5 +8,4 @@ mod variants;
 mod alfworld_data;
 mod golden;
 mod household;
-mod memory;
 mod corpus;

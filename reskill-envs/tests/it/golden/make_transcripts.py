@@ -71,7 +71,7 @@ def choose(policy, rng, turn, admissible, seen, walkthrough):
         if draw < 0.60 and seen:
             return seen[-1]
         if draw < 0.75:
-            return rng.choice(sorted(set(walkthrough + seen)))
+            return rng.choice(sorted(set(walkthrough + seen)) or admissible)
         return rng.choice(admissible)
     goes = [command for command in admissible if command.startswith("go to ")]
     others = [command for command in admissible if not command.startswith("go to ")]
