@@ -80,7 +80,10 @@ impl FactTable {
         atoms.sort_unstable();
         atoms.dedup();
         if atoms.len() > MAX_ATOMS {
-            return Err(syntax("problem", format!("{} facts are possible, at most {MAX_ATOMS}", atoms.len())));
+            return Err(syntax(
+                "problem",
+                format!("{} facts are possible, at most {MAX_ATOMS}", atoms.len()),
+            ));
         }
         let mut predicates = vec![PredicateIndex::default(); arity.len()];
         let (mut arguments, mut orders) = (Vec::new(), Vec::new());
@@ -285,7 +288,8 @@ mod tests {
 
     #[test]
     fn more_atoms_than_ranks_are_refused() {
-        let atoms = (0..=MAX_ATOMS).map(|n| GroundAtom::new(0, [(n >> 8) as u16, (n & 255) as u16])).collect();
+        let atoms =
+            (0..=MAX_ATOMS).map(|n| GroundAtom::new(0, [(n >> 8) as u16, (n & 255) as u16])).collect();
         let error = FactTable::new(atoms, &[2]).unwrap_err().to_string();
         assert_eq!(error, "problem: 65536 facts are possible, at most 65535");
     }

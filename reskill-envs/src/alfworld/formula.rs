@@ -173,7 +173,12 @@ impl<'a> FormulaReader<'a> {
     }
 
     /// The variables of an `exists` join those of the conjunction around it; under `not` they stay apart.
-    fn exists(&mut self, variables: &Sexpr<'_>, body: &Sexpr<'_>, positive: bool) -> Result<Condition, EnvError> {
+    fn exists(
+        &mut self,
+        variables: &Sexpr<'_>,
+        body: &Sexpr<'_>,
+        positive: bool,
+    ) -> Result<Condition, EnvError> {
         let variables =
             variables.list().ok_or_else(|| syntax(self.part, "`exists` needs a list of variables"))?;
         let outer = self.scope.clone();

@@ -108,8 +108,7 @@ pub(super) fn ground_actions(
         let binding = vec![UNBOUND; usize::from(action.n_slots)];
         for alternative in &action.precondition {
             join.solve(alternative, &slots, &binding, &mut |binding, require, forbid| {
-                let mut grounding =
-                    Grounding { join, tracked, binding, add: &mut add, delete: &mut delete };
+                let mut grounding = Grounding { join, tracked, binding, add: &mut add, delete: &mut delete };
                 raws.extend(grounding.operator(&mut arena, action, number, require, forbid)?);
                 if raws.len() > MAX_INSTANCES {
                     let reason = format!("more than {MAX_INSTANCES} instances of the actions");

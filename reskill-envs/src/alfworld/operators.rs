@@ -155,7 +155,8 @@ impl Operators {
         initial: &State,
     ) -> Result<Self, EnvError> {
         if raws.len() > MAX_OPERATORS {
-            let reason = format!("{} instances of the actions can apply, at most {MAX_OPERATORS}", raws.len());
+            let reason =
+                format!("{} instances of the actions can apply, at most {MAX_OPERATORS}", raws.len());
             return Err(syntax("problem", reason));
         }
         let mut shapes: Vec<Rows> = Vec::new();
@@ -220,8 +221,7 @@ impl Operators {
                 columns.push(if all().all(|row| value(row, column) == at_first) {
                     Column::Constant(at_first)
                 } else {
-                    let equal =
-                        |&other: &usize| all().all(|row| value(row, column) == value(row, other));
+                    let equal = |&other: &usize| all().all(|row| value(row, column) == value(row, other));
                     let at = stored.iter().position(equal).unwrap_or_else(|| {
                         stored.push(column);
                         stored.len() - 1

@@ -139,7 +139,11 @@ mod tests {
         assert_eq!(ranks, [2, 4, 3, 0, 1, 2, 5]);
         for (rank, text) in sorted.iter().enumerate() {
             for (other, other_text) in sorted.iter().enumerate() {
-                assert_eq!(commands.compare(rank as u16, other_text), rank.cmp(&other), "{text} {other_text}");
+                assert_eq!(
+                    commands.compare(rank as u16, other_text),
+                    rank.cmp(&other),
+                    "{text} {other_text}"
+                );
             }
         }
     }

@@ -93,8 +93,7 @@ fn the_expert_solves_real_games_from_wherever_random_commands_lead() {
                 let carried = env.step("inventory").observation.text;
                 let name = carried.strip_prefix("You are carrying: a ").unwrap().trim_end_matches('.');
                 let game = suite.game(&task.id).unwrap();
-                let stuck =
-                    !game.commands().any(|command| command.starts_with(&format!("move {name} to ")));
+                let stuck = !game.commands().any(|command| command.starts_with(&format!("move {name} to ")));
                 assert!(stuck, "{error}: {carried}");
                 return;
             }

@@ -140,10 +140,7 @@ fn errors_say_what_is_wrong_and_where() {
     let undeclared = |file: &mut GameFile| {
         file.pddl_problem = file.pddl_problem.replace("(locked Vault)", "(locked Moon)")
     };
-    assert_eq!(
-        refused(undeclared),
-        "problem: line 6, column 43: `moon` in `:init` is not among `:objects`"
-    );
+    assert_eq!(refused(undeclared), "problem: line 6, column 43: `moon` in `:init` is not among `:objects`");
     let no_goal = |file: &mut GameFile| file.pddl_problem = file.pddl_problem.replace(":goal", ":aim");
     assert_eq!(refused(no_goal), "problem: no `:goal`");
     let no_texts = |file: &mut GameFile| file.grammar = file.grammar.replace("action Look", "action Gaze");

@@ -56,7 +56,10 @@ fn product(n: usize, k: usize) -> GameFile {
 fn a_grounding_without_measure_is_refused_by_a_limit() {
     assert!(compile(&product(20, 2)).is_ok());
     let error = compile(&product(100, 5)).unwrap_err().to_string();
-    assert!(error.contains("more than") && (error.contains("bindings") || error.contains("instances")), "{error}");
+    assert!(
+        error.contains("more than") && (error.contains("bindings") || error.contains("instances")),
+        "{error}"
+    );
     let error = compile(&product(300, 2)).unwrap_err().to_string();
     assert!(error.contains("at most 65535"), "{error}");
 }
@@ -73,13 +76,18 @@ fn symbols_in_a_circle_and_deep_nesting_are_refused_by_a_limit() {
     let circle = refused(|file| file.grammar = file.grammar.replace("{r.indefinite} ", "#nameof(r)#"));
     assert!(circle.contains("nested deeper than 32, or in a circle"), "{circle}");
     let deep = format!("(and {} (in Hall_bar_1) {})", "(and ".repeat(500), ")".repeat(500));
-    let deep = refused(|file| file.pddl_problem = file.pddl_problem.replace("(:goal (and", &format!("(:goal (and {deep}")));
+    let deep = refused(|file| {
+        file.pddl_problem = file.pddl_problem.replace("(:goal (and", &format!("(:goal (and {deep}"))
+    });
     assert!(deep.contains("line ") && deep.contains("nested deeper than 128 brackets"), "{deep}");
     // Every symbol twice in the one before: a text of 2^40 pieces.
     let doubling: Vec<String> =
         (0..40).map(|n| format!("\"s{n}\": [{{\"rhs\": \"#s{}##s{}#\"}}],", n + 1, n + 1)).collect();
     let doubling = refused(|file| {
-        file.grammar = file.grammar.replace("\"nameof(r)\"", &format!("{} \"s40\": [{{\"rhs\": \"x\"}}], \"nameof(r)\"", doubling.concat()));
+        file.grammar = file.grammar.replace(
+            "\"nameof(r)\"",
+            &format!("{} \"s40\": [{{\"rhs\": \"x\"}}], \"nameof(r)\"", doubling.concat()),
+        );
         file.grammar = file.grammar.replace("in {#nameof(r)#", "#s0# in {#nameof(r)#");
     });
     assert!(doubling.contains("symbols"), "{doubling}");
@@ -104,7 +112,9 @@ fn a_command_that_depends_on_what_changes_is_refused() {
 
 #[test]
 fn a_rule_that_cannot_be_read_is_named() {
-    let error = refused(|file| file.grammar = file.grammar.replace("\"in {r | in(r:room)}, all open\"", "\"in {r | in(r:room)\""));
+    let error = refused(|file| {
+        file.grammar = file.grammar.replace("\"in {r | in(r:room)}, all open\"", "\"in {r | in(r:room)\"")
+    });
     assert!(error.contains("`look`") && error.contains("rule 2"), "{error}");
     let error = refused(|file| file.grammar = file.grammar.replace("\"list_empty\"", "\"list_empty"));
     assert!(error.starts_with("grammar: line ") && error.contains("JSON"), "{error}");

@@ -23,7 +23,9 @@ const ORIGINAL: (&str, f64) = ("original engine", 9.5);
 
 /// Steps, resets, loading and memory of the native environments
 #[derive(Debug, Args)]
-#[command(after_help = "Without --data only generated games are measured. Times are those of the clock: run it on a quiet machine.")]
+#[command(
+    after_help = "Without --data only generated games are measured. Times are those of the clock: run it on a quiet machine."
+)]
 pub(super) struct EnvBenchArgs {
     /// ALFWorld: a download tree or a pack
     #[arg(long, value_name = "PATH")]
@@ -71,7 +73,8 @@ pub(super) fn run(args: &EnvBenchArgs) -> Result<u8> {
         let reworded = reworded(&suite, &spread(&tasks, args.games))?;
         cases.push(steps("alfworld, another grammar", &reworded, args, 1));
     }
-    let household = Household::generate(&HouseholdConfig { n_train: args.games, ..HouseholdConfig::default() })?;
+    let household =
+        Household::generate(&HouseholdConfig { n_train: args.games, ..HouseholdConfig::default() })?;
     let ids = household.tasks(Split::Train).iter().map(|task| &task.id);
     let games: Vec<Arc<Game>> = ids.map(|id| household.game(id)).collect::<Result<_, _>>()?;
     measure("household", &games, args, &mut cases);
@@ -88,7 +91,9 @@ fn measure(name: &str, games: &[Arc<Game>], args: &EnvBenchArgs, cases: &mut Vec
 
 /// Every `n`-th of the items, so that about `count` are left.
 fn spread<T: Clone>(items: &[T], count: usize) -> Vec<T> {
-    (0..count.min(items.len())).map(|index| items[index * items.len() / count.min(items.len())].clone()).collect()
+    (0..count.min(items.len()))
+        .map(|index| items[index * items.len() / count.min(items.len())].clone())
+        .collect()
 }
 
 /// Milliseconds that a reset takes, its text and its commands included.
@@ -147,7 +152,9 @@ fn reworded(suite: &Alfworld, ids: &[TaskId]) -> Result<Vec<Arc<Game>>> {
     let mut games = Vec::with_capacity(ids.len());
     for id in ids {
         let mut file = suite.game_file(id)?;
-        for (from, to) in [("You arrive at", "Now you stand before"), ("In it, you see", "Inside:"), ("go to", "walk to")] {
+        for (from, to) in
+            [("You arrive at", "Now you stand before"), ("In it, you see", "Inside:"), ("go to", "walk to")]
+        {
             file.grammar = file.grammar.replace(from, to);
         }
         games.push(Arc::new(Game::compile(&file, &rules).with_context(|| format!("{id} with other words"))?));

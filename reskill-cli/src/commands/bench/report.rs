@@ -33,9 +33,7 @@ impl Case {
     /// Summarises the rounds; there is at least one.
     pub(super) fn new(case: impl Into<String>, unit: &'static str, mut rounds: Vec<f64>) -> Case {
         rounds.sort_by(f64::total_cmp);
-        let at = |share: f64| {
-            rounds[((rounds.len() - 1) as f64 * share).round() as usize]
-        };
+        let at = |share: f64| rounds[((rounds.len() - 1) as f64 * share).round() as usize];
         let (median, p10, p90) = (at(0.5), at(0.1), at(0.9));
         Case { case: case.into(), unit, rounds: rounds.len(), median, p10, p90, reference: None }
     }

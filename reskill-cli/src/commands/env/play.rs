@@ -39,7 +39,7 @@ fn converse(env: &mut dyn TextEnv, mut now: Observation, input: &mut dyn BufRead
         let mut page = String::new();
         if show {
             writeln!(page, "{}\n", now.text)?;
-            for (number, command) in now.admissible.iter().zip(1..) {
+            for (command, number) in now.admissible.iter().zip(1..) {
                 writeln!(page, "{number:>4}  {command}")?;
             }
         }
@@ -67,7 +67,8 @@ fn converse(env: &mut dyn TextEnv, mut now: Observation, input: &mut dyn BufRead
             }
             _ => {}
         }
-        let numbered = said.parse::<usize>().ok().and_then(|number| now.admissible.get(number.checked_sub(1)?));
+        let numbered =
+            said.parse::<usize>().ok().and_then(|number| now.admissible.get(number.checked_sub(1)?));
         let action = numbered.cloned().unwrap_or_else(|| said.to_owned());
         let step = env.step(&action);
         n_steps += 1;

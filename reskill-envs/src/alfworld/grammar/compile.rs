@@ -295,9 +295,8 @@ impl Compiler<'_> {
                 break;
             }
         }
-        self.prints_ids |= choice.iter().flatten().any(|operand| {
-            matches!(operand, Operand::Attribute(_, Attribute::Id))
-        });
+        self.prints_ids |=
+            choice.iter().flatten().any(|operand| matches!(operand, Operand::Attribute(_, Attribute::Id)));
         Ok(Expression::Choice(choice))
     }
 

@@ -82,12 +82,7 @@ impl Renderer<'_> {
         self.print(&action.feedback, &action.parameters, arguments).0
     }
 
-    fn print(
-        &self,
-        text: &Text,
-        parameters: &[u16],
-        arguments: impl IntoIterator<Item = Object>,
-    ) -> Printed {
+    fn print(&self, text: &Text, parameters: &[u16], arguments: impl IntoIterator<Item = Object>) -> Printed {
         let mut bindings = Bindings { objects: vec![UNBOUND; self.grammar.n_variables], work: 0 };
         for (&parameter, argument) in parameters.iter().zip(arguments) {
             bindings[usize::from(parameter)] = argument;

@@ -30,7 +30,12 @@ pub struct AlfworldOptions {
 
 impl Default for AlfworldOptions {
     fn default() -> Self {
-        Self { splits: vec![Split::Train, Split::ValidSeen, Split::ValidUnseen], families: None, limit: None, order_seed: None }
+        Self {
+            splits: vec![Split::Train, Split::ValidSeen, Split::ValidUnseen],
+            families: None,
+            limit: None,
+            order_seed: None,
+        }
     }
 }
 

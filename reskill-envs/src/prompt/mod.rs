@@ -1,9 +1,17 @@
-//! Prompts that only grow: the trunk (task, general guidance, one entry a turn) and the branch of one turn.
+//! Prompts, in two layouts: one that only grows, made of the trunk (task, general guidance, one entry a turn) and the
+//! branch of one turn; and that of the published system, which is all branch.
+
+mod paper;
+mod reply;
 
 use serde::{Deserialize, Serialize};
 
 use crate::action::{ActionVocabulary, kind_of};
 use crate::suite::Task;
+
+use paper::PaperPrompt;
+pub use paper::paper_words;
+pub use reply::{ParsedReply, parse_reply, tagged_action};
 
 /// The last word of every prompt: the policy answers after it.
 pub const ANSWER: &str = "=>";
@@ -23,10 +31,26 @@ pub enum ActionFormat {
     Tagged,
 }
 
+/// The order of a prompt's parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PromptLayout {
+    /// What stays comes first and is encoded once an episode; what changes comes last.
+    TrunkBranch,
+    /// As published: counters, recent history, observation, admissible commands, instruction, all encoded anew every
+    /// turn. For comparisons; it costs several times as much.
+    Paper,
+}
+
 /// What a prompt shows beyond task, history, observation and skills. Everything here is help that the policy is given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PromptConfig {
+    /// The order of the parts. Default `trunk_branch`. Of the fields below, `paper` heeds `action_format` and
+    /// `history_turns`; it always lists the admissible commands.
+    pub prompt_layout: PromptLayout,
+    /// Layout `paper`: how many turns of the history are shown, >= 0. Default 50.
+    pub history_turns: usize,
     /// How a reply names its action.
     pub action_format: ActionFormat,
     /// Puts a `*` before every name in the observation whose kind occurs in the goal.
@@ -45,6 +69,8 @@ pub struct PromptConfig {
 impl Default for PromptConfig {
     fn default() -> Self {
         PromptConfig {
+            prompt_layout: PromptLayout::TrunkBranch,
+            history_turns: 50,
             action_format: ActionFormat::Compact,
             mark_goal: true,
             list_unvisited: false,
@@ -61,6 +87,18 @@ pub struct PromptBuilder {
     config: PromptConfig,
     goal_words: Vec<String>,
     visited: Vec<String>,
+    paper: PaperHistory,
+}
+
+/// What the layout `paper` has to remember.
+#[derive(Debug, Clone, Default)]
+struct PaperHistory {
+    goal: String,
+    general_guidance: Vec<String>,
+    /// The observation of the present turn.
+    observation: String,
+    /// Observation and action of the turns before.
+    turns: Vec<(String, String)>,
 }
 
 impl PromptBuilder {
@@ -68,12 +106,22 @@ impl PromptBuilder {
     #[must_use]
     pub fn new(config: &PromptConfig, task: &Task) -> PromptBuilder {
         let goal_words = words(&task.goal).map(str::to_lowercase).collect();
-        PromptBuilder { config: config.clone(), goal_words, visited: Vec::new() }
+        PromptBuilder {
+            config: config.clone(),
+            goal_words,
+            visited: Vec::new(),
+            paper: PaperHistory::default(),
+        }
     }
 
-    /// The first trunk segment: the task and the guidance that holds at every turn.
+    /// The first trunk segment: the task and the guidance that holds at every turn. Empty in the layout `paper`.
     #[must_use]
-    pub fn opening(&self, task: &Task, general_guidance: &[&str]) -> String {
+    pub fn opening(&mut self, task: &Task, general_guidance: &[&str]) -> String {
+        if self.config.prompt_layout == PromptLayout::Paper {
+            self.paper.goal.clone_from(&task.goal);
+            self.paper.general_guidance = general_guidance.iter().map(ToString::to_string).collect();
+            return String::new();
+        }
         let mut text = format!("task: {}", task.goal);
         for guidance in general_guidance {
             text.push_str(" tip: ");
@@ -82,8 +130,13 @@ impl PromptBuilder {
         text
     }
 
-    /// The trunk segment of a finished turn.
+    /// The trunk segment of a finished turn. Empty in the layout `paper`.
     pub fn entry(&mut self, vocabulary: &ActionVocabulary, action: Option<&str>, feedback: &str) -> String {
+        if self.config.prompt_layout == PromptLayout::Paper {
+            let action = action.unwrap_or("nothing").to_owned();
+            self.paper.turns.push((std::mem::take(&mut self.paper.observation), action));
+            return String::new();
+        }
         let Some(action) = action else { return format!("{ENTRY} nothing") };
         if let Some(place) = destination(vocabulary, action) {
             self.visited.push(place.to_string());
@@ -103,15 +156,24 @@ impl PromptBuilder {
         text
     }
 
-    /// The branch segment of a turn.
+    /// The branch segment of a turn; in the layout `paper` the whole prompt.
     #[must_use]
     pub fn branch(
-        &self,
+        &mut self,
         vocabulary: &ActionVocabulary,
         observation: &str,
         admissible: &[String],
         guidance: &[&str],
     ) -> String {
+        if self.config.prompt_layout == PromptLayout::Paper {
+            observation.clone_into(&mut self.paper.observation);
+            let PaperHistory { goal, general_guidance, turns, .. } = &self.paper;
+            let guidance =
+                general_guidance.iter().map(String::as_str).chain(guidance.iter().copied()).collect();
+            let history = &turns[turns.len().saturating_sub(self.config.history_turns)..];
+            let (n_turns, format) = (turns.len(), self.config.action_format);
+            return PaperPrompt { goal, history, n_turns, observation, admissible, guidance, format }.text();
+        }
         let mut text = self.marked(observation);
         if self.config.list_unvisited {
             let places = admissible.iter().filter_map(|command| destination(vocabulary, command));
@@ -176,17 +238,6 @@ pub fn compact_command(command: &str) -> String {
     kept.join(" ")
 }
 
-/// The command inside the last `<action>...</action>` of a reply, with blanks collapsed. Blanks inside the tags are
-/// tolerated; without tags, or with nothing between them, there is no action.
-#[must_use]
-pub fn tagged_action(reply: &str) -> Option<String> {
-    let reply = reply.replace("< ", "<").replace("</ ", "</").replace(" >", ">");
-    let (before_end, _) = reply.rsplit_once("</action>")?;
-    let (_, inside) = before_end.rsplit_once("<action>")?;
-    let action = inside.split_whitespace().collect::<Vec<_>>().join(" ");
-    (!action.is_empty()).then_some(action)
-}
-
 /// Where a command goes, if its only argument is a place to go to.
 fn destination<'a>(vocabulary: &'a ActionVocabulary, command: &'a str) -> Option<&'a str> {
     let parsed = vocabulary.parse(command)?;
@@ -223,7 +274,7 @@ mod tests {
 
     #[test]
     fn marks_stand_before_names_of_the_goal_only() {
-        let builder = PromptBuilder::new(&PromptConfig::default(), &task());
+        let mut builder = PromptBuilder::new(&PromptConfig::default(), &task());
         let text = builder.branch(
             &ActionVocabulary::default(),
             "drawer 1 is open: mug 2, cup 1",
@@ -239,12 +290,32 @@ mod tests {
     }
 
     #[test]
-    fn tagged_action_takes_the_last_tag_and_tolerates_blanks() {
+    fn the_paper_layout_is_all_branch_and_keeps_the_last_turns() {
+        let config = PromptConfig {
+            prompt_layout: PromptLayout::Paper,
+            history_turns: 2,
+            action_format: ActionFormat::Tagged,
+            ..PromptConfig::default()
+        };
+        let mut builder = PromptBuilder::new(&config, &task());
+        let vocabulary = ActionVocabulary::default();
+        assert_eq!(builder.opening(&task(), &["be quick"]), "");
+        for turn in 0..3 {
+            let _ = builder.branch(&vocabulary, &format!("sight {turn}"), &[], &[]);
+            let action = format!("act {turn}");
+            assert_eq!(
+                builder.entry(&vocabulary, Some(&action).filter(|_| turn != 1).map(|a| a.as_str()), "x"),
+                ""
+            );
+        }
+        let admissible = ["help", "look"].map(String::from);
+        let text = builder.branch(&vocabulary, "sight 3", &admissible, &["next open"]);
         assert_eq!(
-            tagged_action("a <action>look</action> < action > go to  bed 1 </ action >").as_deref(),
-            Some("go to bed 1")
+            text,
+            "You play a text game. Steps taken: 3 .\nYour goal: put clean mug on shelf\nThe last 2 steps:\n\
+             Step 2 : you saw: sight 1\nStep 2 : you did: nothing\nStep 3 : you saw: sight 2\nStep 3 : you did: act 2\n\
+             Step 4 : you see: sight 3\nYou can do:\nlook\ntip: be quick\ntip: next open\n\
+             Think about the goal in a few words, then give one of the commands above between <action> and </action> ."
         );
-        assert_eq!(tagged_action("go to bed 1"), None);
-        assert_eq!(tagged_action("<action> </action>"), None);
     }
 }
