@@ -153,7 +153,7 @@ fn errors_say_what_is_wrong_and_where() {
         |file: &mut GameFile| file.pddl_problem = file.pddl_problem.replace("(locked Vault)", "(locked)");
     assert!(refused(arity).contains("0 arguments"));
     let forall = |file: &mut GameFile| file.pddl_problem = file.pddl_problem.replace("exists", "forall");
-    assert!(refused(forall).starts_with("goal: line 7, column 15: `forall`"));
+    assert!(refused(forall).starts_with("goal: line 7, column 14: `forall`"));
 }
 
 #[test]

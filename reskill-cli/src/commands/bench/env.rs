@@ -57,7 +57,7 @@ pub(super) fn run(args: &EnvBenchArgs) -> Result<u8> {
     if let Some(path) = &args.data {
         // First, so that the memory is that of these games alone.
         let options = AlfworldOptions { splits: Split::ALL.to_vec(), ..AlfworldOptions::default() };
-        let start = Instant::now();
+        let (start, cpu) = (Instant::now(), process_cpu_seconds());
         let suite = Alfworld::open_path(path, &options)?;
         let listed = start.elapsed().as_secs_f64();
         let tasks: Vec<TaskId> =
@@ -67,11 +67,14 @@ pub(super) fn run(args: &EnvBenchArgs) -> Result<u8> {
         let all = |what: &str| format!("alfworld: {what} {} games", games.len());
         cases.push(Case::new(all("list"), "s", vec![listed]));
         cases.push(Case::new(all("list, parse and hold"), "s", vec![loaded]));
+        if let (Some(before), Some(after)) = (cpu, process_cpu_seconds()) {
+            cases.push(Case::new(all("list, parse and hold"), "CPU-s", vec![after - before]));
+        }
         cases.push(Case::new(all("resident with"), "MiB", vec![resident_mib()]));
         let chosen: Vec<Arc<Game>> = spread(&games, args.games);
         measure("alfworld", &chosen, args, &mut cases);
         let reworded = reworded(&suite, &spread(&tasks, args.games))?;
-        cases.push(steps("alfworld, another grammar", &reworded, args, 1));
+        cases.extend(steps("alfworld, another grammar", &reworded, args, 1));
     }
     let household =
         Household::generate(&HouseholdConfig { n_train: args.games, ..HouseholdConfig::default() })?;
@@ -85,7 +88,7 @@ pub(super) fn run(args: &EnvBenchArgs) -> Result<u8> {
 fn measure(name: &str, games: &[Arc<Game>], args: &EnvBenchArgs, cases: &mut Vec<Case>) {
     cases.push(resets(name, games, args));
     for threads in [1, 2] {
-        cases.push(steps(name, games, args, threads));
+        cases.extend(steps(name, games, args, threads));
     }
 }
 
@@ -111,24 +114,34 @@ fn resets(name: &str, games: &[Arc<Game>], args: &EnvBenchArgs) -> Case {
     Case::new(format!("{name}: reset of a parsed game"), "ms", rounds.collect())
 }
 
-/// Steps a second, all threads together.
-fn steps(name: &str, games: &[Arc<Game>], args: &EnvBenchArgs, threads: usize) -> Case {
-    let rounds = (0..args.rounds).map(|round| {
-        let shares: Vec<&[Arc<Game>]> = games.chunks(games.len().div_ceil(threads)).collect();
+/// Steps a second, all threads together, by the clock and, on one thread, by processor time.
+fn steps(name: &str, games: &[Arc<Game>], args: &EnvBenchArgs, threads: usize) -> Vec<Case> {
+    let (mut by_clock, mut by_cpu) = (Vec::new(), Vec::new());
+    for round in 0..args.rounds as u64 {
         let start = Instant::now();
-        std::thread::scope(|scope| {
-            for (index, share) in shares.into_iter().enumerate() {
-                scope.spawn(move || walk(share, args, &[round as u64, index as u64]));
-            }
+        let cpu: Option<f64> = std::thread::scope(|scope| {
+            let shares = games.chunks(games.len().div_ceil(threads)).zip(0..);
+            let walks: Vec<_> = shares
+                .map(|(share, index)| scope.spawn(move || walk(share, args, &[round, index])))
+                .collect();
+            // A walk does not panic.
+            walks.into_iter().map(|walk| walk.join().ok().flatten()).sum()
         });
-        (games.len() * args.turns) as f64 / start.elapsed().as_secs_f64()
-    });
-    let case = Case::new(format!("{name}: steps, {threads} thread(s)"), "steps/s", rounds.collect());
-    if threads == 1 && name.starts_with("alfworld") { case.beside(ORIGINAL.0, ORIGINAL.1) } else { case }
+        let n_steps = (games.len() * args.turns) as f64;
+        by_clock.push(n_steps / start.elapsed().as_secs_f64());
+        by_cpu.extend(cpu.map(|seconds| n_steps / seconds));
+    }
+    let mut cases = vec![Case::new(format!("{name}: steps, {threads} thread(s)"), "steps/s", by_clock)];
+    if threads == 1 && !by_cpu.is_empty() {
+        let case = Case::new(format!("{name}: steps, by processor time"), "steps/CPU-s", by_cpu);
+        cases.push(if name.starts_with("alfworld") { case.beside(ORIGINAL.0, ORIGINAL.1) } else { case });
+    }
+    cases
 }
 
-/// Plays random admissible commands in each game.
-fn walk(games: &[Arc<Game>], args: &EnvBenchArgs, index: &[u64]) {
+/// Plays random admissible commands in each game; the processor seconds that took, where the system tells.
+fn walk(games: &[Arc<Game>], args: &EnvBenchArgs, index: &[u64]) -> Option<f64> {
+    let before = thread_cpu_seconds();
     let mut rng = stream(args.seed, "bench env", index);
     for env in &mut environments(games) {
         let mut admissible = env.reset().admissible;
@@ -140,6 +153,7 @@ fn walk(games: &[Arc<Game>], args: &EnvBenchArgs, index: &[u64]) {
             admissible = step.observation.admissible;
         }
     }
+    Some(thread_cpu_seconds()? - before?)
 }
 
 fn environments(games: &[Arc<Game>]) -> Vec<GameEnv> {
@@ -168,4 +182,18 @@ fn resident_mib() -> f64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<f64>().ok());
     kib.unwrap_or(0.0) / 1024.0
+}
+
+/// Processor time of this thread so far.
+fn thread_cpu_seconds() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    Some(stat.split(' ').next()?.parse::<f64>().ok()? * 1e-9)
+}
+
+/// Processor time of this process so far: its user and system ticks, a hundred a second.
+fn process_cpu_seconds() -> Option<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    let ticks = fields.split_whitespace().skip(11).take(2).map(|ticks| ticks.parse::<f64>().ok());
+    Some(ticks.sum::<Option<f64>>()? / 100.0)
 }
