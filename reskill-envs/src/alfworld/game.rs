@@ -1,6 +1,5 @@
 //! One game, compiled: everything that its episodes share.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, OnceLock};
 
@@ -8,7 +7,7 @@ use super::facts::{BitSet, FactTable, GroundAtom, Object, State, UNBOUND};
 use super::game_file::{GameFile, goal_of};
 use super::goal::Goal;
 use super::grammar::{Renderer, printed_task, split_task};
-use super::ground::{Arena, Raw, ground_actions, keep_reachable};
+use super::ground::{Arena, AtomMap, Raw, ground_actions, keep_reachable};
 use super::join::Join;
 use super::names::display_names;
 use super::operators::Operators;
@@ -168,7 +167,7 @@ impl Game {
     fn name_commands(&self, arena: &Arena, raws: &[Raw]) -> Result<(Commands, Vec<u16>), EnvError> {
         // Commands depend on nothing that changes.
         let renderer = self.renderer(&self.initial);
-        let mut known: HashMap<GroundAtom, u32> = HashMap::new();
+        let mut known: AtomMap<u32> = AtomMap::default();
         let mut texts: Vec<String> = Vec::new();
         let mut numbers = Vec::with_capacity(raws.len());
         for raw in raws {

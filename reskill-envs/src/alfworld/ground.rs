@@ -27,13 +27,16 @@ impl Span {
     }
 }
 
+/// A map by atoms.
+pub(super) type AtomMap<V> = HashMap<GroundAtom, V, BuildHasherDefault<AtomHasher>>;
+
 /// Storage for the lists of many operators. Atoms are numbered in the order they turn up.
 #[derive(Debug, Default)]
 pub(super) struct Arena {
     pub(super) objects: Vec<Object>,
     lists: Vec<u32>,
     atoms: Vec<GroundAtom>,
-    numbers: HashMap<GroundAtom, u32, BuildHasherDefault<AtomHasher>>,
+    numbers: AtomMap<u32>,
 }
 
 impl Arena {

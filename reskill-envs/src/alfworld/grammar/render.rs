@@ -87,7 +87,7 @@ impl Renderer<'_> {
         for (&parameter, argument) in parameters.iter().zip(arguments) {
             bindings[usize::from(parameter)] = argument;
         }
-        let mut out = String::with_capacity(128);
+        let mut out = String::with_capacity(64);
         self.text(text, &mut bindings, &mut out);
         let complete = bindings.goes_on(&out);
         Printed(out, complete)
