@@ -129,7 +129,8 @@ fn steps(name: &str, games: &[Arc<Game>], args: &EnvBenchArgs, threads: usize) -
         });
         let n_steps = (games.len() * args.turns) as f64;
         by_clock.push(n_steps / start.elapsed().as_secs_f64());
-        by_cpu.extend(cpu.map(|seconds| n_steps / seconds));
+        // The system counts in ticks of some milliseconds: a short round may take none.
+        by_cpu.extend(cpu.filter(|&seconds| seconds > 0.0).map(|seconds| n_steps / seconds));
     }
     let mut cases = vec![Case::new(format!("{name}: steps, {threads} thread(s)"), "steps/s", by_clock)];
     if threads == 1 && !by_cpu.is_empty() {
