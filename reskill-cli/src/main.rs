@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use reskill_cli::commands::{bench, generate, score, skills, train};
+use reskill_cli::commands::{bench, env, generate, score, skills, train};
 use reskill_cli::progress::print_line;
 use tracing_subscriber::EnvFilter;
 
@@ -18,10 +18,11 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Train(train::TrainArgs),
-    Bench(bench::BenchArgs),
-    Skills(skills::SkillsArgs),
-    Score(score::ScoreArgs),
     Generate(generate::GenerateArgs),
+    Score(score::ScoreArgs),
+    Skills(skills::SkillsArgs),
+    Env(env::EnvArgs),
+    Bench(bench::BenchArgs),
 }
 
 fn main() -> ExitCode {
@@ -30,10 +31,11 @@ fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
     let result = match &command {
         Command::Train(args) => train::run(args),
-        Command::Bench(args) => bench::run(args),
         Command::Skills(args) => skills::run(args),
         Command::Score(args) => score::run(args),
         Command::Generate(args) => generate::run(args),
+        Command::Env(args) => env::run(args),
+        Command::Bench(args) => bench::run(args),
     };
     match result {
         Ok(code) => ExitCode::from(code),

@@ -5,7 +5,10 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use rand_chacha::ChaCha8Rng;
-use reskill_envs::prompt::{ANSWER, ActionFormat, ENTRY, PromptConfig, compact_command, tagged_action};
+use reskill_envs::prompt::{
+    ANSWER, ActionFormat, ENTRY, ParsedReply, PromptConfig, PromptLayout, compact_command, paper_words,
+    parse_reply,
+};
 use reskill_envs::{Split, Suite};
 use reskill_model::constraint::Unconstrained;
 use reskill_model::{ModelConfig, Next, PolicyTokenizer, Reply, TokenConstraint, TokenTrie, Transformer};
@@ -31,11 +34,14 @@ const VOCABULARY_GAMES: usize = 400;
 ///
 /// # Errors
 /// If a game cannot be opened.
-pub fn build_tokenizer(suite: &dyn Suite) -> Result<PolicyTokenizer> {
+pub fn build_tokenizer(suite: &dyn Suite, prompt: &PromptConfig) -> Result<PolicyTokenizer> {
     let mut texts: HashSet<String> = HashSet::new();
     texts.extend(
         [ENTRY, ANSWER, "task: tip: new: commands: nothing * <action> </action> , ."].map(String::from),
     );
+    if prompt.prompt_layout == PromptLayout::Paper {
+        texts.extend(paper_words());
+    }
     texts.extend(offline::guidance_words().iter().map(ToString::to_string));
     for template in &suite.vocabulary().templates {
         texts.insert(template.template.replace(['{', '}'], " "));
@@ -102,14 +108,17 @@ impl Policy {
         constraint: &ReplyConstraint,
         admissible: &[String],
         reply: &Reply,
-    ) -> Result<(String, Option<String>)> {
+    ) -> Result<(String, ParsedReply)> {
         let ids = reply.ids();
         let text = self.tokenizer.decode(&ids)?;
-        let action = match constraint {
-            ReplyConstraint::Commands(trie) => trie.resolve(&ids).map(|index| admissible[index].clone()),
-            ReplyConstraint::Free => tagged_action(&text),
+        let parsed = match constraint {
+            ReplyConstraint::Commands(trie) => {
+                let action = trie.resolve(&ids).map(|index| admissible[index].clone());
+                ParsedReply { valid: action.is_some(), action }
+            }
+            ReplyConstraint::Free => parse_reply(&text, admissible),
         };
-        Ok((text, action))
+        Ok((text, parsed))
     }
 
     /// The tokens of the reply that plays `action`, as a demonstration.

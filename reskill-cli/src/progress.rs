@@ -1,5 +1,6 @@
 //! Progress for people: a bar with rate and time left on a terminal, plain lines elsewhere.
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
@@ -77,4 +78,17 @@ impl Progress {
 #[expect(clippy::print_stderr, reason = "the one place that writes to the terminal")]
 pub fn print_line(line: &str) {
     eprintln!("{line}");
+}
+
+/// Writes data to standard output; `false` if nobody reads it any more.
+///
+/// # Errors
+/// If it cannot be written for another reason.
+pub fn print_data(data: &[u8]) -> std::io::Result<bool> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(data).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error),
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
-use reskill_envs::prompt::PromptBuilder;
+use reskill_envs::prompt::{ParsedReply, PromptBuilder};
 use reskill_envs::{Episode, Observation, Outcome, Suite, Task, TextEnv, Turn};
 use reskill_grpo::{Anchor, StepOutcome, TokenTrajectory, TokenTurn};
 use reskill_model::{Generator, Request, SamplingParams};
@@ -201,6 +201,8 @@ fn share_openings(
     }
     let mut openings: Vec<(usize, &[u32])> =
         leaders.iter().map(|(tokens, &slot)| (slot, tokens.as_slice())).collect();
+    // A layout without trunk has nothing to share.
+    openings.retain(|(_, tokens)| !tokens.is_empty());
     openings.sort_unstable_by_key(|&(slot, _)| slot);
     cost.tokens_run += generator.extend(&policy.model, &openings)?;
     for (leader, slot, len) in followers {
@@ -218,7 +220,7 @@ impl<'a> Running<'a> {
     ) -> Result<Running<'a>> {
         let mut env = suite.open(&assignment.task.id)?;
         let now = env.reset();
-        let prompt = PromptBuilder::new(&policy.prompt, &assignment.task);
+        let mut prompt = PromptBuilder::new(&policy.prompt, &assignment.task);
         let general: Vec<&str> =
             assignment.bank.general().iter().map(|skill| skill.content.action.as_str()).collect();
         let opening = prompt.opening(&assignment.task, &general);
@@ -264,10 +266,8 @@ impl<'a> Running<'a> {
         reply: reskill_model::Reply,
         pending: Pending,
     ) -> Result<()> {
-        let (text, action) = policy.read_reply(&pending.constraint, &self.now.admissible, &reply)?;
-        let valid = action
-            .as_ref()
-            .is_some_and(|action| self.now.admissible.is_empty() || self.now.admissible.contains(action));
+        let (text, ParsedReply { action, valid }) =
+            policy.read_reply(&pending.constraint, &self.now.admissible, &reply)?;
         let next = action.as_deref().map(|action| self.env.step(action));
         let now = next.as_ref().map_or_else(|| self.now.clone(), |step| step.observation.clone());
         let entry = self.prompt.entry(suite.vocabulary(), action.as_deref(), &now.text);

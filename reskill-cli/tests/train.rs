@@ -230,6 +230,35 @@ fn tagged_free_text_replies_train_too() {
 }
 
 #[test]
+fn the_paper_layout_trains_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let more = [
+        "policy.prompt.prompt_layout=paper",
+        "policy.prompt.history_turns=4",
+        "policy.prompt.action_format=tagged",
+        "policy.model.max_position_embeddings=1024",
+        "rollout.max_new_tokens=20",
+        "rollout.max_turns=6",
+        "grpo.steps=2",
+    ];
+    let output = small(&run, &more).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output));
+    let steps: Vec<Value> = records(&run).into_iter().filter(|record| record["kind"] == "step").collect();
+    assert_eq!(steps.len(), 2);
+    for record in steps {
+        assert_eq!(record["update"]["sampler_mismatch"], 0.0);
+        // Nothing is reused: every turn runs its whole prompt.
+        let tokens = &record["tokens"];
+        assert!(
+            tokens["run"].as_u64().unwrap() + 2_000 >= tokens["without_reuse"].as_u64().unwrap(),
+            "{tokens}"
+        );
+        assert_eq!(record["overflowed"], 0);
+    }
+}
+
+#[test]
 fn wrong_keys_values_and_paths_are_refused_in_one_line() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");

@@ -43,10 +43,12 @@ pub enum EnvError {
         reason: String,
     },
     /// The rules or the grammar of a game cannot be interpreted.
-    #[error("{part}: {reason}")]
+    #[error("{part}: {place}{reason}", place = prefix(*at))]
     Syntax {
         /// `domain`, `problem`, `goal` or `grammar`.
         part: &'static str,
+        /// Where in the text of that part, if it is about one place.
+        at: Option<Position>,
         /// What was found and what was expected.
         reason: String,
     },
@@ -74,4 +76,34 @@ pub enum EnvError {
         /// The range.
         expected: &'static str,
     },
+}
+
+/// A place in a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// Line, from 1.
+    pub line: u32,
+    /// Column in bytes, from 1.
+    pub column: u32,
+}
+
+impl Position {
+    /// The place `offset` bytes into a text.
+    pub(crate) fn of(text: &str, offset: usize) -> Position {
+        let before = &text.as_bytes()[..offset.min(text.len())];
+        let line_start = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+        let line = before.iter().filter(|&&byte| byte == b'\n').count() as u32 + 1;
+        Position { line, column: (before.len() - line_start) as u32 + 1 }
+    }
+}
+
+impl std::fmt::Display for Position {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "line {}, column {}", self.line, self.column)
+    }
+}
+
+/// `line 3, column 4: `, or nothing.
+pub(crate) fn prefix(at: Option<Position>) -> String {
+    at.map_or(String::new(), |at| format!("{at}: "))
 }

@@ -26,5 +26,5 @@ pub mod household;
 
 pub use action::{ActionTemplate, ActionVocabulary, ParsedAction};
 pub use episode::{Episode, Outcome, Segment, Turn};
-pub use error::EnvError;
+pub use error::{EnvError, Position};
 pub use suite::{Observation, Split, Step, Suite, Task, TaskId, TextEnv};

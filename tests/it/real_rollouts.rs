@@ -8,6 +8,7 @@ use reskill_cli::policy::{Policy, build_tokenizer};
 use reskill_cli::rollout::{Assignment, RolloutSettings, Trajectory, collect};
 use reskill_cli::streams::stream;
 use reskill_envs::household::{Household, HouseholdConfig};
+use reskill_envs::prompt::PromptConfig;
 use reskill_envs::{Split, Suite};
 use reskill_grpo::{
     Learner, LearnerConfig, LossConfig, Optimizer, OptimizerConfig, TokenTrajectory, TokenTurn,
@@ -25,7 +26,7 @@ struct World {
 fn world() -> World {
     let config = HouseholdConfig { n_train: 24, n_seen: 6, n_unseen: 6, ..HouseholdConfig::default() };
     let suite = Household::generate(&config).unwrap();
-    let tokenizer = build_tokenizer(&suite).unwrap();
+    let tokenizer = build_tokenizer(&suite, &PromptConfig::default()).unwrap();
     let model = ModelConfig {
         hidden_size: 32,
         intermediate_size: 40,

@@ -1,6 +1,7 @@
-//! The commands, one file each.
+//! The commands, one file or folder each.
 
 pub mod bench;
+pub mod env;
 pub mod train;
 pub mod skills;
 pub mod score;

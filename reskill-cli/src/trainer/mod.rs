@@ -394,7 +394,7 @@ fn untrained(config: &TrainConfig) -> Result<(Box<dyn Suite>, Policy)> {
     let suite = open_suite(&config.env)?;
     check_games(suite.as_ref())?;
     check_verbs(config, suite.as_ref())?;
-    let tokenizer = build_tokenizer(suite.as_ref())?;
+    let tokenizer = build_tokenizer(suite.as_ref(), &config.policy.prompt)?;
     let mut rng = stream(config.seed, "weights", &[]);
     let policy = Policy::init(&config.policy.model, &config.policy.prompt, tokenizer, &mut rng)?;
     Ok((suite, policy))

@@ -18,7 +18,7 @@ pub struct GameEnv {
     id: TaskId,
     state: State,
     /// Ranks of the admissible commands, sorted and distinct, each with an operator that does it.
-    admissible: Vec<(u32, u32)>,
+    admissible: Vec<(u16, u16)>,
 }
 
 impl GameEnv {
@@ -44,40 +44,39 @@ impl GameEnv {
     }
 
     /// The admissible commands now, in code-point order.
-    pub fn admissible(&self) -> impl Iterator<Item = &str> {
-        self.admissible.iter().map(|(rank, _)| self.game.commands()[*rank as usize].as_str())
+    pub fn admissible(&self) -> impl Iterator<Item = String> {
+        self.admissible.iter().map(|&(rank, _)| self.game.commands.text(rank))
     }
 
     /// Plays a command and returns what the player reads; `None` if the command is not admissible.
     pub fn play(&mut self, command: &str) -> Option<String> {
-        let rank = self.game.commands().binary_search_by(|known| known.as_str().cmp(command)).ok()?;
-        let found = self.admissible.binary_search_by_key(&(rank as u32), |(rank, _)| *rank).ok()?;
-        let (_, operator) = self.admissible[found];
+        let found = self.admissible.binary_search_by(|&(rank, _)| self.game.commands.compare(rank, command));
+        let (_, operator) = self.admissible[found.ok()?];
         let game = Arc::clone(&self.game);
-        game.operators.apply(operator, &mut self.state);
+        game.operators.apply(operator.into(), &mut self.state);
         self.refresh();
-        let action = game.operators.get(operator).action;
-        Some(game.renderer(&self.state).feedback(action, game.operators.binding(operator)))
+        let operator = game.operators.get(operator.into());
+        Some(game.renderer(&self.state).feedback(operator.action(), operator.binding()))
     }
 
     fn refresh(&mut self) {
         self.admissible.clear();
-        let operators = &self.game.operators;
-        operators.for_each_applicable(&self.state, |operator| {
-            self.admissible.push((operators.get(operator).command, operator));
+        // Operators are numbered in 16 bits.
+        self.game.operators.for_each_applicable(&self.state, |index, operator| {
+            self.admissible.push((operator.command(), index as u16));
         });
         self.admissible.sort_unstable();
         self.admissible.dedup_by_key(|(rank, _)| *rank);
     }
 
     fn observation(&self, text: String) -> Observation {
-        Observation { text, admissible: self.admissible().map(str::to_owned).collect() }
+        Observation { text, admissible: self.admissible().collect() }
     }
 }
 
 impl TextEnv for GameEnv {
     fn reset(&mut self) -> Observation {
-        self.state = self.game.initial().clone();
+        self.state.copy_from(self.game.initial());
         self.refresh();
         self.observation(self.game.renderer(&self.state).intro())
     }

@@ -1,5 +1,10 @@
 //! Ground atoms as numbers, and tables of them that answer patterns in sorted order.
 
+use std::hash::{Hash, Hasher};
+
+use super::sexpr::syntax;
+use crate::error::EnvError;
+
 /// An object of a game: its rank among the sorted ids.
 pub(super) type Object = u16;
 
@@ -9,76 +14,108 @@ pub(super) const UNBOUND: Object = Object::MAX;
 /// Most arguments that a predicate may have.
 pub(super) const MAX_ARITY: usize = 7;
 
-/// A ground atom in one number: the predicate in the highest 16 bits, then each argument. The order of the numbers
-/// is the order of the atoms by predicate and arguments.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct GroundAtom(u128);
+/// A table with more atoms than this is refused: ranks are kept in 16 bits. ALFWorld's games have up to 5,000.
+pub(super) const MAX_ATOMS: usize = u16::MAX as usize;
+
+/// A ground atom: the predicate, then each argument, then zeros. Atoms are in order by predicate and arguments.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct GroundAtom([u16; 1 + MAX_ARITY]);
 
 impl GroundAtom {
-    /// `arguments` has at most [`MAX_ARITY`] items.
+    /// `arguments` has at most [`MAX_ARITY`] items; more are left out.
     pub(super) fn new(predicate: u16, arguments: impl IntoIterator<Item = Object>) -> Self {
-        let mut packed = u128::from(predicate) << 112;
-        for (position, argument) in arguments.into_iter().take(MAX_ARITY).enumerate() {
-            packed |= u128::from(argument) << Self::shift(position);
+        let mut packed = [0; 1 + MAX_ARITY];
+        packed[0] = predicate;
+        for (place, argument) in packed[1..].iter_mut().zip(arguments) {
+            *place = argument;
         }
         Self(packed)
     }
 
     pub(super) fn predicate(self) -> u16 {
-        (self.0 >> 112) as u16
+        self.0[0]
     }
 
     pub(super) fn argument(self, position: usize) -> Object {
-        (self.0 >> Self::shift(position)) as u16
+        self.0[1 + position]
     }
+}
 
-    fn shift(position: usize) -> u32 {
-        96 - 16 * position as u32
+impl Hash for GroundAtom {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for half in self.0.as_chunks::<4>().0 {
+            state.write_u64(half.iter().fold(0, |word, &part| word << 16 | u64::from(part)));
+        }
     }
 }
 
 /// Atoms sorted by predicate and arguments. The index of an atom is its rank.
 #[derive(Debug, Default)]
 pub(super) struct FactTable {
-    atoms: Vec<GroundAtom>,
-    /// For each predicate, the range of its atoms; for each argument after the first, the atoms by that argument.
-    predicates: Vec<PredicateIndex>,
+    len: u32,
+    predicates: Box<[PredicateIndex]>,
+    /// The arguments of each atom.
+    arguments: Box<[Object]>,
+    /// For each predicate and each argument after the first: its atoms, counted from its first, by that argument.
+    orders: Box<[u16]>,
 }
 
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Copy, Default)]
 struct PredicateIndex {
+    /// Rank of the first atom, and how many there are.
     start: u32,
-    end: u32,
-    /// `by_argument[p - 1]`: the atoms sorted by argument `p`, then by rank.
-    by_argument: Vec<Box<[u32]>>,
+    count: u32,
+    arity: u32,
+    /// Where its part of `arguments` and of `orders` begins.
+    arguments: u32,
+    orders: u32,
 }
 
 impl FactTable {
     /// Builds the table; `arity[p]` is the number of arguments of predicate `p`.
-    pub(super) fn new(mut atoms: Vec<GroundAtom>, arity: &[u8]) -> Self {
+    ///
+    /// # Errors
+    /// [`EnvError::Syntax`] if there are over [`MAX_ATOMS`].
+    pub(super) fn new(mut atoms: Vec<GroundAtom>, arity: &[u8]) -> Result<Self, EnvError> {
         atoms.sort_unstable();
         atoms.dedup();
+        if atoms.len() > MAX_ATOMS {
+            return Err(syntax(
+                "problem",
+                format!("{} facts are possible, at most {MAX_ATOMS}", atoms.len()),
+            ));
+        }
         let mut predicates = vec![PredicateIndex::default(); arity.len()];
+        let (mut arguments, mut orders) = (Vec::new(), Vec::new());
         let mut start = 0;
         for group in atoms.chunk_by(|left, right| left.predicate() == right.predicate()) {
             let predicate = usize::from(group[0].predicate());
-            let end = start + group.len() as u32;
+            let count = group.len() as u32;
             if let (Some(index), Some(&arity)) = (predicates.get_mut(predicate), arity.get(predicate)) {
-                let by = |position: usize| {
-                    let mut ranks: Box<[u32]> = (start..end).collect();
-                    ranks.sort_by_key(|&rank| atoms[rank as usize].argument(position));
-                    ranks
-                };
-                *index =
-                    PredicateIndex { start, end, by_argument: (1..usize::from(arity)).map(by).collect() };
+                let arity = u32::from(arity);
+                let places = (arguments.len() as u32, orders.len() as u32);
+                *index = PredicateIndex { start, count, arity, arguments: places.0, orders: places.1 };
+                for atom in group {
+                    arguments.extend((0..arity as usize).map(|position| atom.argument(position)));
+                }
+                for position in 1..arity as usize {
+                    let from = orders.len();
+                    orders.extend(0..count as u16);
+                    orders[from..].sort_by_key(|&local| group[usize::from(local)].argument(position));
+                }
             }
-            start = end;
+            start += count;
         }
-        Self { atoms, predicates }
+        Ok(Self {
+            len: start,
+            predicates: predicates.into(),
+            arguments: arguments.into(),
+            orders: orders.into(),
+        })
     }
 
     pub(super) fn len(&self) -> usize {
-        self.atoms.len()
+        self.len as usize
     }
 
     /// How many predicates there are, with and without atoms.
@@ -88,62 +125,80 @@ impl FactTable {
 
     /// How many atoms a predicate has.
     pub(super) fn count(&self, predicate: u16) -> usize {
-        self.predicates.get(usize::from(predicate)).map_or(0, |index| (index.end - index.start) as usize)
+        self.predicates.get(usize::from(predicate)).map_or(0, |index| index.count as usize)
     }
 
-    pub(super) fn atom(&self, rank: u32) -> GroundAtom {
-        self.atoms[rank as usize]
+    /// The predicate of the atom with this rank.
+    pub(super) fn predicate(&self, rank: u32) -> usize {
+        let holds = |index: &PredicateIndex| (index.start..index.start + index.count).contains(&rank);
+        self.predicates.iter().position(holds).unwrap_or(0)
     }
 
     pub(super) fn rank(&self, atom: GroundAtom) -> Option<u32> {
-        self.atoms.binary_search(&atom).ok().map(|rank| rank as u32)
+        let index = self.predicates.get(usize::from(atom.predicate()))?;
+        let arity = index.arity as usize;
+        let wanted: [Object; MAX_ARITY] = std::array::from_fn(|position| atom.argument(position));
+        let (mut low, mut high) = (0, index.count);
+        while low < high {
+            let middle = low.midpoint(high);
+            match self.arguments(index, middle).cmp(&wanted[..arity]) {
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Equal => return Some(index.start + middle),
+                std::cmp::Ordering::Greater => high = middle,
+            }
+        }
+        None
     }
 
     pub(super) fn contains(&self, atom: GroundAtom) -> bool {
-        self.atoms.binary_search(&atom).is_ok()
+        self.rank(atom).is_some()
     }
 
-    /// Calls `visit` with the rank of every atom that agrees with the pattern, in order, until it returns `false`.
-    /// [`UNBOUND`] agrees with everything. Returns whether all were visited.
+    fn arguments(&self, index: &PredicateIndex, local: u32) -> &[Object] {
+        let from = (index.arguments + local * index.arity) as usize;
+        &self.arguments[from..from + index.arity as usize]
+    }
+
+    /// Calls `visit` with the rank and the arguments of every atom that agrees with the pattern, in order, until it
+    /// returns `false`. [`UNBOUND`] agrees with everything. Returns whether all were visited.
     pub(super) fn scan(
         &self,
         predicate: u16,
         pattern: &[Object],
-        visit: &mut dyn FnMut(u32, GroundAtom) -> bool,
+        visit: &mut dyn FnMut(u32, &[Object]) -> bool,
     ) -> bool {
         let Some(index) = self.predicates.get(usize::from(predicate)) else { return true };
-        let agrees = |atom: GroundAtom| {
-            pattern
-                .iter()
-                .enumerate()
-                .all(|(position, &wanted)| wanted == UNBOUND || atom.argument(position) == wanted)
-        };
-        let range = index.start as usize..index.end as usize;
-        let first_bound = pattern.iter().position(|&wanted| wanted != UNBOUND);
-        match first_bound {
-            Some(0) => {
-                let atoms = &self.atoms[range.clone()];
-                let from = range.start + atoms.partition_point(|atom| atom.argument(0) < pattern[0]);
-                self.atoms[from..range.end]
-                    .iter()
-                    .zip(from as u32..)
-                    .take_while(|(atom, _)| atom.argument(0) == pattern[0])
-                    .all(|(&atom, rank)| !agrees(atom) || visit(rank, atom))
-            }
-            Some(position) => {
-                let Some(ranks) = index.by_argument.get(position - 1) else { return true };
-                let argument = |rank: &u32| self.atoms[*rank as usize].argument(position);
-                let from = ranks.partition_point(|rank| argument(rank) < pattern[position]);
-                ranks[from..].iter().take_while(|rank| argument(rank) == pattern[position]).all(|&rank| {
-                    let atom = self.atoms[rank as usize];
-                    !agrees(atom) || visit(rank, atom)
-                })
-            }
-            None => {
-                let from = range.start as u32;
-                self.atoms[range].iter().zip(from..).all(|(&atom, rank)| visit(rank, atom))
-            }
+        if index.count == 0 || index.arity as usize != pattern.len() {
+            return true;
         }
+        let mut agreeing = |local: u32| {
+            let arguments = self.arguments(index, local);
+            let mut pairs = arguments.iter().zip(pattern);
+            !pairs.all(|(argument, &wanted)| wanted == UNBOUND || *argument == wanted)
+                || visit(index.start + local, arguments)
+        };
+        let Some(position) = pattern.iter().position(|&wanted| wanted != UNBOUND) else {
+            return (0..index.count).all(agreeing);
+        };
+        let wanted = pattern[position];
+        if position == 0 {
+            let (mut low, mut high) = (0, index.count);
+            while low < high {
+                let middle = low.midpoint(high);
+                if self.arguments(index, middle)[0] < wanted { low = middle + 1 } else { high = middle }
+            }
+            return (low..index.count)
+                .take_while(|&local| self.arguments(index, local)[0] == wanted)
+                .all(agreeing);
+        }
+        let from = index.orders as usize + (position - 1) * index.count as usize;
+        let order = &self.orders[from..from + index.count as usize];
+        let argument = |local: &u16| self.arguments(index, u32::from(*local))[position];
+        let first = order.partition_point(|local| argument(local) < wanted);
+        order[first..]
+            .iter()
+            .take_while(|local| argument(local) == wanted)
+            .all(|&local| agreeing(u32::from(local)))
     }
 }
 
@@ -166,6 +221,11 @@ impl BitSet {
 
     pub(super) fn remove(&mut self, item: u32) {
         self.0[item as usize / 64] &= !(1 << (item % 64));
+    }
+
+    /// Becomes equal to a set of the same capacity.
+    pub(super) fn copy_from(&mut self, other: &BitSet) {
+        self.0.copy_from_slice(&other.0);
     }
 
     /// The items in ascending order.
@@ -192,6 +252,14 @@ pub(super) struct State {
     pub(super) denied: BitSet,
 }
 
+impl State {
+    /// Becomes equal to another state of the same game.
+    pub(super) fn copy_from(&mut self, other: &State) {
+        self.holds.copy_from(&other.holds);
+        self.denied.copy_from(&other.denied);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,11 +276,22 @@ mod tests {
     #[test]
     fn scan_answers_patterns_in_order() {
         let atoms = [(0, [1, 5]), (1, [2, 9]), (1, [1, 9]), (1, [1, 7])];
-        let table = FactTable::new(atoms.map(|(p, args)| GroundAtom::new(p, args)).into(), &[2, 2]);
+        let table = FactTable::new(atoms.map(|(p, args)| GroundAtom::new(p, args)).into(), &[2, 2]).unwrap();
         assert_eq!(ranks(&table, 1, &[UNBOUND, UNBOUND]), [1, 2, 3]);
         assert_eq!(ranks(&table, 1, &[1, UNBOUND]), [1, 2]);
         assert_eq!(ranks(&table, 1, &[UNBOUND, 9]), [2, 3]);
         assert!(ranks(&table, 1, &[2, 7]).is_empty());
+        assert_eq!(table.rank(GroundAtom::new(1, [1, 9])), Some(2));
+        assert_eq!(table.rank(GroundAtom::new(1, [2, 7])), None);
+        assert_eq!([0, 1, 3].map(|rank| table.predicate(rank)), [0, 1, 1]);
+    }
+
+    #[test]
+    fn more_atoms_than_ranks_are_refused() {
+        let atoms =
+            (0..=MAX_ATOMS).map(|n| GroundAtom::new(0, [(n >> 8) as u16, (n & 255) as u16])).collect();
+        let error = FactTable::new(atoms, &[2]).unwrap_err().to_string();
+        assert_eq!(error, "problem: 65536 facts are possible, at most 65535");
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl<'a> FormulaReader<'a> {
     }
 
     /// Reads `?a - type ?b ?c - type`, brings the variables into scope and returns their slots, types and names.
-    pub(super) fn declare(&mut self, list: &[Sexpr]) -> Result<Vec<(u16, u16, String)>, EnvError> {
+    pub(super) fn declare(&mut self, list: &[Sexpr<'_>]) -> Result<Vec<(u16, u16, String)>, EnvError> {
         let mut declared = Vec::new();
         for (name, type_) in typed_list(list, self.part)? {
             let slot = self.n_slots;
@@ -110,24 +110,28 @@ impl<'a> FormulaReader<'a> {
                 return Err(syntax(self.part, format!("more than {MAX_SLOTS} variables in one formula")));
             }
             self.n_slots = slot + 1;
-            self.scope.insert(name.clone(), slot);
-            declared.push((slot, self.vocabulary.types.intern(&type_)?, name));
+            self.scope.insert(name.to_owned(), slot);
+            declared.push((slot, self.vocabulary.types.intern(type_)?, name.to_owned()));
         }
         Ok(declared)
     }
 
     /// Reads a condition; an empty list is true.
-    pub(super) fn condition(&mut self, formula: &Sexpr) -> Result<Condition, EnvError> {
+    pub(super) fn condition(&mut self, formula: &Sexpr<'_>) -> Result<Condition, EnvError> {
         self.read(formula, true)
     }
 
     /// Reads `(predicate term ...)`.
-    pub(super) fn atom(&mut self, predicate: &str, terms: &[Sexpr]) -> Result<Atom, EnvError> {
+    pub(super) fn atom(&mut self, predicate: &str, terms: &[Sexpr<'_>]) -> Result<Atom, EnvError> {
         let terms = terms.iter().map(|term| self.term(term)).collect::<Result<Vec<_>, _>>()?;
         Ok(Atom { predicate: self.vocabulary.predicate(predicate, terms.len(), self.part)?, terms })
     }
 
-    fn read(&mut self, formula: &Sexpr, positive: bool) -> Result<Condition, EnvError> {
+    fn read(&mut self, formula: &Sexpr<'_>, positive: bool) -> Result<Condition, EnvError> {
+        self.read_here(formula, positive).map_err(|error| formula.locate(error))
+    }
+
+    fn read_here(&mut self, formula: &Sexpr<'_>, positive: bool) -> Result<Condition, EnvError> {
         if formula.list().is_some_and(<[Sexpr]>::is_empty) {
             return Ok(if positive { vec![Alternative::default()] } else { Vec::new() });
         }
@@ -138,7 +142,15 @@ impl<'a> FormulaReader<'a> {
             ("and" | "or", parts) => {
                 let parts =
                     parts.iter().map(|part| self.read(part, positive)).collect::<Result<Vec<_>, _>>()?;
-                if (head == "and") == positive { self.all_of(parts) } else { Ok(parts.concat()) }
+                if (head == "and") == positive {
+                    return self.all_of(parts);
+                }
+                let alternatives = parts.concat();
+                if alternatives.len() > MAX_ALTERNATIVES {
+                    let reason = format!("a condition has over {MAX_ALTERNATIVES} alternatives");
+                    return Err(syntax(self.part, reason));
+                }
+                Ok(alternatives)
             }
             ("not", [inner]) => self.read(inner, !positive),
             ("exists", [variables, body]) => self.exists(variables, body, positive),
@@ -161,7 +173,12 @@ impl<'a> FormulaReader<'a> {
     }
 
     /// The variables of an `exists` join those of the conjunction around it; under `not` they stay apart.
-    fn exists(&mut self, variables: &Sexpr, body: &Sexpr, positive: bool) -> Result<Condition, EnvError> {
+    fn exists(
+        &mut self,
+        variables: &Sexpr<'_>,
+        body: &Sexpr<'_>,
+        positive: bool,
+    ) -> Result<Condition, EnvError> {
         let variables =
             variables.list().ok_or_else(|| syntax(self.part, "`exists` needs a list of variables"))?;
         let outer = self.scope.clone();
@@ -196,7 +213,7 @@ impl<'a> FormulaReader<'a> {
         Ok(product)
     }
 
-    fn term(&mut self, term: &Sexpr) -> Result<Term, EnvError> {
+    fn term(&mut self, term: &Sexpr<'_>) -> Result<Term, EnvError> {
         match term.word() {
             Some(name) if name.starts_with('?') => match self.scope.get(name) {
                 Some(&slot) => Ok(Term::Slot(slot)),
@@ -231,7 +248,10 @@ impl Alternative {
 }
 
 /// Reads `a b - type c`: names with their types. A name without a type is of type `object`.
-pub(super) fn typed_list(list: &[Sexpr], part: &'static str) -> Result<Vec<(String, String)>, EnvError> {
+pub(super) fn typed_list<'a>(
+    list: &[Sexpr<'a>],
+    part: &'static str,
+) -> Result<Vec<(&'a str, &'a str)>, EnvError> {
     let mut typed = Vec::with_capacity(list.len() / 2);
     let mut waiting: Vec<&str> = Vec::new();
     let mut items = list.iter();
@@ -239,13 +259,17 @@ pub(super) fn typed_list(list: &[Sexpr], part: &'static str) -> Result<Vec<(Stri
         match item.word() {
             Some("-") => {
                 let type_ = items.next().and_then(Sexpr::word);
-                let type_ = type_.ok_or_else(|| syntax(part, "a `-` without a type after it"))?;
-                typed.extend(waiting.drain(..).map(|name| (name.to_owned(), type_.to_owned())));
+                let no_type = || item.locate(syntax(part, "a `-` without a type after it"));
+                let type_ = type_.ok_or_else(no_type)?;
+                typed.extend(waiting.drain(..).map(|name| (name, type_)));
             }
             Some(name) => waiting.push(name),
-            None => return Err(syntax(part, format!("`{}` in a list of names", item.excerpt()))),
+            None => {
+                let reason = format!("`{}` in a list of names", item.excerpt());
+                return Err(item.locate(syntax(part, reason)));
+            }
         }
     }
-    typed.extend(waiting.into_iter().map(|name| (name.to_owned(), "object".to_owned())));
+    typed.extend(waiting.into_iter().map(|name| (name, "object")));
     Ok(typed)
 }

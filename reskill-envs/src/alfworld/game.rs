@@ -1,19 +1,21 @@
 //! One game, compiled: everything that its episodes share.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, OnceLock};
 
 use super::facts::{BitSet, FactTable, GroundAtom, Object, State, UNBOUND};
 use super::game_file::{GameFile, goal_of};
-use super::grammar::{Renderer, split_task};
-use super::ground::{Arena, Raw, ground_actions, keep_reachable};
+use super::goal::Goal;
+use super::grammar::{Renderer, printed_task, split_task};
+use super::ground::{Arena, AtomMap, Raw, ground_actions, keep_reachable};
 use super::join::Join;
 use super::names::display_names;
 use super::operators::Operators;
 use super::pddl::Problem;
 use super::planner::Planner;
 use super::rules::{Rules, RulesCache};
-use super::sexpr::syntax;
+use super::sexpr::{lower_case, syntax, syntax_at};
+use super::texts::{Commands, Texts};
 use crate::action::ActionVocabulary;
 use crate::error::EnvError;
 use crate::suite::TaskId;
@@ -22,8 +24,10 @@ use crate::suite::TaskId;
 #[derive(Debug)]
 pub struct Game {
     pub(super) rules: Arc<Rules>,
+    /// The task line as the file has it, and as it is printed.
     task: String,
-    walkthrough: Vec<String>,
+    printed_task: Option<String>,
+    walkthrough: Box<[String]>,
     objects: Objects,
     statics: FactTable,
     pub(super) fluents: FactTable,
@@ -31,25 +35,17 @@ pub struct Game {
     fluent: Vec<bool>,
     pub(super) operators: Operators,
     /// All commands of the game, sorted.
-    commands: Vec<String>,
-    /// The goal holds if one of these does.
-    pub(super) goal: Vec<GoalWay>,
+    pub(super) commands: Commands,
+    pub(super) goal: Goal,
     initial: State,
     planner: OnceLock<Planner>,
 }
 
-/// One way to reach the goal: atoms that hold, and atoms that do not.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct GoalWay {
-    pub(super) require: Vec<u32>,
-    pub(super) forbid: Vec<u32>,
-}
-
 #[derive(Debug)]
 struct Objects {
-    ids: Vec<String>,
-    names: Vec<String>,
-    types: Vec<u16>,
+    ids: Texts,
+    names: Texts,
+    types: Box<[u16]>,
 }
 
 impl Game {
@@ -71,35 +67,40 @@ impl Game {
         walkthrough: Vec<String>,
     ) -> Result<Game, EnvError> {
         let mut vocabulary = rules.vocabulary.clone();
-        let problem = Problem::parse(problem, &mut vocabulary)?;
+        let problem = lower_case(problem, "problem")?;
+        let problem = Problem::parse(&problem, &mut vocabulary)?;
         let arity = &vocabulary.arity;
 
         let mut types = vocabulary.types.clone();
         let mut declared = problem.objects.clone();
-        declared.extend(rules.domain.constants.iter().cloned());
-        declared.sort();
+        let constants = &rules.domain.constants;
+        declared.extend(constants.iter().map(|(name, type_)| (name.as_str(), type_.as_str())));
+        declared.sort_unstable();
         declared.dedup_by(|later, earlier| later.0 == earlier.0);
         if declared.len() >= usize::from(UNBOUND) {
             return Err(syntax("problem", format!("{} objects, at most {UNBOUND}", declared.len())));
         }
         let type_numbers =
             declared.iter().map(|(_, type_)| types.intern(type_)).collect::<Result<Vec<_>, _>>()?;
-        let number = |name: &str| declared.binary_search_by(|(id, _)| id.as_str().cmp(name)).ok();
+        let number = |name: &str| declared.binary_search_by(|(id, _)| (*id).cmp(name)).ok();
         let number = |name: &str| number(name).map(|index| index as Object);
         let members = members(&rules, &types, &declared);
         let constants: Vec<Option<Object>> = vocabulary.constants.iter().map(number).collect();
 
         let mut facts = Vec::with_capacity(problem.facts.len());
         let mut present = vec![false; declared.len()];
-        for (predicate, arguments) in &problem.facts {
+        let mut arguments = problem.arguments.iter();
+        for fact in &problem.facts {
+            let n_arguments = usize::from(fact.n_arguments);
             let mut objects = [0; super::facts::MAX_ARITY];
-            for (object, name) in objects.iter_mut().zip(arguments) {
+            for (object, name) in objects.iter_mut().zip(arguments.by_ref().take(n_arguments)) {
                 *object = number(name).ok_or_else(|| {
-                    syntax("problem", format!("`{name}` in `:init` is not among `:objects`"))
+                    let reason = format!("`{name}` in `:init` is not among `:objects`");
+                    syntax_at("problem", fact.at, reason)
                 })?;
                 present[usize::from(*object)] = true;
             }
-            facts.push(GroundAtom::new(*predicate, objects.into_iter().take(arguments.len())));
+            facts.push(GroundAtom::new(fact.predicate, objects.into_iter().take(n_arguments)));
         }
 
         let marks = Marks::new(&rules, &problem, arity.len());
@@ -107,39 +108,49 @@ impl Game {
             facts.into_iter().partition(|atom| marks.fluent[usize::from(atom.predicate())]);
         let changing: Vec<GroundAtom> =
             changing.into_iter().filter(|atom| marks.tracked[usize::from(atom.predicate())]).collect();
-        let statics = FactTable::new(fixed, arity);
+        let statics = FactTable::new(fixed, arity)?;
         let join = Join::new(&statics, &marks.fluent, &members, &constants);
-        let (arena, mut raws) = ground_actions(&rules.domain, &join, &marks.tracked)?;
-        let fluents = keep_reachable(&arena, &mut raws, &changing, arity, &marks.deniable);
-        let goal = ground_goal(&problem, &join, &fluents)?;
+        let (mut arena, mut raws) = ground_actions(&rules.domain, &join, &marks.tracked)?;
+        let reachable = keep_reachable(&mut arena, &mut raws, &changing, arity, &marks.deniable)?;
+        let goal = Goal::ground(&problem, &join, &reachable.fluents)?;
 
-        let mut holds = BitSet::new(fluents.len());
-        changing.iter().filter_map(|&atom| fluents.rank(atom)).for_each(|rank| holds.insert(rank));
-        let initial = State { holds, denied: BitSet::new(fluents.len()) };
-        let (ids, _): (Vec<String>, Vec<String>) = declared.into_iter().unzip();
-        let objects = Objects { names: display_names(&ids, &present), ids, types: type_numbers };
+        let n_fluents = reachable.fluents.len();
+        let mut initial = State { holds: BitSet::new(n_fluents), denied: BitSet::new(n_fluents) };
+        let ranks = changing.iter().filter_map(|&atom| reachable.fluents.rank(atom));
+        ranks.for_each(|rank| initial.holds.insert(rank));
+        let ids: Vec<&str> = declared.into_iter().map(|(id, _)| id).collect();
+        let names = display_names(&ids, &present);
+        let objects = Objects {
+            names: names.iter().map(String::as_str).collect(),
+            ids: ids.into_iter().filter(|_| rules.grammar.prints_ids).collect(),
+            types: type_numbers.into(),
+        };
         let mut game = Game {
             rules,
+            printed_task: Some(printed_task(&task)).filter(|printed| *printed != task),
             task,
-            walkthrough,
+            walkthrough: walkthrough.into(),
             objects,
             statics,
-            fluents,
+            fluents: FactTable::default(),
             fluent: marks.fluent,
             operators: Operators::default(),
-            commands: Vec::new(),
+            commands: Commands::default(),
             goal,
             initial,
             planner: OnceLock::new(),
         };
-        let numbers = game.name_commands(&arena, &raws);
-        game.operators = Operators::new(arena, &raws, &numbers, &game.fluents, &game.initial);
+        let (commands, ranks) = game.name_commands(&arena, &raws)?;
+        game.commands = commands;
+        game.operators = Operators::new(&arena, &raws, &ranks, &reachable, &game.initial)?;
+        game.fluents = reachable.fluents;
+        game.renderer(&game.initial).checked_intro()?;
         Ok(game)
     }
 
     /// The game with the expert's plan as its walkthrough.
     pub(crate) fn with_expert_walkthrough(mut self, id: &TaskId) -> Result<Game, EnvError> {
-        self.walkthrough = self.plan_from(&self.initial.holds, id)?;
+        self.walkthrough = self.plan_from(&self.initial.holds, id)?.into();
         Ok(self)
     }
 
@@ -148,38 +159,37 @@ impl Game {
         let planner = self.planner.get_or_init(|| Planner::new(self));
         let plan =
             planner.plan(self, holds).map_err(|states| EnvError::NoPlan { id: id.to_string(), states })?;
-        let command = |&operator: &u32| self.commands[self.operators.get(operator).command as usize].clone();
+        let command = |&operator: &u32| self.commands.text(self.operators.get(operator).command());
         Ok(plan.iter().map(command).collect())
     }
 
-    /// Prints the command of each operator, sorts the distinct ones, and returns each operator's rank among them.
-    fn name_commands(&mut self, arena: &Arena, raws: &[Raw]) -> Vec<u32> {
+    /// Prints the command of each operator; returns the distinct ones with each operator's rank among them.
+    fn name_commands(&self, arena: &Arena, raws: &[Raw]) -> Result<(Commands, Vec<u16>), EnvError> {
+        // Commands depend on nothing that changes.
         let renderer = self.renderer(&self.initial);
-        let mut known: HashMap<GroundAtom, u32> = HashMap::new();
+        let mut known: AtomMap<u32> = AtomMap::default();
         let mut texts: Vec<String> = Vec::new();
         let mut numbers = Vec::with_capacity(raws.len());
         for raw in raws {
             let binding = &arena.objects[raw.binding.range()];
             let used = &self.rules.grammar.actions[usize::from(raw.action)].template_parameters;
-            let key = GroundAtom::new(raw.action, used.iter().map(|&parameter| binding[parameter]));
             let print = || renderer.command(raw.action, binding);
             if used.len() > super::facts::MAX_ARITY {
-                texts.push(print());
+                texts.push(print()?);
                 numbers.push(texts.len() as u32 - 1);
                 continue;
             }
-            numbers.push(*known.entry(key).or_insert_with(|| {
-                texts.push(print());
-                texts.len() as u32 - 1
-            }));
+            let key = GroundAtom::new(raw.action, used.iter().map(|&parameter| binding[parameter]));
+            numbers.push(match known.entry(key) {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(vacant) => {
+                    texts.push(print()?);
+                    *vacant.insert(texts.len() as u32 - 1)
+                }
+            });
         }
-        let mut sorted: Vec<String> = texts.clone();
-        sorted.sort_unstable();
-        sorted.dedup();
-        let rank = |text: &String| sorted.binary_search(text).map_or(0, |rank| rank as u32);
-        let ranks: Vec<u32> = texts.iter().map(rank).collect();
-        self.commands = sorted;
-        numbers.into_iter().map(|number| ranks[number as usize]).collect()
+        let (commands, ranks) = Commands::new(&texts)?;
+        Ok((commands, numbers.into_iter().map(|number| ranks[number as usize]).collect()))
     }
 
     /// The task line, e.g. `Your task is to: put a mug in desk.`
@@ -206,10 +216,9 @@ impl Game {
         &self.rules.actions
     }
 
-    /// Every command that can ever be admissible, sorted.
-    #[must_use]
-    pub fn commands(&self) -> &[String] {
-        &self.commands
+    /// Every command that can ever be admissible, sorted by code point.
+    pub fn commands(&self) -> impl Iterator<Item = String> {
+        (0..self.commands.len() as u16).map(|rank| self.commands.text(rank))
     }
 
     /// How many action instances the game has.
@@ -223,16 +232,13 @@ impl Game {
     }
 
     pub(super) fn is_goal(&self, holds: &BitSet) -> bool {
-        self.goal.iter().any(|way| {
-            way.require.iter().all(|&atom| holds.contains(atom))
-                && !way.forbid.iter().any(|&atom| holds.contains(atom))
-        })
+        self.goal.is_reached(holds)
     }
 
     pub(super) fn renderer<'a>(&'a self, state: &'a State) -> Renderer<'a> {
         Renderer {
             grammar: &self.rules.grammar,
-            task: &self.task,
+            task: self.printed_task.as_ref().unwrap_or(&self.task),
             ids: &self.objects.ids,
             names: &self.objects.names,
             types: &self.objects.types,
@@ -246,10 +252,10 @@ impl Game {
 
 /// The objects of each type, those of the types below included. Every object is an `object`. A type that nothing
 /// declares, such as one with a stray comma, has no objects.
-fn members(rules: &Rules, types: &super::names::Names, declared: &[(String, String)]) -> Vec<BitSet> {
+fn members(rules: &Rules, types: &super::names::Names, declared: &[(&str, &str)]) -> Vec<BitSet> {
     let mut members = vec![BitSet::new(declared.len()); types.len()];
     for ((_, type_), object) in declared.iter().zip(0u32..) {
-        let mut above = Some(type_.as_str());
+        let mut above = Some(*type_);
         // A chain longer than the number of types is a circle.
         for _ in 0..=rules.domain.parents.len() {
             let Some(name) = above else { break };
@@ -276,7 +282,7 @@ struct Marks {
 }
 
 impl Marks {
-    fn new(rules: &Rules, problem: &Problem, n_predicates: usize) -> Marks {
+    fn new(rules: &Rules, problem: &Problem<'_>, n_predicates: usize) -> Marks {
         let none = vec![false; n_predicates];
         let mut marks = Marks { fluent: none.clone(), tracked: none.clone(), deniable: none };
         for action in &rules.domain.actions {
@@ -295,25 +301,4 @@ impl Marks {
         }
         marks
     }
-}
-
-fn ground_goal(problem: &Problem, join: &Join<'_>, fluents: &FactTable) -> Result<Vec<GoalWay>, EnvError> {
-    let binding = vec![UNBOUND; usize::from(problem.n_goal_slots)];
-    let mut ways: Vec<GoalWay> = Vec::new();
-    for alternative in &problem.goal {
-        join.solve(alternative, &[], &binding, &mut |_, require, forbid| {
-            let ranks =
-                |atoms: &[GroundAtom]| atoms.iter().map(|&atom| fluents.rank(atom)).collect::<Vec<_>>();
-            // An atom that can never hold cannot be required, and need not be forbidden.
-            if let Some(mut require) = ranks(require).into_iter().collect::<Option<Vec<u32>>>() {
-                require.sort_unstable();
-                require.dedup();
-                ways.push(GoalWay { require, forbid: ranks(forbid).into_iter().flatten().collect() });
-            }
-            Ok(())
-        })?;
-    }
-    ways.sort_unstable_by(|left, right| (&left.require, &left.forbid).cmp(&(&right.require, &right.forbid)));
-    ways.dedup();
-    Ok(ways)
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::EnvError;
+use crate::error::{EnvError, prefix};
 
 /// A game as its file states it. The keys and their order are those of the file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,7 +65,8 @@ impl GameFile {
 /// Names the file and its key in an error of the interpreter.
 pub(crate) fn in_file(error: EnvError, path: &Path) -> EnvError {
     match error {
-        EnvError::Syntax { part, reason } => {
+        EnvError::Syntax { part, at, reason } => {
+            let reason = format!("{}{reason}", prefix(at));
             let (field, reason) = match part {
                 "domain" => ("pddl_domain", reason),
                 "grammar" => ("grammar", reason),

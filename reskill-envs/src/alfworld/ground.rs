@@ -1,10 +1,18 @@
 //! Instantiates the actions of a domain for one problem.
 
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
 use super::facts::{FactTable, GroundAtom, Object, UNBOUND};
 use super::formula::Atom;
 use super::join::Join;
 use super::pddl::{Action, Domain, Effect};
+use super::sexpr::syntax;
 use crate::error::EnvError;
+
+/// A game with more action instances than this before reachability is known is refused; ALFWorld's largest has some
+/// 20,000.
+const MAX_INSTANCES: usize = 1_000_000;
 
 /// A range of a list in an [`Arena`].
 #[derive(Debug, Clone, Copy, Default)]
@@ -19,22 +27,49 @@ impl Span {
     }
 }
 
-/// Storage for the lists of many operators.
+/// A map by atoms.
+pub(super) type AtomMap<V> = HashMap<GroundAtom, V, BuildHasherDefault<AtomHasher>>;
+
+/// Storage for the lists of many operators. Atoms are numbered in the order they turn up.
 #[derive(Debug, Default)]
 pub(super) struct Arena {
     pub(super) objects: Vec<Object>,
+    lists: Vec<u32>,
     atoms: Vec<GroundAtom>,
+    numbers: AtomMap<u32>,
 }
 
 impl Arena {
-    pub(super) fn atoms(&self, span: Span) -> &[GroundAtom] {
-        &self.atoms[span.range()]
+    /// The numbers of the atoms in a list.
+    pub(super) fn list(&self, span: Span) -> &[u32] {
+        &self.lists[span.range()]
     }
 
-    fn push_atoms(&mut self, atoms: impl IntoIterator<Item = GroundAtom>) -> Span {
-        let start = self.atoms.len() as u32;
-        self.atoms.extend(atoms);
-        Span { start, end: self.atoms.len() as u32 }
+    fn number(&mut self, atom: GroundAtom) -> u32 {
+        *self.numbers.entry(atom).or_insert_with(|| {
+            self.atoms.push(atom);
+            self.atoms.len() as u32 - 1
+        })
+    }
+}
+
+/// Mixes the words of an atom; the keys are no secret and nobody else's choice can make them collide for long.
+#[derive(Debug, Default)]
+pub(super) struct AtomHasher(u64);
+
+impl Hasher for AtomHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(byte.into());
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = (self.0 ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
     }
 }
 
@@ -44,7 +79,7 @@ pub(super) struct RawChange {
     pub(super) spans: [Span; 4],
 }
 
-/// An operator before its atoms are numbered.
+/// An operator before its atoms are ranked.
 #[derive(Debug)]
 pub(super) struct Raw {
     pub(super) action: u16,
@@ -55,7 +90,7 @@ pub(super) struct Raw {
 
 impl Raw {
     /// The unconditional change and the others.
-    fn changes(&self) -> impl Iterator<Item = RawChange> {
+    pub(super) fn changes(&self) -> impl Iterator<Item = RawChange> {
         std::iter::once(self.change).chain(self.conditional.iter().copied())
     }
 }
@@ -68,14 +103,20 @@ pub(super) fn ground_actions(
     tracked: &[bool],
 ) -> Result<(Arena, Vec<Raw>), EnvError> {
     let mut arena = Arena::default();
+    arena.numbers.reserve(4096);
     let mut raws = Vec::new();
+    let (mut add, mut delete) = (Vec::new(), Vec::new());
     for (action, number) in domain.actions.iter().zip(0u16..) {
         let slots: Vec<(u16, u16)> = (0u16..).zip(action.types.iter().copied()).collect();
         let binding = vec![UNBOUND; usize::from(action.n_slots)];
         for alternative in &action.precondition {
             join.solve(alternative, &slots, &binding, &mut |binding, require, forbid| {
-                let grounding = Grounding { join, tracked, binding };
+                let mut grounding = Grounding { join, tracked, binding, add: &mut add, delete: &mut delete };
                 raws.extend(grounding.operator(&mut arena, action, number, require, forbid)?);
+                if raws.len() > MAX_INSTANCES {
+                    let reason = format!("more than {MAX_INSTANCES} instances of the actions");
+                    return Err(syntax("problem", reason));
+                }
                 Ok(())
             })?;
         }
@@ -87,32 +128,35 @@ struct Grounding<'a> {
     join: &'a Join<'a>,
     tracked: &'a [bool],
     binding: &'a [Object],
+    /// Scratch space.
+    add: &'a mut Vec<GroundAtom>,
+    delete: &'a mut Vec<GroundAtom>,
 }
 
 impl Grounding<'_> {
     /// The operator of one binding, or `None` if it changes nothing: all that it adds is required, and all that it
     /// deletes is forbidden. Such instances are no moves, e.g. going to where one is.
     fn operator(
-        &self,
+        &mut self,
         arena: &mut Arena,
         action: &Action,
         number: u16,
         require: &[GroundAtom],
         forbid: &[GroundAtom],
     ) -> Result<Option<Raw>, EnvError> {
-        let (add, delete) = self.effect(&action.effect);
-        let changes = add.iter().any(|atom| !require.contains(atom))
-            || delete.iter().any(|atom| !forbid.contains(atom));
+        self.effect(&action.effect);
+        let changes = self.add.iter().any(|atom| !require.contains(atom))
+            || self.delete.iter().any(|atom| !forbid.contains(atom));
         if !changes && action.conditional.is_empty() {
             return Ok(None);
         }
-        let change = self.store(arena, require, forbid, &add, &delete);
+        let change = store(arena, self.tracked, [require, forbid, self.add, self.delete]);
         let mut conditional = Vec::new();
         for (condition, effect) in &action.conditional {
-            let (add, delete) = self.effect(effect);
+            self.effect(effect);
             for alternative in condition {
                 self.join.solve(alternative, &[], self.binding, &mut |_, require, forbid| {
-                    conditional.push(self.store(arena, require, forbid, &add, &delete));
+                    conditional.push(store(arena, self.tracked, [require, forbid, self.add, self.delete]));
                     Ok(())
                 })?;
             }
@@ -123,30 +167,46 @@ impl Grounding<'_> {
         Ok(Some(Raw { action: number, binding, change, conditional }))
     }
 
-    /// Added and deleted atoms; what is both is added.
-    fn effect(&self, effect: &Effect) -> (Vec<GroundAtom>, Vec<GroundAtom>) {
-        let ground = |atoms: &[Atom]| -> Vec<GroundAtom> {
-            atoms.iter().filter_map(|atom| self.join.ground(atom, self.binding)).collect()
-        };
-        let add = ground(&effect.add);
-        let mut delete = ground(&effect.delete);
-        delete.retain(|atom| !add.contains(atom));
-        (add, delete)
+    /// Collects added and deleted atoms; what is both is added.
+    fn effect(&mut self, effect: &Effect) {
+        let ground = |atom: &Atom| self.join.ground(atom, self.binding);
+        self.add.clear();
+        self.add.extend(effect.add.iter().filter_map(ground));
+        self.delete.clear();
+        self.delete.extend(effect.delete.iter().filter_map(ground));
+        self.delete.retain(|atom| !self.add.contains(atom));
+    }
+}
+
+fn store(arena: &mut Arena, tracked: &[bool], lists: [&[GroundAtom]; 4]) -> RawChange {
+    let spans = lists.map(|atoms| {
+        let start = arena.lists.len() as u32;
+        for &atom in atoms.iter().filter(|atom| tracked[usize::from(atom.predicate())]) {
+            let number = arena.number(atom);
+            arena.lists.push(number);
+        }
+        Span { start, end: arena.lists.len() as u32 }
+    });
+    RawChange { spans }
+}
+
+/// The atoms that can ever hold, and where those of an [`Arena`] stand among them.
+#[derive(Debug)]
+pub(super) struct Reachable {
+    pub(super) fluents: FactTable,
+    /// For each atom of the arena, its rank.
+    ranks: Vec<Option<u16>>,
+}
+
+impl Reachable {
+    /// The ranks of the atoms in a list; those that can never hold are left out.
+    pub(super) fn ranks<'a>(&'a self, arena: &'a Arena, span: Span) -> impl Iterator<Item = u16> + 'a {
+        arena.list(span).iter().filter_map(|&number| self.ranks[number as usize])
     }
 
-    fn store(
-        &self,
-        arena: &mut Arena,
-        require: &[GroundAtom],
-        forbid: &[GroundAtom],
-        add: &[GroundAtom],
-        delete: &[GroundAtom],
-    ) -> RawChange {
-        let spans = [require, forbid, add, delete].map(|atoms| {
-            let tracked = |atom: &&GroundAtom| self.tracked[usize::from(atom.predicate())];
-            arena.push_atoms(atoms.iter().filter(tracked).copied())
-        });
-        RawChange { spans }
+    /// Whether all atoms of a list can hold.
+    pub(super) fn all(&self, arena: &Arena, span: Span) -> bool {
+        arena.list(span).iter().all(|&number| self.ranks[number as usize].is_some())
     }
 }
 
@@ -154,41 +214,48 @@ impl Grounding<'_> {
 /// with those that may be denied of the predicates marked in `deniable`. Forbidden atoms are ignored, so some of what
 /// is kept may still be out of reach.
 pub(super) fn keep_reachable(
-    arena: &Arena,
+    arena: &mut Arena,
     raws: &mut Vec<Raw>,
     initial: &[GroundAtom],
     arity: &[u8],
     deniable: &[bool],
-) -> FactTable {
-    let added = raws.iter().flat_map(Raw::changes).flat_map(|change| arena.atoms(change.spans[2]));
-    let candidates = FactTable::new(added.chain(initial).copied().collect(), &vec![0; arity.len()]);
-    // Operators wait for the atoms they require.
-    let mut waiting: Vec<(u32, u32)> = Vec::new();
+) -> Result<Reachable, EnvError> {
+    let mut queue: Vec<u32> = initial.iter().map(|&atom| arena.number(atom)).collect();
+    // Operators wait for the atoms they require: `waiting[starts[a]..starts[a + 1]]`.
+    let n_atoms = arena.atoms.len();
+    let mut starts = vec![0u32; n_atoms + 1];
     let mut missing = vec![0u32; raws.len()];
-    for (raw, index) in raws.iter().zip(0u32..) {
-        for &atom in arena.atoms(raw.change.spans[0]) {
-            missing[index as usize] += 1;
-            if let Some(rank) = candidates.rank(atom) {
-                waiting.push((rank, index));
-            }
+    for raw in raws.iter() {
+        for &atom in arena.list(raw.change.spans[0]) {
+            starts[atom as usize + 1] += 1;
         }
     }
-    waiting.sort_unstable();
-    let mut reached = vec![false; candidates.len()];
-    let mut queue: Vec<u32> = initial.iter().filter_map(|&atom| candidates.rank(atom)).collect();
+    for atom in 0..n_atoms {
+        starts[atom + 1] += starts[atom];
+    }
+    let mut next = starts.clone();
+    let mut waiting = vec![0u32; starts[n_atoms] as usize];
+    for (raw, index) in raws.iter().zip(0u32..) {
+        for &atom in arena.list(raw.change.spans[0]) {
+            missing[index as usize] += 1;
+            waiting[next[atom as usize] as usize] = index;
+            next[atom as usize] += 1;
+        }
+    }
+    let mut reached = vec![false; n_atoms];
     let mut ready: Vec<u32> = (0..raws.len() as u32).filter(|&index| missing[index as usize] == 0).collect();
     loop {
         while let Some(index) = ready.pop() {
             for change in raws[index as usize].changes() {
-                queue.extend(arena.atoms(change.spans[2]).iter().filter_map(|&atom| candidates.rank(atom)));
+                queue.extend(arena.list(change.spans[2]));
             }
         }
-        let Some(rank) = queue.pop() else { break };
-        if std::mem::replace(&mut reached[rank as usize], true) {
+        let Some(atom) = queue.pop() else { break };
+        let atom = atom as usize;
+        if std::mem::replace(&mut reached[atom], true) {
             continue;
         }
-        let from = waiting.partition_point(|(atom, _)| *atom < rank);
-        for &(_, index) in waiting[from..].iter().take_while(|(atom, _)| *atom == rank) {
+        for &index in &waiting[starts[atom] as usize..starts[atom + 1] as usize] {
             missing[index as usize] -= 1;
             if missing[index as usize] == 0 {
                 ready.push(index);
@@ -197,12 +264,14 @@ pub(super) fn keep_reachable(
     }
     let mut missing = missing.into_iter();
     raws.retain(|_| missing.next() == Some(0));
-    let mut atoms: Vec<GroundAtom> = (0u32..)
-        .zip(&reached)
-        .filter(|(_, reached)| **reached)
-        .map(|(rank, _)| candidates.atom(rank))
-        .collect();
-    let deleted = raws.iter().flat_map(Raw::changes).flat_map(|change| arena.atoms(change.spans[3]));
-    atoms.extend(deleted.filter(|atom| deniable[usize::from(atom.predicate())]));
-    FactTable::new(atoms, arity)
+    for change in raws.iter().flat_map(Raw::changes) {
+        for &atom in arena.list(change.spans[3]) {
+            reached[atom as usize] |= deniable[usize::from(arena.atoms[atom as usize].predicate())];
+        }
+    }
+    let possible = arena.atoms.iter().zip(&reached).filter(|(_, reached)| **reached);
+    let fluents = FactTable::new(possible.map(|(&atom, _)| atom).collect(), arity)?;
+    // A table has no more atoms than 16 bits can number.
+    let ranks = arena.atoms.iter().map(|&atom| fluents.rank(atom).map(|rank| rank as u16)).collect();
+    Ok(Reachable { fluents, ranks })
 }

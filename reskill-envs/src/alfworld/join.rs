@@ -63,7 +63,9 @@ impl<'a> Join<'a> {
             types[usize::from(slot)] = Some(type_);
         }
         let steps = self.plan(alternative, &types, binding);
-        let mut search = Search { join: self, alternative, types, steps, binding: binding.to_vec(), visit };
+        let binding = binding.to_vec();
+        let literals = Default::default();
+        let mut search = Search { join: self, alternative, types, steps, binding, literals, visit };
         search.run(0)
     }
 
@@ -73,7 +75,7 @@ impl<'a> Join<'a> {
         for (argument, &term) in arguments.iter_mut().zip(&atom.terms) {
             *argument = self.value(term, binding)?;
         }
-        Some(GroundAtom::new(atom.predicate, arguments.into_iter().take(atom.terms.len())))
+        Some(GroundAtom::new(atom.predicate, arguments))
     }
 
     fn value(&self, term: Term, binding: &[Object]) -> Option<Object> {
@@ -152,6 +154,8 @@ struct Search<'a, 'b, 'v> {
     types: Vec<Option<u16>>,
     steps: Vec<Step<'b>>,
     binding: Vec<Object>,
+    /// Scratch space for the atoms of one binding.
+    literals: (Vec<GroundAtom>, Vec<GroundAtom>),
     visit: Visit<'v>,
 }
 
@@ -193,16 +197,17 @@ impl Search<'_, '_, '_> {
 
     fn scan(&mut self, atom: &Atom, depth: usize) -> Result<(), EnvError> {
         let join = self.join;
-        let pattern: Option<Vec<Object>> =
-            atom.terms.iter().map(|&term| join.value(term, &self.binding)).collect();
-        let Some(pattern) = pattern else { return Ok(()) };
+        let mut pattern = [UNBOUND; super::facts::MAX_ARITY];
+        for (place, &term) in pattern.iter_mut().zip(&atom.terms) {
+            let Some(value) = join.value(term, &self.binding) else { return Ok(()) };
+            *place = value;
+        }
         let mut outcome = Ok(());
-        join.statics.scan(atom.predicate, &pattern, &mut |_, fact| {
+        join.statics.scan(atom.predicate, &pattern[..atom.terms.len()], &mut |_, fact| {
             let mut fits = true;
             let mut newly = [UNBOUND; super::facts::MAX_ARITY];
-            for (position, &term) in atom.terms.iter().enumerate() {
+            for (position, (&term, &object)) in atom.terms.iter().zip(fact).enumerate() {
                 let Term::Slot(slot) = term else { continue };
-                let object = fact.argument(position);
                 let place = &mut self.binding[usize::from(slot)];
                 if *place == UNBOUND {
                     let type_ = self.types[usize::from(slot)].map_or(usize::MAX, usize::from);
@@ -227,8 +232,9 @@ impl Search<'_, '_, '_> {
     /// All slots are bound: collects the atoms that change, and hands them over.
     fn leaf(&mut self) -> Result<(), EnvError> {
         let join = self.join;
-        let mut positive = Vec::with_capacity(4);
-        let mut negative = Vec::with_capacity(4);
+        let (mut positive, mut negative) = std::mem::take(&mut self.literals);
+        positive.clear();
+        negative.clear();
         for atom in self.alternative.positive.iter().filter(|atom| join.is_fluent(atom)) {
             match join.ground(atom, &self.binding) {
                 Some(atom) => positive.push(atom),
@@ -237,6 +243,11 @@ impl Search<'_, '_, '_> {
         }
         let absent = self.alternative.negative.iter().filter(|atom| join.is_fluent(atom));
         negative.extend(absent.filter_map(|atom| join.ground(atom, &self.binding)));
+        if self.alternative.never.is_empty() {
+            (self.visit)(&self.binding, &positive, &negative)?;
+            self.literals = (positive, negative);
+            return Ok(());
+        }
         let mut ways = vec![(positive, negative)];
         for inner in self.alternative.never.iter().flatten() {
             join.solve(inner, &[], &self.binding, &mut |_, holding, lacking| {

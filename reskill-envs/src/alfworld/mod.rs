@@ -18,6 +18,7 @@ mod facts;
 mod formula;
 mod game;
 mod game_file;
+mod goal;
 mod grammar;
 mod ground;
 mod join;
@@ -29,6 +30,7 @@ mod rules;
 mod sexpr;
 mod source;
 mod suite;
+mod texts;
 
 pub(crate) use cache::GameCache;
 pub(crate) use grammar::put_task;

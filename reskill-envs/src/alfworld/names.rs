@@ -50,7 +50,7 @@ impl Names {
 /// and a blank. Ids that `present` leaves out, because no initial fact mentions them, get no number.
 ///
 /// Source: the `Demangler` of the ALFWorld package.
-pub(super) fn display_names(ids: &[String], present: &[bool]) -> Vec<String> {
+pub(super) fn display_names(ids: &[&str], present: &[bool]) -> Vec<String> {
     let kind = |id: &str| {
         let (kind, _) = id.split_once("_bar_")?;
         Some(if id.contains("basin") { format!("{kind}basin") } else { kind.to_owned() })
@@ -61,14 +61,19 @@ pub(super) fn display_names(ids: &[String], present: &[bool]) -> Vec<String> {
             *remaining.entry(kind).or_default() += 1;
         }
     }
-    let name = |(id, present): (&String, &bool)| match kind(id) {
+    let name = |(id, present): (&&str, &bool)| match kind(id) {
         Some(kind) if *present => {
             let left = remaining.entry(kind.clone()).or_default();
             let name = format!("{kind} {left}");
             *left = left.saturating_sub(1);
             name
         }
-        _ => format!("{id} "),
+        // What stands for punctuation becomes it again, in ids without a number only.
+        _ => {
+            let marks = [("_minus_", "-"), ("_plus_", "+"), ("_dot_", "."), ("_comma_", ",")];
+            let plain = marks.into_iter().fold((*id).to_owned(), |id, (from, to)| id.replace(from, to));
+            format!("{plain} ")
+        }
     };
     ids.iter().zip(present).map(name).collect()
 }
@@ -79,8 +84,8 @@ mod tests {
 
     #[test]
     fn numbers_count_down_along_sorted_ids() {
-        let ids: Vec<String> =
-            ["agent1", "drawer_bar_1", "drawer_bar_2", "sink_bar_1_bar_sinkbasin"].map(String::from).into();
-        assert_eq!(display_names(&ids, &[true; 4]), ["agent1 ", "drawer 2", "drawer 1", "sinkbasin 1"]);
+        let ids = ["a_minus_b", "agent1", "drawer_bar_1", "drawer_bar_2", "sink_bar_1_bar_sinkbasin"];
+        let names = display_names(&ids, &[true; 5]);
+        assert_eq!(names, ["a-b ", "agent1 ", "drawer 2", "drawer 1", "sinkbasin 1"]);
     }
 }

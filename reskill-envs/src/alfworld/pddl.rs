@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
+use super::facts::MAX_ARITY;
 use super::formula::{Atom, Condition, FormulaReader, Vocabulary, typed_list};
-use super::sexpr::{Sexpr, syntax};
-use crate::error::EnvError;
+use super::sexpr::{Sexpr, syntax, syntax_at};
+use crate::error::{EnvError, Position};
 
 /// The rules of a game.
 #[derive(Debug)]
@@ -40,34 +41,65 @@ pub(super) struct Effect {
 
 /// One game's objects, first facts and goal.
 #[derive(Debug)]
-pub(super) struct Problem {
-    pub(super) objects: Vec<(String, String)>,
-    /// Predicates and arguments of the facts that hold at the start.
-    pub(super) facts: Vec<(u16, Vec<String>)>,
+pub(super) struct Problem<'a> {
+    pub(super) objects: Vec<(&'a str, &'a str)>,
+    /// The facts that hold at the start.
+    pub(super) facts: Vec<Fact>,
+    /// The arguments of all facts, one fact after the other.
+    pub(super) arguments: Vec<&'a str>,
     pub(super) goal: Condition,
     pub(super) n_goal_slots: u16,
 }
 
+/// A fact of a problem.
+#[derive(Debug)]
+pub(super) struct Fact {
+    pub(super) predicate: u16,
+    pub(super) n_arguments: u8,
+    pub(super) at: Position,
+}
+
 impl Domain {
-    /// Reads `(define (domain ...) ...)`.
+    /// Reads `(define (domain ...) ...)`, in lower case.
     pub(super) fn parse(text: &str, vocabulary: &mut Vocabulary) -> Result<Domain, EnvError> {
         let mut domain = Domain { actions: Vec::new(), constants: Vec::new(), parents: HashMap::new() };
         // The type above all others need not be declared.
         vocabulary.types.intern("object")?;
         for section in definition(text, "domain")? {
+            let located = |error| section.locate(error);
             match section.headed() {
                 Some((":types", list)) => {
                     for (type_, parent) in typed_list(list, "domain")? {
                         // Texts may name a type that no action mentions.
-                        vocabulary.types.intern(&type_)?;
-                        domain.parents.insert(type_, parent);
+                        vocabulary.types.intern(type_)?;
+                        domain.parents.insert(type_.to_owned(), parent.to_owned());
                     }
                 }
-                Some((":constants", list)) => domain.constants = typed_list(list, "domain")?,
-                Some((":action", body)) => domain.actions.push(Action::parse(body, vocabulary)?),
-                Some((":derived", _)) => return Err(syntax("domain", "`:derived` is not supported")),
+                Some((":predicates", list)) => {
+                    // Texts may ask for a predicate that no action mentions. One with too many arguments is of no use.
+                    for declared in list {
+                        let Some((name, arguments)) = declared.headed() else { continue };
+                        let n_arguments = typed_list(arguments, "domain")?.len();
+                        if n_arguments <= MAX_ARITY {
+                            let number = vocabulary.predicate(name, n_arguments, "domain");
+                            number.map_err(|error| declared.locate(error))?;
+                        }
+                    }
+                }
+                Some((":constants", list)) => {
+                    let owned = |(name, type_): (&str, &str)| (name.to_owned(), type_.to_owned());
+                    domain.constants = typed_list(list, "domain")?.into_iter().map(owned).collect();
+                }
+                Some((":action", body)) => {
+                    domain.actions.push(Action::parse(body, vocabulary).map_err(located)?);
+                }
+                Some((":derived", _)) => {
+                    return Err(located(syntax("domain", "`:derived` is not supported")));
+                }
                 Some(_) => {}
-                None => return Err(syntax("domain", format!("`{}` is no section", section.excerpt()))),
+                None => {
+                    return Err(located(syntax("domain", format!("`{}` is no section", section.excerpt()))));
+                }
             }
         }
         Ok(domain)
@@ -75,13 +107,13 @@ impl Domain {
 }
 
 impl Action {
-    fn parse(body: &[Sexpr], vocabulary: &mut Vocabulary) -> Result<Action, EnvError> {
+    fn parse(body: &[Sexpr<'_>], vocabulary: &mut Vocabulary) -> Result<Action, EnvError> {
         let (name, fields) =
             body.split_first().ok_or_else(|| syntax("domain", "an action without a name"))?;
         let name = name.word().ok_or_else(|| syntax("domain", "an action without a name"))?.to_owned();
         let field =
             |key: &str| fields.chunks_exact(2).find(|pair| pair[0].word() == Some(key)).map(|pair| &pair[1]);
-        let nothing = Sexpr::List(Vec::new());
+        let nothing = Sexpr::nothing();
         let mut reader = FormulaReader::new(vocabulary, "domain");
         let parameters = field(":parameters").unwrap_or(&nothing).list();
         let parameters = parameters
@@ -122,7 +154,16 @@ impl Action {
 /// Adds what `formula` changes to `effect`, and its `when` parts to `conditional`, which is absent inside of one.
 fn read_effect(
     reader: &mut FormulaReader<'_>,
-    formula: &Sexpr,
+    formula: &Sexpr<'_>,
+    effect: &mut Effect,
+    conditional: Option<&mut Vec<(Condition, Effect)>>,
+) -> Result<(), EnvError> {
+    read_effect_here(reader, formula, effect, conditional).map_err(|error| formula.locate(error))
+}
+
+fn read_effect_here(
+    reader: &mut FormulaReader<'_>,
+    formula: &Sexpr<'_>,
     effect: &mut Effect,
     mut conditional: Option<&mut Vec<(Condition, Effect)>>,
 ) -> Result<(), EnvError> {
@@ -161,56 +202,76 @@ fn read_effect(
     Ok(())
 }
 
-impl Problem {
-    /// Reads `(define (problem ...) ...)`.
-    pub(super) fn parse(text: &str, vocabulary: &mut Vocabulary) -> Result<Problem, EnvError> {
+impl<'a> Problem<'a> {
+    /// Reads `(define (problem ...) ...)`, in lower case.
+    pub(super) fn parse(text: &'a str, vocabulary: &mut Vocabulary) -> Result<Problem<'a>, EnvError> {
         let (mut objects, mut facts, mut goal) = (None, None, None);
+        let mut arguments = Vec::new();
         for section in definition(text, "problem")? {
             match section.headed() {
                 Some((":objects", list)) => objects = Some(typed_list(list, "problem")?),
-                Some((":init", list)) => facts = Some(read_facts(list, vocabulary)?),
+                Some((":init", list)) => {
+                    arguments.clear();
+                    facts = Some(read_facts(list, vocabulary, &mut arguments)?);
+                }
                 Some((":goal", [formula])) => {
                     let mut reader = FormulaReader::new(vocabulary, "goal");
                     let condition = reader.condition(formula)?;
                     goal = Some((condition, reader.n_slots()));
                 }
-                Some((":goal", _)) => return Err(syntax("goal", "expected one condition")),
+                Some((":goal", _)) => {
+                    return Err(section.locate(syntax("goal", "expected one condition")));
+                }
                 Some(_) => {}
-                None => return Err(syntax("problem", format!("`{}` is no section", section.excerpt()))),
+                None => {
+                    let reason = format!("`{}` is no section", section.excerpt());
+                    return Err(section.locate(syntax("problem", reason)));
+                }
             }
         }
         let (goal, n_goal_slots) = goal.ok_or_else(|| syntax("problem", "no `:goal`"))?;
         Ok(Problem {
             objects: objects.ok_or_else(|| syntax("problem", "no `:objects`"))?,
             facts: facts.ok_or_else(|| syntax("problem", "no `:init`"))?,
+            arguments,
             goal,
             n_goal_slots,
         })
     }
 }
 
-fn read_facts(list: &[Sexpr], vocabulary: &mut Vocabulary) -> Result<Vec<(u16, Vec<String>)>, EnvError> {
+fn read_facts<'a>(
+    list: &[Sexpr<'a>],
+    vocabulary: &mut Vocabulary,
+    arguments: &mut Vec<&'a str>,
+) -> Result<Vec<Fact>, EnvError> {
     let mut facts = Vec::with_capacity(list.len());
     for fact in list {
         let Some((predicate, terms)) = fact.headed() else {
-            return Err(syntax("problem", format!("`{}` is no fact", fact.excerpt())));
+            return Err(fact.locate(syntax("problem", format!("`{}` is no fact", fact.excerpt()))));
         };
         // `(= (total-cost) 0)` and distances: costs do not matter to a player.
         if predicate == "=" {
             continue;
         }
-        let words = terms.iter().map(|term| term.word().map(str::to_owned)).collect::<Option<Vec<_>>>();
-        let words = words.ok_or_else(|| syntax("problem", format!("a list inside of fact `{predicate}`")))?;
-        facts.push((vocabulary.predicate(predicate, words.len(), "problem")?, words));
+        let number = vocabulary.predicate(predicate, terms.len(), "problem");
+        for term in terms {
+            let inner_list = || syntax_at("problem", term.at, format!("a list inside of fact `{predicate}`"));
+            arguments.push(term.word().ok_or_else(inner_list)?);
+        }
+        // A predicate has few arguments, else it has no number.
+        let predicate = number.map_err(|error| fact.locate(error))?;
+        facts.push(Fact { predicate, n_arguments: terms.len() as u8, at: fact.at });
     }
     Ok(facts)
 }
 
 /// The sections of `(define (kind name) section ...)`.
-fn definition(text: &str, part: &'static str) -> Result<Vec<Sexpr>, EnvError> {
-    let mut whole = Sexpr::parse_all(text, part)?.into_iter();
-    match (whole.next(), whole.next()) {
-        (Some(Sexpr::List(mut items)), None)
+fn definition<'a>(text: &'a str, part: &'static str) -> Result<Vec<Sexpr<'a>>, EnvError> {
+    let mut whole = Sexpr::parse_all(text, part)?;
+    let items = if whole.len() == 1 { whole.pop().and_then(Sexpr::into_list) } else { None };
+    match items {
+        Some(mut items)
             if items.len() >= 2
                 && items[0].word() == Some("define")
                 && items[1].headed().is_some_and(|(kind, _)| kind == part) =>

@@ -65,18 +65,20 @@ impl Planner {
             free: Vec::new(),
         };
         let goal = planner_goal(game);
-        for way in &game.goal {
-            let needs = positive(&way.require).chain(negative(&way.forbid)).collect();
+        for way in game.goal.ways() {
+            let [require, forbid] = way.map(|atoms| atoms.iter().map(|&atom| u32::from(atom)));
+            let needs = positive(require).chain(negative(forbid)).collect();
             planner.push(UNREACHED, needs, [goal]);
         }
         for operator in 0..game.operators.len() as u32 {
-            let change = game.operators.change(operator);
-            let base: Vec<u32> = positive(change.require).chain(negative(change.forbid)).collect();
-            planner.push(operator, base.clone(), positive(change.add).chain(negative(change.delete)));
-            for extra in game.operators.conditional(operator) {
+            let instance = game.operators.get(operator);
+            let change = instance.change();
+            let base: Vec<u32> = positive(change.require()).chain(negative(change.forbid())).collect();
+            planner.push(operator, base.clone(), positive(change.add()).chain(negative(change.delete())));
+            for extra in instance.conditional() {
                 let mut needs = base.clone();
-                needs.extend(positive(extra.require).chain(negative(extra.forbid)));
-                planner.push(operator, needs, positive(extra.add).chain(negative(extra.delete)));
+                needs.extend(positive(extra.require()).chain(negative(extra.forbid())));
+                planner.push(operator, needs, positive(extra.add()).chain(negative(extra.delete())));
             }
         }
         planner.index(n_literals);
@@ -166,7 +168,7 @@ impl Planner {
                 node.next.iter().copied().for_each(&mut expand);
             } else {
                 let state = super::facts::State { holds: node.holds.clone(), denied: node.holds.clone() };
-                game.operators.for_each_applicable(&state, &mut expand);
+                game.operators.for_each_applicable(&state, |operator, _| expand(operator));
             }
         }
     }
@@ -298,10 +300,10 @@ fn planner_goal(game: &Game) -> u32 {
     2 * game.fluents.len() as u32
 }
 
-fn positive(atoms: &[u32]) -> impl Iterator<Item = u32> {
-    atoms.iter().map(|atom| 2 * atom)
+fn positive(atoms: impl Iterator<Item = u32>) -> impl Iterator<Item = u32> {
+    atoms.map(|atom| 2 * atom)
 }
 
-fn negative(atoms: &[u32]) -> impl Iterator<Item = u32> {
-    atoms.iter().map(|atom| 2 * atom + 1)
+fn negative(atoms: impl Iterator<Item = u32>) -> impl Iterator<Item = u32> {
+    atoms.map(|atom| 2 * atom + 1)
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::formula::Vocabulary;
 use super::grammar::{Grammar, split_task};
 use super::pddl::Domain;
+use super::sexpr::{MAX_TEXT_BYTES, lower_case, syntax};
 use crate::action::{ActionTemplate, ActionVocabulary};
 use crate::error::EnvError;
 
@@ -23,8 +24,12 @@ pub(super) struct Rules {
 
 impl Rules {
     fn compile(domain: &str, grammar: &str) -> Result<Rules, EnvError> {
+        if grammar.len() > MAX_TEXT_BYTES {
+            let reason = format!("{} bytes of text, at most {MAX_TEXT_BYTES}", grammar.len());
+            return Err(syntax("grammar", reason));
+        }
         let mut vocabulary = Vocabulary::default();
-        let domain = Domain::parse(domain, &mut vocabulary)?;
+        let domain = Domain::parse(&lower_case(domain, "domain")?, &mut vocabulary)?;
         let grammar = Grammar::parse(grammar, &domain, &vocabulary)?;
         let template = |action: &super::grammar::ActionGrammar| ActionTemplate {
             name: action.name.clone(),
@@ -49,6 +54,18 @@ struct Entry {
 }
 
 impl RulesCache {
+    /// How many distinct rule sets are kept.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Whether none is kept.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// The command templates of a domain and a grammar.
     pub(crate) fn action_vocabulary(
         &self,
@@ -61,6 +78,7 @@ impl RulesCache {
 
     /// The rules of a domain and of a grammar without its task line.
     pub(super) fn get(&self, domain: &str, grammar: &str) -> Result<Arc<Rules>, EnvError> {
+        // Comparing 30 KB is quicker than hashing them.
         let find = |entries: &[Entry]| {
             let entry = entries.iter().find(|entry| entry.domain == domain && entry.grammar == grammar);
             entry.map(|entry| Arc::clone(&entry.rules))

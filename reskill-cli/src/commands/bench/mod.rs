@@ -1,8 +1,10 @@
 //! `reskill-cli bench`: measurements, one file each.
 
 pub mod cpu;
+mod env;
 pub mod grpo;
 mod replay;
+mod report;
 mod trace;
 
 use anyhow::Result;
@@ -18,6 +20,7 @@ pub struct BenchArgs {
 #[derive(Debug, Subcommand)]
 enum Bench {
     Cpu(cpu::CpuArgs),
+    Env(env::EnvBenchArgs),
     Grpo(grpo::GrpoArgs),
 }
 
@@ -28,6 +31,7 @@ enum Bench {
 pub fn run(args: &BenchArgs) -> Result<u8> {
     match &args.bench {
         Bench::Cpu(args) => cpu::run(args),
+        Bench::Env(args) => env::run(args),
         Bench::Grpo(args) => grpo::run(args),
     }
 }

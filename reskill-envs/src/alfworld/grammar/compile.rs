@@ -34,6 +34,7 @@ impl Grammar {
             variables: Names::default(),
             symbols: Vec::new(),
             ids: HashMap::new(),
+            prints_ids: false,
         };
         let intro = compiler.text("#intro#")?;
         let actions =
@@ -51,6 +52,7 @@ impl Grammar {
             list_empty,
             list_separator,
             list_last_separator,
+            prints_ids: compiler.prints_ids,
             reads: Vec::new(),
             reads_denied: Vec::new(),
         };
@@ -58,6 +60,7 @@ impl Grammar {
             grammar.symbols.push(rules.unwrap_or_default());
         }
         grammar.check(&compiler.variables)?;
+        grammar.check_commands(domain, vocabulary)?;
         grammar.collect_reads();
         Ok(grammar)
     }
@@ -71,6 +74,49 @@ impl Grammar {
             check.text(&action.feedback, &mut action.parameters.clone(), 0)?;
         }
         Ok(())
+    }
+
+    /// Commands are printed once, so they may not ask for what an effect changes.
+    fn check_commands(&self, domain: &Domain, vocabulary: &Vocabulary) -> Result<(), EnvError> {
+        let mut changed = vec![false; vocabulary.arity.len()];
+        for action in &domain.actions {
+            action.visit_changed(&mut |predicate| changed[usize::from(predicate)] = true);
+        }
+        for action in &self.actions {
+            let mut asked = Vec::new();
+            self.predicates_of(&action.template, &mut vec![false; self.symbols.len()], &mut asked);
+            if let Some(predicate) = asked.into_iter().find(|&predicate| changed[usize::from(predicate)]) {
+                let name = vocabulary.predicates.name(predicate);
+                let reason = format!(
+                    "the template of action `{}` asks for `{name}`, which changes in the game; a command must not",
+                    action.name
+                );
+                return Err(syntax("grammar", reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// Collects the predicates that a text, or a symbol in it, asks for.
+    fn predicates_of(&self, text: &Text, visited: &mut [bool], asked: &mut Vec<u16>) {
+        for token in text {
+            let symbol = match token {
+                Token::Literal(_) | Token::Task => None,
+                Token::Symbol(id) => Some(*id),
+                Token::Each { expression, given, .. } => {
+                    asked.extend(given.iter().flatten().filter_map(|atom| atom.predicate));
+                    match expression {
+                        Expression::Symbol(id) => Some(*id),
+                        Expression::Choice(_) => None,
+                    }
+                }
+            };
+            let Some(id) = symbol.filter(|&id| !std::mem::replace(&mut visited[id], true)) else { continue };
+            for rule in &self.symbols[id] {
+                asked.extend(rule.condition.iter().flatten().filter_map(|atom| atom.predicate));
+                self.predicates_of(&rule.text, visited, asked);
+            }
+        }
     }
 
     fn collect_reads(&mut self) {
@@ -97,6 +143,8 @@ struct Compiler<'a> {
     /// `None` while the symbol is being compiled.
     symbols: Vec<Option<Vec<Rule>>>,
     ids: HashMap<String, SymbolId>,
+    /// Some text prints an id, not a name.
+    prints_ids: bool,
 }
 
 impl Compiler<'_> {
@@ -106,10 +154,12 @@ impl Compiler<'_> {
             .file
             .actions
             .iter()
+            .rev()
             .find(|texts| texts.name.to_lowercase() == action.name)
             .ok_or_else(missing)?;
-        let template = self.text(&texts.template)?;
-        let feedback = self.text(&texts.feedback)?;
+        let located = |error, part: &str| about(error, &format!("{part} of action `{}`", texts.name));
+        let template = self.text(&texts.template).map_err(|error| located(error, "template"))?;
+        let feedback = self.text(&texts.feedback).map_err(|error| located(error, "feedback"))?;
         let parameters = action.parameters.iter().map(|name| self.variables.intern(name));
         let parameters = parameters.collect::<Result<Vec<u16>, _>>()?;
         let template_parameters = self.template_parameters(&template, &parameters);
@@ -179,16 +229,24 @@ impl Compiler<'_> {
         let id = self.symbols.len();
         self.symbols.push(None);
         self.ids.insert(name.to_owned(), id);
-        let compiled = rules.iter().map(|rule| {
-            let condition = match rule.condition.trim() {
-                "" => None,
-                condition => Some(self.query(condition)?),
-            };
-            let text = if name == "task" { vec![Token::Task] } else { self.text(&rule.rhs)? };
-            Ok(Rule { condition, text })
-        });
+        let compile = |(index, rule): (usize, &RuleText)| {
+            let located = |error| about(error, &format!("symbol `{name}`, rule {}", index + 1));
+            // The task line was taken out.
+            let is_task = name == "task" && rule.rhs.is_empty();
+            self.rule(rule, is_task).map_err(located)
+        };
+        let compiled = rules.iter().enumerate().map(compile);
         self.symbols[id] = Some(compiled.collect::<Result<_, EnvError>>()?);
         Ok(id)
+    }
+
+    fn rule(&mut self, rule: &RuleText, is_task: bool) -> Result<Rule, EnvError> {
+        let condition = match rule.condition.trim() {
+            "" => None,
+            condition => Some(self.query(condition)?),
+        };
+        let text = if is_task { vec![Token::Task] } else { self.text(&rule.rhs)? };
+        Ok(Rule { condition, text })
     }
 
     fn text(&mut self, rhs: &str) -> Result<Text, EnvError> {
@@ -224,9 +282,22 @@ impl Compiler<'_> {
                 Ok(Operand::Attribute(self.variables.intern(variable)?, attribute))
             }
         };
-        let sums =
-            sums.into_iter().map(|sum| sum.into_iter().map(&mut operand).collect::<Result<Vec<_>, _>>());
-        Ok(Expression::Choice(sums.collect::<Result<_, _>>()?))
+        let mut choice = Vec::new();
+        for sum in sums {
+            let sum = sum.into_iter().map(&mut operand).collect::<Result<Vec<Operand>, _>>()?;
+            // A name is never empty, so what follows `r.name or` is never printed.
+            let is_printed = sum.iter().any(|operand| match operand {
+                Operand::Text(text) => !text.is_empty(),
+                Operand::Attribute(..) => true,
+            });
+            choice.push(sum);
+            if is_printed {
+                break;
+            }
+        }
+        self.prints_ids |=
+            choice.iter().flatten().any(|operand| matches!(operand, Operand::Attribute(_, Attribute::Id)));
+        Ok(Expression::Choice(choice))
     }
 
     /// `p(x:type, y:type) & not_q(x:type)`
@@ -313,5 +384,15 @@ impl Check<'_> {
             ));
         }
         self.grammar.symbols[id].iter().try_for_each(|rule| self.text(&rule.text, bound, depth))
+    }
+}
+
+/// Names what an error is about, unless it names a place already.
+fn about(error: EnvError, what: &str) -> EnvError {
+    match error {
+        EnvError::Syntax { part, at: None, reason } if !reason.starts_with("symbol `") => {
+            syntax(part, format!("{what}: {reason}"))
+        }
+        other => other,
     }
 }

@@ -29,6 +29,8 @@ pub(super) struct Grammar {
     list_empty: Option<SymbolId>,
     list_separator: Option<SymbolId>,
     list_last_separator: Option<SymbolId>,
+    /// Some text prints an id, not a name.
+    pub(super) prints_ids: bool,
     /// Predicates that some condition asks for, and those asked for with `not_`.
     pub(super) reads: Vec<u16>,
     pub(super) reads_denied: Vec<u16>,
@@ -105,11 +107,18 @@ pub(super) struct QueryAtom {
     arguments: Vec<(u16, Option<u16>)>,
 }
 
+/// The task line as it is printed.
+pub(super) fn printed_task(line: &str) -> String {
+    rhs::plain(line).unwrap_or_default()
+}
+
 /// Takes the task line out of a grammar, so that games with the same rules share the rest. Returns the grammar with an
 /// empty line in its place, and the line; `None` if there is no rule for `task`.
 pub(super) fn split_task(grammar: &str) -> (Cow<'_, str>, Option<String>) {
     let Some(literal) = task_literal(grammar) else { return (Cow::Borrowed(grammar), None) };
-    let Ok(task) = serde_json::from_str::<String>(&grammar[literal.clone()]) else {
+    // A line with symbols in it stays where it is.
+    let task = serde_json::from_str::<String>(&grammar[literal.clone()]).ok();
+    let Some(task) = task.filter(|task| rhs::plain(task).is_some()) else {
         return (Cow::Borrowed(grammar), None);
     };
     let skeleton = [&grammar[..literal.start], "\"\"", &grammar[literal.end..]].concat();

@@ -2,6 +2,9 @@
 
 use super::{Attribute, Expression, Grammar, Operand, Query, SymbolId, Text, Token};
 use crate::alfworld::facts::{FactTable, MAX_ARITY, Object, State, UNBOUND};
+use crate::alfworld::sexpr::syntax;
+use crate::alfworld::texts::Texts;
+use crate::error::EnvError;
 
 /// What texts are printed from.
 #[derive(Clone, Copy)]
@@ -9,8 +12,8 @@ pub(in crate::alfworld) struct Renderer<'a> {
     pub(in crate::alfworld) grammar: &'a Grammar,
     pub(in crate::alfworld) task: &'a str,
     /// Ids, names and types of the objects.
-    pub(in crate::alfworld) ids: &'a [String],
-    pub(in crate::alfworld) names: &'a [String],
+    pub(in crate::alfworld) ids: &'a Texts,
+    pub(in crate::alfworld) names: &'a Texts,
     pub(in crate::alfworld) types: &'a [u16],
     /// Facts that never change, and facts that may, with which predicates are of the second sort.
     pub(in crate::alfworld) statics: &'a FactTable,
@@ -19,39 +22,82 @@ pub(in crate::alfworld) struct Renderer<'a> {
     pub(in crate::alfworld) state: &'a State,
 }
 
-/// The object of each variable, or [`UNBOUND`].
-type Bindings = Vec<Object>;
+/// A text that takes more matches and pieces than this, or gets longer than this in bytes, ends there. ALFWorld's take some
+/// hundred.
+const MAX_WORK: usize = 1_000_000;
+const MAX_BYTES: usize = 1 << 20;
+
+/// The object of each variable, or [`UNBOUND`], and the work done so far.
+struct Bindings {
+    objects: Vec<Object>,
+    work: usize,
+}
+
+impl std::ops::Deref for Bindings {
+    type Target = [Object];
+
+    fn deref(&self) -> &[Object] {
+        &self.objects
+    }
+}
+
+impl std::ops::DerefMut for Bindings {
+    fn deref_mut(&mut self) -> &mut [Object] {
+        &mut self.objects
+    }
+}
+
+impl Bindings {
+    /// Counts one more piece of work; `false` when a text has had enough.
+    fn goes_on(&mut self, out: &str) -> bool {
+        self.work += 1;
+        self.work <= MAX_WORK && out.len() <= MAX_BYTES
+    }
+}
 
 impl Renderer<'_> {
     /// The first text of the game.
     pub(in crate::alfworld) fn intro(&self) -> String {
-        self.print(&self.grammar.intro, &[], &[])
+        self.print(&self.grammar.intro, &[], []).0
+    }
+
+    /// The first text of the game, if it has an end.
+    pub(in crate::alfworld) fn checked_intro(&self) -> Result<String, EnvError> {
+        self.print(&self.grammar.intro, &[], []).checked()
     }
 
     /// The command of an action.
-    pub(in crate::alfworld) fn command(&self, action: u16, arguments: &[Object]) -> String {
+    pub(in crate::alfworld) fn command(&self, action: u16, arguments: &[Object]) -> Result<String, EnvError> {
         let action = &self.grammar.actions[usize::from(action)];
-        self.print(&action.template, &action.parameters, arguments)
+        self.print(&action.template, &action.parameters, arguments.iter().copied()).checked()
     }
 
-    /// What the player reads after an action.
-    pub(in crate::alfworld) fn feedback(&self, action: u16, arguments: &[Object]) -> String {
+    /// What the player reads after an action. A text without an end is cut.
+    pub(in crate::alfworld) fn feedback(
+        &self,
+        action: u16,
+        arguments: impl IntoIterator<Item = Object>,
+    ) -> String {
         let action = &self.grammar.actions[usize::from(action)];
-        self.print(&action.feedback, &action.parameters, arguments)
+        self.print(&action.feedback, &action.parameters, arguments).0
     }
 
-    fn print(&self, text: &Text, parameters: &[u16], arguments: &[Object]) -> String {
-        let mut bindings = vec![UNBOUND; self.grammar.n_variables];
-        for (&parameter, &argument) in parameters.iter().zip(arguments) {
+    fn print(&self, text: &Text, parameters: &[u16], arguments: impl IntoIterator<Item = Object>) -> Printed {
+        let mut bindings = Bindings { objects: vec![UNBOUND; self.grammar.n_variables], work: 0 };
+        for (&parameter, argument) in parameters.iter().zip(arguments) {
             bindings[usize::from(parameter)] = argument;
         }
-        let mut out = String::with_capacity(128);
+        let mut out = String::with_capacity(64);
         self.text(text, &mut bindings, &mut out);
-        out
+        let complete = bindings.goes_on(&out);
+        Printed(out, complete)
     }
 
     fn text(&self, text: &Text, bindings: &mut Bindings, out: &mut String) {
         for token in text {
+            if !bindings.goes_on(out) {
+                return;
+            }
             match token {
                 Token::Literal(literal) => out.push_str(literal),
                 Token::Task => out.push_str(self.task),
@@ -136,8 +182,8 @@ impl Renderer<'_> {
                     Operand::Attribute(variable, attribute) => {
                         let object = usize::from(bindings[usize::from(*variable)]);
                         match attribute {
-                            Attribute::Name => self.names.get(object).map_or("", String::as_str),
-                            Attribute::Id => self.ids.get(object).map_or("", String::as_str),
+                            Attribute::Name => self.names.get(object),
+                            Attribute::Id => self.ids.get(object),
                             Attribute::Indefinite => "a",
                             Attribute::Definite => "the",
                         }
@@ -171,6 +217,9 @@ impl Renderer<'_> {
         let table = if fluent { self.fluents } else { self.statics };
         let pattern = &pattern[..atom.arguments.len()];
         table.scan(predicate, pattern, &mut |rank, fact| {
+            if !bindings.goes_on("") {
+                return false;
+            }
             let holds = match (fluent, atom.denied) {
                 (true, false) => self.state.holds.contains(rank),
                 (true, true) => self.state.denied.contains(rank),
@@ -180,8 +229,7 @@ impl Renderer<'_> {
                 return true;
             }
             let mut fits = true;
-            for (position, (variable, type_)) in atom.arguments.iter().enumerate() {
-                let object = fact.argument(position);
+            for (&object, (variable, type_)) in fact.iter().zip(&atom.arguments) {
                 let slot = usize::from(*variable);
                 if bindings[slot] == UNBOUND {
                     // Two variables never stand for one object.
@@ -197,5 +245,18 @@ impl Renderer<'_> {
             }
             go_on
         })
+    }
+}
+
+/// A text, and whether it is complete.
+struct Printed(String, bool);
+
+impl Printed {
+    fn checked(self) -> Result<String, EnvError> {
+        if self.1 {
+            return Ok(self.0);
+        }
+        let reason = format!("a text takes over {MAX_WORK} matches or {MAX_BYTES} bytes");
+        Err(syntax("grammar", reason))
     }
 }

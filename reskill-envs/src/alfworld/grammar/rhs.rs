@@ -33,37 +33,79 @@ pub(super) enum Operand<'a> {
     Attribute(&'a str, Option<&'a str>),
 }
 
-/// Splits a right-hand side. Blanks at its very start are not part of the text: the original parser skips them.
+/// Splits a right-hand side as the original parser does:
+///
+/// - blanks at its very start are no part of it, nor are tabs at the start of any piece, nor lines that begin with `//`
+///   there;
+/// - quotes around a piece of text are no part of it;
+/// - it ends before the first `;`, `|`, `<` or `>` outside of braces, and before a quote without its other one.
+///
+/// Brackets and `#` without their other one, which end a text there too, are refused here.
 pub(super) fn pieces(rhs: &str) -> Result<Vec<Piece<'_>>, EnvError> {
     let mut pieces = Vec::new();
-    let mut rest = rhs.trim_start();
-    while !rest.is_empty() {
-        let (piece, after) = match rest.as_bytes()[0] {
-            b'#' => {
+    let mut rest = start(rhs);
+    loop {
+        rest = rest.trim_start_matches('\t');
+        let (piece, after) = match rest.as_bytes().first() {
+            None | Some(b';' | b'|' | b'<' | b'>') => return Ok(pieces),
+            Some(b'#') => {
                 let (symbol, after) = until(&rest[1..], "#", rhs)?;
                 (Piece::Symbol(symbol), after)
             }
-            b'{' => {
+            Some(b'{') => {
                 let (body, after) = until(&rest[1..], "}", rhs)?;
                 (each(body, false, rhs)?, after)
             }
-            b'[' => {
+            Some(b'[') => {
                 let (body, after) = until(&rest[1..], "]", rhs)?;
                 let inner = body.trim().strip_prefix('{').and_then(|body| body.strip_suffix('}'));
                 let inner = inner.ok_or_else(|| wrong("a list that is not `[{...}]`", rhs))?;
                 (each(inner, true, rhs)?, after)
             }
-            b'}' | b']' => return Err(wrong("a closing bracket without its opening one", rhs)),
-            _ => {
-                let end = rest.find(['#', '{', '[', '}', ']']).unwrap_or(rest.len());
-                let (literal, after) = rest.split_at(end);
+            Some(b'}' | b']') => return Err(wrong("a closing bracket without its opening one", rhs)),
+            Some(b'"') => match rest[1..].split_once('"') {
+                Some((literal, after)) if !literal.contains(ENDS) => (Piece::Literal(literal), after),
+                _ => return Ok(pieces),
+            },
+            Some(_) => {
+                let (literal, after) = rest.split_at(rest.find(ENDS).unwrap_or(rest.len()));
                 (Piece::Literal(literal), after)
             }
         };
         pieces.push(piece);
         rest = after;
     }
-    Ok(pieces)
+}
+
+/// What a piece of text cannot hold.
+const ENDS: [char; 10] = [';', '|', '"', '<', '>', '[', ']', '#', '{', '}'];
+
+/// A right-hand side without blanks, and lines of comment, at its start.
+fn start(rhs: &str) -> &str {
+    let mut rest = rhs;
+    let mut is_line_start = true;
+    loop {
+        if is_line_start && rest.starts_with("//") {
+            rest = rest.split_once('\n').map_or("", |(_, rest)| rest);
+            continue;
+        }
+        let is_blank = |c: char| c.is_whitespace() || matches!(c, '\x1c'..='\x1f');
+        let trimmed = rest.trim_start_matches(is_blank);
+        if trimmed.len() == rest.len() {
+            return rest;
+        }
+        is_line_start = rest[..rest.len() - trimmed.len()].ends_with('\n');
+        rest = trimmed;
+    }
+}
+
+/// The text of a right-hand side without symbols and expressions; `None` if it has any.
+pub(super) fn plain(rhs: &str) -> Option<String> {
+    let text = |piece: Piece<'_>| match piece {
+        Piece::Literal(text) => Some(text.to_owned()),
+        Piece::Symbol(_) | Piece::Each { .. } => None,
+    };
+    pieces(rhs).ok()?.into_iter().map(text).collect()
 }
 
 fn each<'a>(body: &'a str, list: bool, rhs: &str) -> Result<Piece<'a>, EnvError> {
@@ -154,6 +196,33 @@ mod tests {
                 Piece::Symbol("x"),
             ]
         );
+    }
+
+    #[test]
+    fn texts_begin_and_end_where_the_original_lets_them() {
+        // Recorded from the original parser.
+        let cases = [
+            ("; ", ""),
+            ("Taken; {o.name}", "Taken"),
+            ("a | b", "a "),
+            ("\"quoted; text\" more", ""),
+            ("\"quoted text\" more", "quoted text more"),
+            ("x \"mid quoted\" y", "x mid quoted y"),
+            ("\tfoo", "foo"),
+            ("//c\n  foo", "foo"),
+            (" // c", "// c"),
+            ("a > b #x#", "a "),
+            ("he said \"hi", "he said "),
+            ("\"a\"\t\"b\"\tc", "abc"),
+            ("\u{a0}x", "x"),
+            ("\u{1c}x", "x"),
+            ("", ""),
+        ];
+        for (rhs, expected) in cases {
+            assert_eq!(plain(rhs).as_deref(), Some(expected), "{rhs:?}");
+        }
+        assert_eq!(pieces("#a#\tfoo").unwrap(), [Piece::Symbol("a"), Piece::Literal("foo")]);
+        assert_eq!(pieces("#a#\n foo").unwrap(), [Piece::Symbol("a"), Piece::Literal("\n foo")]);
     }
 
     #[test]

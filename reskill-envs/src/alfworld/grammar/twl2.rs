@@ -1,12 +1,11 @@
 //! The outer syntax of a grammar file: blocks of rules, and the texts of each action.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 
 use serde::Deserialize;
 
-use crate::alfworld::sexpr::syntax;
-use crate::error::EnvError;
+use crate::alfworld::sexpr::syntax_at;
+use crate::error::{EnvError, Position};
 
 /// A grammar file, read but not compiled.
 #[derive(Debug, Default)]
@@ -34,10 +33,10 @@ pub(super) struct ActionText {
 
 impl GrammarFile {
     /// Reads `grammar :: """json""";` and `action NAME { template :: "..."; feedback :: "..."; grammar :: ... }`.
-    /// Rules of one symbol in several blocks follow each other; within a block the last list of a symbol counts.
+    /// Where a symbol has rules in several places, the last place counts.
     pub(super) fn parse(text: &str) -> Result<GrammarFile, EnvError> {
         let mut file = GrammarFile::default();
-        let mut cursor = Cursor { rest: text };
+        let mut cursor = Cursor { whole: text, rest: text };
         let mut action: Option<ActionText> = None;
         loop {
             match (cursor.word(), &mut action) {
@@ -46,36 +45,51 @@ impl GrammarFile {
                     action = None;
                 }
                 ("", None) if cursor.rest.is_empty() => return Ok(file),
-                ("grammar", _) => file.add_rules(&cursor.value()?)?,
+                ("grammar", None) => {
+                    let (json, at) = cursor.value()?;
+                    file.add_rules(json, at)?;
+                }
+                ("grammar", Some(_)) => {
+                    let (json, at) = cursor.value()?;
+                    // Only here, lines that begin with `#` are comments. They stay as empty lines, for positions.
+                    let is_comment = |line: &&str| line.trim_start().starts_with('#');
+                    let lines = json.split('\n').map(|line| if is_comment(&line) { "" } else { line });
+                    file.add_rules(&lines.collect::<Vec<_>>().join("\n"), at)?;
+                }
                 ("action", None) => {
                     let name = cursor.word().to_owned();
                     cursor.expect("{")?;
                     action = Some(ActionText { name, ..ActionText::default() });
                 }
-                ("template", Some(action)) => action.template = cursor.value()?.into_owned(),
-                ("feedback", Some(action)) => action.feedback = cursor.value()?.into_owned(),
+                ("template", Some(action)) => action.template = cursor.value()?.0.to_owned(),
+                ("feedback", Some(action)) => action.feedback = cursor.value()?.0.to_owned(),
                 ("pddl", Some(_)) => drop(cursor.value()?),
                 (word, _) => {
-                    return Err(syntax(
-                        "grammar",
-                        format!("unexpected `{word}` before {}", cursor.excerpt()),
-                    ));
+                    let reason = format!("unexpected `{word}` before {}", cursor.excerpt());
+                    return Err(cursor.wrong(reason));
                 }
             }
         }
     }
 
-    fn add_rules(&mut self, json: &str) -> Result<(), EnvError> {
-        let rules: HashMap<String, Vec<RuleText>> = serde_json::from_str(json)
-            .map_err(|error| syntax("grammar", format!("a `grammar` block is no JSON rule set: {error}")))?;
-        for (symbol, rules) in rules {
-            self.symbols.entry(symbol).or_default().extend(rules);
-        }
+    /// Adds a block of rules that begins at a place of the file.
+    fn add_rules(&mut self, json: &str, at: Position) -> Result<(), EnvError> {
+        let rules: HashMap<String, Vec<RuleText>> = serde_json::from_str(json).map_err(|error| {
+            // The error's own place is that within the block.
+            let line = error.line().max(1) as u32;
+            let column = error.column() as u32 + if line == 1 { at.column - 1 } else { 0 };
+            let message = error.to_string();
+            let message = message.split(" at line ").next().unwrap_or_default();
+            let place = Position { line: at.line + line - 1, column };
+            syntax_at("grammar", place, format!("a `grammar` block is no JSON rule set: {message}"))
+        })?;
+        self.symbols.extend(rules);
         Ok(())
     }
 }
 
 struct Cursor<'a> {
+    whole: &'a str,
     rest: &'a str,
 }
 
@@ -113,11 +127,11 @@ impl<'a> Cursor<'a> {
         if self.eat(literal) {
             return Ok(());
         }
-        Err(syntax("grammar", format!("expected `{literal}` before {}", self.excerpt())))
+        Err(self.wrong(format!("expected `{literal}` before {}", self.excerpt())))
     }
 
-    /// `:: "text";` or `:: """text""";`
-    fn value(&mut self) -> Result<Cow<'a, str>, EnvError> {
+    /// `:: "text";` or `:: """text""";`, and where the text begins.
+    fn value(&mut self) -> Result<(&'a str, Position), EnvError> {
         self.expect("::")?;
         let quotes = if self.eat("\"\"\"") {
             "\"\"\""
@@ -125,12 +139,21 @@ impl<'a> Cursor<'a> {
             self.expect("\"")?;
             "\""
         };
+        let at = self.place();
         let Some((text, rest)) = self.rest.split_once(quotes) else {
-            return Err(syntax("grammar", format!("no closing {quotes} after {}", self.excerpt())));
+            return Err(self.wrong(format!("no closing {quotes} after {}", self.excerpt())));
         };
         self.rest = rest;
         self.expect(";")?;
-        Ok(Cow::Borrowed(text))
+        Ok((text, at))
+    }
+
+    fn place(&self) -> Position {
+        Position::of(self.whole, self.whole.len() - self.rest.len())
+    }
+
+    fn wrong(&self, reason: String) -> EnvError {
+        syntax_at("grammar", self.place(), reason)
     }
 
     fn excerpt(&self) -> String {

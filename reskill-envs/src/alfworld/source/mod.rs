@@ -5,6 +5,9 @@ mod tree;
 
 use std::path::{Path, PathBuf};
 
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use super::game_file::GameFile;
@@ -21,11 +24,18 @@ pub struct AlfworldOptions {
     pub families: Option<Vec<String>>,
     /// At most this many games of each split, evenly spread over the sorted ids; `None` for all.
     pub limit: Option<usize>,
+    /// Each split in an order drawn from this seed; `None` for the order of the ids.
+    pub order_seed: Option<u64>,
 }
 
 impl Default for AlfworldOptions {
     fn default() -> Self {
-        Self { splits: vec![Split::Train, Split::ValidSeen, Split::ValidUnseen], families: None, limit: None }
+        Self {
+            splits: vec![Split::Train, Split::ValidSeen, Split::ValidUnseen],
+            families: None,
+            limit: None,
+            order_seed: None,
+        }
     }
 }
 
@@ -38,7 +48,7 @@ impl AlfworldOptions {
     /// Sorts the games and thins each split out to the limit.
     fn thin<T>(&self, mut games: Vec<Found<T>>) -> Vec<Found<T>> {
         games.sort_by(|left, right| left.id.cmp(&right.id));
-        let Some(limit) = self.limit else { return games };
+        let Some(limit) = self.limit else { return self.ordered(games) };
         let mut kept = Vec::new();
         for split in Split::ALL {
             let mut of_split: Vec<_> = games.extract_if(.., |game| game.split == split).map(Some).collect();
@@ -46,7 +56,24 @@ impl AlfworldOptions {
             let n_kept = limit.min(n);
             kept.extend((0..n_kept).filter_map(|index| of_split[index * n / n_kept].take()));
         }
-        kept
+        self.ordered(kept)
+    }
+}
+
+impl AlfworldOptions {
+    /// The games in the order that was asked for.
+    fn ordered<T>(&self, mut games: Vec<Found<T>>) -> Vec<Found<T>> {
+        let Some(seed) = self.order_seed else { return games };
+        let mut ordered = Vec::with_capacity(games.len());
+        for (split, stream) in Split::ALL.into_iter().zip(0..) {
+            let mut of_split: Vec<_> = games.extract_if(.., |game| game.split == split).collect();
+            // A split's order does not depend on which others are taken.
+            let mut rng = ChaCha8Rng::seed_from_u64(seed);
+            rng.set_stream(stream);
+            of_split.shuffle(&mut rng);
+            ordered.append(&mut of_split);
+        }
+        ordered
     }
 }
 

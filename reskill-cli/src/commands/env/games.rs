@@ -1,0 +1,92 @@
+//! Which environment, and which of its games.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+use reskill_envs::{Split, Suite, Task};
+
+use crate::config::{EnvConfig, EnvName};
+use crate::suites::open_suite;
+
+/// The environments that can be named on the command line.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(super) enum EnvChoice {
+    /// Generated household games; needs no data
+    Household,
+    /// ALFWorld games, from `--data`
+    Alfworld,
+}
+
+/// An environment.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Source {
+    /// Which environment
+    #[arg(long, value_enum)]
+    env: EnvChoice,
+    /// ALFWorld: a download tree, a pack (games_all.jsonl.zst or its folder), or one game.tw-pddl
+    #[arg(long, value_name = "PATH")]
+    data: Option<PathBuf>,
+}
+
+impl Source {
+    /// The configuration that takes every split.
+    pub(super) fn config(&self) -> Result<EnvConfig> {
+        let mut config = EnvConfig { data: self.data.clone(), ..EnvConfig::default() };
+        config.alfworld.splits = Split::ALL.to_vec();
+        config.name = match (self.env, &self.data) {
+            (EnvChoice::Household, None) => EnvName::Household,
+            (EnvChoice::Household, Some(_)) => bail!(
+                "--data: household games are generated; leave it out, or read exported ones with --env alfworld"
+            ),
+            (EnvChoice::Alfworld, Some(_)) => EnvName::Alfworld,
+            (EnvChoice::Alfworld, None) => {
+                bail!("--data is missing: give a download tree, a pack, or a game.tw-pddl file")
+            }
+        };
+        Ok(config)
+    }
+
+    /// All games.
+    pub(super) fn open(&self) -> Result<Box<dyn Suite>> {
+        open_suite(&self.config()?)
+    }
+}
+
+/// All tasks of a suite, split by split.
+pub(super) fn all_tasks(suite: &dyn Suite) -> impl Iterator<Item = &Arc<Task>> {
+    Split::ALL.into_iter().flat_map(|split| suite.tasks(split))
+}
+
+/// The game that was asked for; without a name, the only one there is, or the first one of a generated environment.
+pub(super) fn find<'a>(suite: &'a dyn Suite, game: Option<&str>) -> Result<&'a Arc<Task>> {
+    let tasks: Vec<&Arc<Task>> = all_tasks(suite).collect();
+    let Some(wanted) = game else {
+        return match tasks.as_slice() {
+            [only] => Ok(only),
+            [first, ..] if suite.name() == "household" => Ok(first),
+            _ => bail!(
+                "--game is missing: there are {} games, `reskill-cli env list` prints their names",
+                tasks.len()
+            ),
+        };
+    };
+    if let Some(task) = tasks.iter().find(|task| task.id.0 == wanted) {
+        return Ok(task);
+    }
+    let nearest = nearest(wanted, &tasks);
+    bail!("--game {wanted}: no such game among {}; the nearest: {}", tasks.len(), nearest.join(", "))
+}
+
+/// The three names most like the one that was asked for.
+fn nearest<'a>(wanted: &str, tasks: &[&'a Arc<Task>]) -> Vec<&'a str> {
+    let distance = |id: &str| {
+        // A part of the name is as good as the whole.
+        let part = id.contains(wanted) || id.split('/').any(|part| part == wanted);
+        (!part, strsim::damerau_levenshtein(wanted, id))
+    };
+    let mut ranked: Vec<_> = tasks.iter().map(|task| (distance(&task.id.0), task.id.0.as_str())).collect();
+    ranked.sort_unstable();
+    ranked.into_iter().take(3).map(|(_, id)| id).collect()
+}

@@ -1,0 +1,64 @@
+//! `reskill-cli env list`: the games of an environment.
+
+use std::io::Write;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use reskill_envs::Split;
+
+use super::games::{Source, all_tasks};
+use crate::progress::print_data;
+use crate::suites::open_suite;
+
+/// Prints the games: id, family and goal
+#[derive(Debug, Args)]
+pub(super) struct ListArgs {
+    #[command(flatten)]
+    source: Source,
+    /// Only this split: train, valid_seen, valid_unseen or valid_train; may be given several times
+    #[arg(long, value_name = "SPLIT")]
+    split: Vec<String>,
+    /// Only this task family, e.g. pick_and_place_simple; may be given several times
+    #[arg(long = "type", value_name = "FAMILY")]
+    families: Vec<String>,
+    /// In an order drawn from this seed, instead of sorted by id
+    #[arg(long, value_name = "N")]
+    order_seed: Option<u64>,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(args: &ListArgs) -> Result<u8> {
+    let mut splits = Vec::new();
+    for name in &args.split {
+        match Split::ALL.into_iter().find(|split| split.as_str() == name) {
+            Some(split) => splits.push(split),
+            None => bail!("--split {name}: expected train, valid_seen, valid_unseen or valid_train"),
+        }
+    }
+    let mut config = args.source.config()?;
+    config.alfworld.order_seed = args.order_seed;
+    let suite = open_suite(&config)?;
+    let known: std::collections::BTreeSet<&str> =
+        all_tasks(suite.as_ref()).map(|task| task.family.as_str()).collect();
+    if let Some(unknown) = args.families.iter().find(|family| !known.contains(family.as_str())) {
+        let known: Vec<&str> = known.into_iter().collect();
+        bail!("--type {unknown}: no game of this family; there are {}", known.join(", "));
+    }
+    let wanted = all_tasks(suite.as_ref()).filter(|task| {
+        (splits.is_empty() || splits.contains(&task.split))
+            && (args.families.is_empty() || args.families.contains(&task.family))
+    });
+    let mut lines = Vec::new();
+    for task in wanted {
+        if args.json {
+            serde_json::to_writer(&mut lines, task.as_ref())?;
+            writeln!(lines)?;
+        } else {
+            writeln!(lines, "{}  {}  {}", task.id, task.family, task.goal)?;
+        }
+    }
+    print_data(&lines)?;
+    Ok(0)
+}

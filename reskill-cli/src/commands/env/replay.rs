@@ -1,0 +1,90 @@
+//! `reskill-cli env replay`: plays given actions and prints what the environment says, for other programs.
+
+use std::io::Read;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use reskill_envs::Observation;
+use serde::Serialize;
+
+use super::games::{Source, find};
+use crate::progress::print_data;
+
+/// Plays actions from a file and prints JSON lines
+#[derive(Debug, Args)]
+#[command(after_help = "Prints {\"obs\",\"admissible\"} for the start, then a line \
+{\"action\",\"obs\",\"admissible\",\"score\",\"done\",\"won\"} for each action.")]
+pub(super) struct ReplayArgs {
+    #[command(flatten)]
+    source: Source,
+    /// Id of the game, split/task/trial; not needed where there is one
+    #[arg(long, value_name = "ID")]
+    game: Option<String>,
+    /// A JSON list of strings, or `-` for standard input
+    #[arg(long, value_name = "FILE")]
+    actions: PathBuf,
+}
+
+#[derive(Serialize)]
+struct Start {
+    obs: String,
+    admissible: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Played<'a> {
+    action: &'a str,
+    obs: String,
+    admissible: Vec<String>,
+    /// Whole numbers are printed as such.
+    score: serde_json::Number,
+    done: bool,
+    won: bool,
+}
+
+pub(super) fn run(args: &ReplayArgs) -> Result<u8> {
+    let actions = read_actions(&args.actions)?;
+    let suite = args.source.open()?;
+    let mut env = suite.open(&find(suite.as_ref(), args.game.as_deref())?.id)?;
+    let Observation { text, admissible } = env.reset();
+    let mut more = print_data(&line(&Start { obs: text, admissible })?)?;
+    for action in &actions {
+        if !more {
+            break;
+        }
+        let step = env.step(action);
+        let Observation { text, admissible } = step.observation;
+        let (score, done, won) = (number(step.score), step.done, step.won);
+        more = print_data(&line(&Played { action, obs: text, admissible, score, done, won })?)?;
+    }
+    Ok(0)
+}
+
+fn read_actions(path: &std::path::Path) -> Result<Vec<String>> {
+    let from_stdin = path.as_os_str() == "-";
+    let name = if from_stdin { "standard input".into() } else { path.display().to_string() };
+    let text = if from_stdin {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        std::fs::read_to_string(path)
+    };
+    let text = text.with_context(|| format!("--actions {name}: cannot be read"))?;
+    serde_json::from_str(&text).map_err(|error| {
+        anyhow::anyhow!("--actions {name}: expected a JSON list of strings, as in [\"look\"]: {error}")
+    })
+}
+
+fn line(value: &impl Serialize) -> Result<Vec<u8>> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    Ok(line)
+}
+
+fn number(score: f32) -> serde_json::Number {
+    if score.fract() == 0.0 {
+        return (score as i64).into();
+    }
+    serde_json::Number::from_f64(score.into()).unwrap_or_else(|| 0.into())
+}

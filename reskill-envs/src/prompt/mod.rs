@@ -1,0 +1,321 @@
+//! Prompts, in two layouts: one that only grows, made of the trunk (task, general guidance, one entry a turn) and the
+//! branch of one turn; and that of the published system, which is all branch.
+
+mod paper;
+mod reply;
+
+use serde::{Deserialize, Serialize};
+
+use crate::action::{ActionVocabulary, kind_of};
+use crate::suite::Task;
+
+use paper::PaperPrompt;
+pub use paper::paper_words;
+pub use reply::{ParsedReply, parse_reply, tagged_action};
+
+/// The last word of every prompt: the policy answers after it.
+pub const ANSWER: &str = "=>";
+/// The first word of every history entry.
+pub const ENTRY: &str = ">";
+/// Words that a compact command leaves out.
+const LINKS: [&str; 6] = ["to", "from", "in", "on", "with", "in/on"];
+
+/// How a reply names its action.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActionFormat {
+    /// The words of a command, without link words, as far as they are needed to tell it from the other admissible
+    /// commands. The tokens are masked to those that continue an admissible command, so a reply is always valid.
+    Compact,
+    /// Free text with the command between `<action>` and `</action>`.
+    Tagged,
+}
+
+/// The order of a prompt's parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PromptLayout {
+    /// What stays comes first and is encoded once an episode; what changes comes last.
+    TrunkBranch,
+    /// As published: counters, recent history, observation, admissible commands, instruction, all encoded anew every
+    /// turn. For comparisons; it costs several times as much.
+    Paper,
+}
+
+/// What a prompt shows beyond task, history, observation and skills. Everything here is help that the policy is given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PromptConfig {
+    /// The order of the parts. Default `trunk_branch`. Of the fields below, `paper` heeds `action_format` and
+    /// `history_turns`; it always lists the admissible commands.
+    pub prompt_layout: PromptLayout,
+    /// Layout `paper`: how many turns of the history are shown, >= 0. Default 50.
+    pub history_turns: usize,
+    /// How a reply names its action.
+    pub action_format: ActionFormat,
+    /// Puts a `*` before every name in the observation whose kind occurs in the goal.
+    pub mark_goal: bool,
+    /// Lists the places that can be gone to and have not been.
+    pub list_unvisited: bool,
+    /// Lists all admissible commands.
+    pub list_admissible: bool,
+    /// Keeps the observation in the history entry, not only the action.
+    pub history_observations: bool,
+    /// Keeps the names in the history entry whose kind occurs in the goal, so that the policy remembers where it saw
+    /// what it looks for.
+    pub history_goal_names: bool,
+}
+
+impl Default for PromptConfig {
+    fn default() -> Self {
+        PromptConfig {
+            prompt_layout: PromptLayout::TrunkBranch,
+            history_turns: 50,
+            action_format: ActionFormat::Compact,
+            mark_goal: true,
+            list_unvisited: false,
+            list_admissible: false,
+            history_observations: false,
+            history_goal_names: true,
+        }
+    }
+}
+
+/// Builds the segments of an episode's prompts.
+#[derive(Debug, Clone)]
+pub struct PromptBuilder {
+    config: PromptConfig,
+    goal_words: Vec<String>,
+    visited: Vec<String>,
+    paper: PaperHistory,
+}
+
+/// What the layout `paper` has to remember.
+#[derive(Debug, Clone, Default)]
+struct PaperHistory {
+    goal: String,
+    general_guidance: Vec<String>,
+    /// The observation of the present turn.
+    observation: String,
+    /// Observation and action of the turns before.
+    turns: Vec<(String, String)>,
+}
+
+impl PromptBuilder {
+    /// A builder for one episode of `task`.
+    #[must_use]
+    pub fn new(config: &PromptConfig, task: &Task) -> PromptBuilder {
+        let goal_words = words(&task.goal).map(str::to_lowercase).collect();
+        PromptBuilder {
+            config: config.clone(),
+            goal_words,
+            visited: Vec::new(),
+            paper: PaperHistory::default(),
+        }
+    }
+
+    /// The first trunk segment: the task and the guidance that holds at every turn. Empty in the layout `paper`.
+    #[must_use]
+    pub fn opening(&mut self, task: &Task, general_guidance: &[&str]) -> String {
+        if self.config.prompt_layout == PromptLayout::Paper {
+            self.paper.goal.clone_from(&task.goal);
+            self.paper.general_guidance = general_guidance.iter().map(ToString::to_string).collect();
+            return String::new();
+        }
+        let mut text = format!("task: {}", task.goal);
+        for guidance in general_guidance {
+            text.push_str(" tip: ");
+            text.push_str(guidance);
+        }
+        text
+    }
+
+    /// The trunk segment of a finished turn. Empty in the layout `paper`.
+    pub fn entry(&mut self, vocabulary: &ActionVocabulary, action: Option<&str>, feedback: &str) -> String {
+        if self.config.prompt_layout == PromptLayout::Paper {
+            let action = action.unwrap_or("nothing").to_owned();
+            self.paper.turns.push((std::mem::take(&mut self.paper.observation), action));
+            return String::new();
+        }
+        let Some(action) = action else { return format!("{ENTRY} nothing") };
+        if let Some(place) = destination(vocabulary, action) {
+            self.visited.push(place.to_string());
+        }
+        let mut text = format!("{ENTRY} {}", verb_and_first_argument(vocabulary, action));
+        if self.config.history_observations {
+            text.push_str(": ");
+            text.push_str(&self.marked(feedback));
+        } else if self.config.history_goal_names {
+            let said = text.clone();
+            // A visit names its place already.
+            for name in self.goal_names(feedback).filter(|name| !said.ends_with(name.as_str())) {
+                text.push_str(" * ");
+                text.push_str(&name);
+            }
+        }
+        text
+    }
+
+    /// The branch segment of a turn; in the layout `paper` the whole prompt.
+    #[must_use]
+    pub fn branch(
+        &mut self,
+        vocabulary: &ActionVocabulary,
+        observation: &str,
+        admissible: &[String],
+        guidance: &[&str],
+    ) -> String {
+        if self.config.prompt_layout == PromptLayout::Paper {
+            observation.clone_into(&mut self.paper.observation);
+            let PaperHistory { goal, general_guidance, turns, .. } = &self.paper;
+            let guidance =
+                general_guidance.iter().map(String::as_str).chain(guidance.iter().copied()).collect();
+            let history = &turns[turns.len().saturating_sub(self.config.history_turns)..];
+            let (n_turns, format) = (turns.len(), self.config.action_format);
+            return PaperPrompt { goal, history, n_turns, observation, admissible, guidance, format }.text();
+        }
+        let mut text = self.marked(observation);
+        if self.config.list_unvisited {
+            let places = admissible.iter().filter_map(|command| destination(vocabulary, command));
+            let unvisited: Vec<&str> =
+                places.filter(|place| !self.visited.iter().any(|visited| visited == place)).collect();
+            text.push_str(" new: ");
+            text.push_str(&unvisited.join(" "));
+        }
+        if self.config.list_admissible {
+            text.push_str(" commands: ");
+            text.push_str(&admissible.join(", "));
+        }
+        for guidance in guidance {
+            text.push_str(" tip: ");
+            text.push_str(guidance);
+        }
+        text.push(' ');
+        text.push_str(ANSWER);
+        text
+    }
+
+    /// The numbered names in `text` whose kind occurs in the goal.
+    fn goal_names(&self, text: &str) -> impl Iterator<Item = String> {
+        let clean = |word: &str| word.trim_matches(|c: char| !c.is_alphanumeric()).to_string();
+        let words: Vec<String> = text.split_whitespace().map(clean).collect();
+        let mut found = Vec::new();
+        for pair in words.windows(2) {
+            let numbered = pair[1].starts_with(|c: char| c.is_ascii_digit());
+            if numbered && self.goal_words.contains(&pair[0]) {
+                found.push(format!("{} {}", pair[0], pair[1]));
+            }
+        }
+        found.into_iter()
+    }
+
+    /// `text` with a `*` before every numbered name whose kind occurs in the goal.
+    fn marked(&self, text: &str) -> String {
+        if !self.config.mark_goal {
+            return text.to_string();
+        }
+        let mut marked = String::with_capacity(text.len() + 8);
+        let pieces: Vec<&str> = text.split(' ').collect();
+        for (index, piece) in pieces.iter().enumerate() {
+            let numbered =
+                pieces.get(index + 1).is_some_and(|next| next.starts_with(|c: char| c.is_ascii_digit()));
+            if numbered && self.goal_words.iter().any(|word| word == piece) {
+                marked.push_str("* ");
+            }
+            marked.push_str(piece);
+            if index + 1 < pieces.len() {
+                marked.push(' ');
+            }
+        }
+        marked
+    }
+}
+
+/// A command in the words of [`ActionFormat::Compact`]: all its words but the links.
+#[must_use]
+pub fn compact_command(command: &str) -> String {
+    let kept: Vec<&str> = command.split_whitespace().filter(|word| !LINKS.contains(word)).collect();
+    kept.join(" ")
+}
+
+/// Where a command goes, if its only argument is a place to go to.
+fn destination<'a>(vocabulary: &'a ActionVocabulary, command: &'a str) -> Option<&'a str> {
+    let parsed = vocabulary.parse(command)?;
+    (parsed.verb == "go to").then(|| parsed.args.first().copied()).flatten()
+}
+
+fn verb_and_first_argument(vocabulary: &ActionVocabulary, command: &str) -> String {
+    let Some(parsed) = vocabulary.parse(command) else { return compact_command(command) };
+    let verb = compact_command(parsed.verb);
+    match parsed.args.first() {
+        Some(argument) => format!("{verb} {argument}"),
+        None => verb,
+    }
+}
+
+/// The kinds of things a goal names are its words.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(kind_of)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::suite::{Split, TaskId};
+
+    fn task() -> Task {
+        Task {
+            id: TaskId("t".into()),
+            split: Split::Train,
+            family: "f".into(),
+            goal: "put clean mug on shelf".into(),
+        }
+    }
+
+    #[test]
+    fn marks_stand_before_names_of_the_goal_only() {
+        let mut builder = PromptBuilder::new(&PromptConfig::default(), &task());
+        let text = builder.branch(
+            &ActionVocabulary::default(),
+            "drawer 1 is open: mug 2, cup 1",
+            &[],
+            &["next open"],
+        );
+        assert_eq!(text, "drawer 1 is open: * mug 2, cup 1 tip: next open =>");
+    }
+
+    #[test]
+    fn compact_commands_leave_link_words_out() {
+        assert_eq!(compact_command("take mug 1 from drawer 2"), "take mug 1 drawer 2");
+    }
+
+    #[test]
+    fn the_paper_layout_is_all_branch_and_keeps_the_last_turns() {
+        let config = PromptConfig {
+            prompt_layout: PromptLayout::Paper,
+            history_turns: 2,
+            action_format: ActionFormat::Tagged,
+            ..PromptConfig::default()
+        };
+        let mut builder = PromptBuilder::new(&config, &task());
+        let vocabulary = ActionVocabulary::default();
+        assert_eq!(builder.opening(&task(), &["be quick"]), "");
+        for turn in 0..3 {
+            let _ = builder.branch(&vocabulary, &format!("sight {turn}"), &[], &[]);
+            let action = format!("act {turn}");
+            assert_eq!(
+                builder.entry(&vocabulary, Some(&action).filter(|_| turn != 1).map(|a| a.as_str()), "x"),
+                ""
+            );
+        }
+        let admissible = ["help", "look"].map(String::from);
+        let text = builder.branch(&vocabulary, "sight 3", &admissible, &["next open"]);
+        assert_eq!(
+            text,
+            "You play a text game. Steps taken: 3 .\nYour goal: put clean mug on shelf\nThe last 2 steps:\n\
+             Step 2 : you saw: sight 1\nStep 2 : you did: nothing\nStep 3 : you saw: sight 2\nStep 3 : you did: act 2\n\
+             Step 4 : you see: sight 3\nYou can do:\nlook\ntip: be quick\ntip: next open\n\
+             Think about the goal in a few words, then give one of the commands above between <action> and </action> ."
+        );
+    }
+}
