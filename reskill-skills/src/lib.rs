@@ -40,10 +40,9 @@ pub mod creator;
 pub mod lifecycle;
 pub mod store;
 
-pub use bank::{Operation, SkillBank};
+pub use bank::{BankDiff, Operation, SkillBank};
 pub use creator::offline::{OfflineConfig, OfflineCreator};
 pub use creator::{Creator, CreatorContext, Proposal};
-pub use diff::BankDiff;
 pub use episode::{Heed, Rate, SkillEpisode};
 pub use error::SkillError;
 pub use guidance::{Guidance, Polarity};
