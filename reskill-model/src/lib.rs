@@ -9,8 +9,7 @@
 //! let model = Transformer::init(&config, &mut rand_chacha::ChaCha8Rng::seed_from_u64(0))?;
 //! let batch = PackedBatch::causal(&[1, 2, 3])?;
 //! let mut workspace = Workspace::new(&config)?;
-//! let hidden = model.forward(&mut workspace, &batch)?;
-//! assert_eq!(hidden.shape(), &[3, 8]);
+//! assert_eq!(model.forward(&mut workspace, &batch)?.shape(), &[3, 8]);
 //! # Ok::<(), reskill_model::ModelError>(())
 //! ```
 #![deny(unsafe_code)]
@@ -43,9 +42,7 @@ pub use batch::PackedBatch;
 pub use chat::{ChatTemplate, Message};
 pub use config::ModelConfig;
 pub use constraint::{Next, TokenConstraint, TokenTrie};
-pub use engine::{
-    Decoder, Engine, EngineConfig, EngineStats, Finish, Generation, GenerationRequest, RequestId, TokenSink,
-};
+pub use engine::{Decoder, Engine, EngineConfig};
 pub use error::ModelError;
 pub use generate::{Generator, Reply, ReplyToken, Request, SamplingParams};
 pub use gradients::Gradients;

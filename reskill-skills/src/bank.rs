@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::diff::BankDiff;
 use crate::error::SkillError;
 use crate::skill::{ForeignFields, Skill, SkillContent, SkillId, SkillLimits, SkillStatus, check_name};
 use crate::trigger::Trigger;

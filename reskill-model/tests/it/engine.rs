@@ -1,9 +1,9 @@
 use std::ops::ControlFlow;
 
 use reskill_kernels::ops::SamplingFilter;
+use reskill_model::engine::{Finish, Generation, GenerationRequest, RequestId};
 use reskill_model::{
-    Decoder, Engine, EngineConfig, Finish, Generation, GenerationRequest, KvCache, ModelConfig, PackedBatch,
-    Transformer, Workspace,
+    Decoder, Engine, EngineConfig, KvCache, ModelConfig, PackedBatch, Transformer, Workspace,
 };
 
 use crate::support::{config, model, rng, tokens};
@@ -182,9 +182,8 @@ fn what_cannot_run_is_refused_and_the_rest_goes_on() {
     let model = model(&wide_config(true), 1);
     let config = EngineConfig { max_len: 50, cache_bytes: pages(&model, 1), ..sizes(&model) };
     let mut engine = Engine::new(model.config(), config).unwrap();
-    let error = |result: Result<_, reskill_model::ModelError>| {
-        result.map(|_: reskill_model::RequestId| ()).unwrap_err().to_string()
-    };
+    let error =
+        |result: Result<_, reskill_model::ModelError>| result.map(|_: RequestId| ()).unwrap_err().to_string();
     assert_eq!(error(engine.submit(request(&[], 5, 1))), "the prompt has no tokens, at least one is needed");
     assert!(
         error(engine.submit(request(&tokens(50, 22, 1), 5, 1)))
