@@ -2,14 +2,13 @@
 //! pass written out, trunk/branch packing and generation from a key-value cache.
 //!
 //! ```
-//! use rand::SeedableRng;
 //! use reskill_model::{ModelConfig, PackedBatch, Transformer, Workspace};
 //!
 //! let config = ModelConfig { vocab_size: 16, hidden_size: 8, ..ModelConfig::tiny() };
-//! let model = Transformer::init(&config, &mut rand_chacha::ChaCha8Rng::seed_from_u64(0))?;
-//! let batch = PackedBatch::causal(&[1, 2, 3])?;
+//! let mut rng = <rand_chacha::ChaCha8Rng as rand::SeedableRng>::seed_from_u64(0);
+//! let model = Transformer::init(&config, &mut rng)?;
 //! let mut workspace = Workspace::new(&config)?;
-//! assert_eq!(model.forward(&mut workspace, &batch)?.shape(), &[3, 8]);
+//! assert_eq!(model.forward(&mut workspace, &PackedBatch::causal(&[1, 2, 3])?)?.shape(), &[3, 8]);
 //! # Ok::<(), reskill_model::ModelError>(())
 //! ```
 #![deny(unsafe_code)]
