@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::action::{ActionVocabulary, kind_of};
+use crate::plain_prompt as plain;
 use crate::suite::Task;
 
 /// The last word of every prompt: the policy answers after it.
@@ -23,12 +24,25 @@ pub enum ActionFormat {
     Tagged,
 }
 
+/// How a prompt is worded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PromptStyle {
+    /// As few words as possible, for small policies that know no others.
+    Words,
+    /// Plain English, for pretrained language models.
+    Plain,
+}
+
 /// What a prompt shows beyond task, history, observation and skills. Everything here is help that the policy is given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PromptConfig {
     /// How a reply names its action.
     pub action_format: ActionFormat,
+    /// How it is worded. Absent: `plain` for a pretrained model, else `words`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub style: Option<PromptStyle>,
     /// Puts a `*` before every name in the observation whose kind occurs in the goal.
     pub mark_goal: bool,
     /// Lists the places that can be gone to and have not been.
@@ -46,6 +60,7 @@ impl Default for PromptConfig {
     fn default() -> Self {
         PromptConfig {
             action_format: ActionFormat::Compact,
+            style: None,
             mark_goal: true,
             list_unvisited: false,
             list_admissible: false,
@@ -74,6 +89,9 @@ impl PromptBuilder {
     /// The first trunk segment: the task and the guidance that holds at every turn.
     #[must_use]
     pub fn opening(&self, task: &Task, general_guidance: &[&str]) -> String {
+        if self.is_plain() {
+            return plain::opening(task, general_guidance);
+        }
         let mut text = format!("task: {}", task.goal);
         for guidance in general_guidance {
             text.push_str(" tip: ");
@@ -84,10 +102,18 @@ impl PromptBuilder {
 
     /// The trunk segment of a finished turn.
     pub fn entry(&mut self, vocabulary: &ActionVocabulary, action: Option<&str>, feedback: &str) -> String {
-        let Some(action) = action else { return format!("{ENTRY} nothing") };
-        if let Some(place) = destination(vocabulary, action) {
+        if let Some(place) = action.and_then(|action| destination(vocabulary, action)) {
             self.visited.push(place.to_string());
         }
+        if self.is_plain() {
+            let seen = self.config.history_observations.then_some(feedback);
+            let names: Vec<String> = match self.config.history_goal_names {
+                true => self.goal_names(feedback).collect(),
+                false => Vec::new(),
+            };
+            return plain::entry(action, seen, &names);
+        }
+        let Some(action) = action else { return format!("{ENTRY} nothing") };
         let mut text = format!("{ENTRY} {}", verb_and_first_argument(vocabulary, action));
         if self.config.history_observations {
             text.push_str(": ");
@@ -112,13 +138,23 @@ impl PromptBuilder {
         admissible: &[String],
         guidance: &[&str],
     ) -> String {
+        let places = || admissible.iter().filter_map(|command| destination(vocabulary, command));
+        let unvisited = || -> Vec<&str> {
+            places().filter(|place| !self.visited.iter().any(|visited| visited == place)).collect()
+        };
+        if self.is_plain() {
+            return plain::branch(&plain::Branch {
+                observation,
+                unvisited: self.config.list_unvisited.then(unvisited),
+                admissible: self.config.list_admissible.then_some(admissible),
+                guidance,
+                format: self.config.action_format,
+            });
+        }
         let mut text = self.marked(observation);
         if self.config.list_unvisited {
-            let places = admissible.iter().filter_map(|command| destination(vocabulary, command));
-            let unvisited: Vec<&str> =
-                places.filter(|place| !self.visited.iter().any(|visited| visited == place)).collect();
             text.push_str(" new: ");
-            text.push_str(&unvisited.join(" "));
+            text.push_str(&unvisited().join(" "));
         }
         if self.config.list_admissible {
             text.push_str(" commands: ");
@@ -131,6 +167,10 @@ impl PromptBuilder {
         text.push(' ');
         text.push_str(ANSWER);
         text
+    }
+
+    fn is_plain(&self) -> bool {
+        self.config.style == Some(PromptStyle::Plain)
     }
 
     /// The numbered names in `text` whose kind occurs in the goal.

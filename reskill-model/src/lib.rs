@@ -53,6 +53,7 @@ pub use kv_cache::KvCache;
 pub use lora::{Lora, LoraConfig};
 pub use params::Params;
 pub use pretrained::Pretrained;
+pub use reskill_kernels::ops::WeightStorage;
 pub use rope_config::{RopeAngles, RopeScaling};
 pub use tokenizer::PolicyTokenizer;
 pub use transformer::Transformer;

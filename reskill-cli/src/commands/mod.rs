@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod train;
+pub mod sft;
 pub mod skills;
 pub mod score;
 pub mod generate;
