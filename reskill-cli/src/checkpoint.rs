@@ -6,15 +6,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use reskill_grpo::{Optimizer, OptimizerConfig};
 use reskill_model::weights::{from_safetensors, to_safetensors};
-use reskill_model::{ModelConfig, Params};
+use reskill_model::{Gradients, Params, Transformer};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::base_model::BaseModel;
 use crate::run_dir::write_atomically;
 use crate::trainer::TrainState;
 
 /// Version of the format; a checkpoint of another version is refused.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const MANIFEST: &str = "manifest.json";
 
 /// What lies beside the files: their checksums.
@@ -24,59 +25,94 @@ struct Manifest {
     sha256: BTreeMap<String, String>,
 }
 
-/// The optimizer's part that is not a tensor.
+/// What is not a tensor.
 #[derive(Debug, Serialize, Deserialize)]
 struct Scalars {
     optimizer_steps: u64,
+    /// The pretrained model that the run began with; the weights that an adapter stands beside are there alone.
+    base: Option<BaseModel>,
     state: TrainState,
 }
 
 /// A checkpoint in memory.
 pub struct Checkpoint {
-    /// Weights of the policy.
-    pub policy: Params,
-    /// Weights of the frozen reference.
-    pub reference: Params,
+    /// What is trained: all weights, or an adapter.
+    pub trained: Gradients,
+    /// Weights of the frozen reference, if it is a copy.
+    pub reference: Option<Params>,
     /// The optimizer.
     pub optimizer: Optimizer,
+    /// The pretrained model that the run began with.
+    pub base: Option<BaseModel>,
     /// The rest.
     pub state: TrainState,
 }
+
+/// What a checkpoint is made of.
+#[derive(Clone, Copy)]
+pub struct Parts<'a> {
+    /// The policy; of one with an adapter, the adapter alone is written.
+    pub policy: &'a Transformer,
+    /// The frozen reference, if it is a copy.
+    pub reference: Option<&'a Transformer>,
+    /// The optimizer.
+    pub optimizer: &'a Optimizer,
+    /// The pretrained model that the run began with.
+    pub base: Option<&'a BaseModel>,
+    /// The rest.
+    pub state: &'a TrainState,
+}
+
+impl Parts<'_> {
+    /// The content of one of the files; the larger ones are made one after the other.
+    fn file(&self, name: &str) -> Result<Vec<u8>> {
+        let config = self.policy.config();
+        let (m, v) = self.optimizer.moments();
+        Ok(match name {
+            POLICY => match self.policy.adapter() {
+                Some(lora) => lora.to_safetensors()?,
+                None => to_safetensors(config, self.policy.params())?,
+            },
+            MOMENT1 => m.to_safetensors(config)?,
+            MOMENT2 => v.to_safetensors(config)?,
+            REFERENCE => match self.reference {
+                Some(reference) => to_safetensors(config, reference.params())?,
+                None => Vec::new(),
+            },
+            _ => {
+                let scalars = Scalars {
+                    optimizer_steps: self.optimizer.steps(),
+                    base: self.base.cloned(),
+                    state: self.state.clone(),
+                };
+                serde_json::to_vec(&scalars).context("the training state cannot be written as JSON")?
+            }
+        })
+    }
+}
+
+const POLICY: &str = "policy.safetensors";
+const REFERENCE: &str = "reference.safetensors";
+const MOMENT1: &str = "moment1.safetensors";
+const MOMENT2: &str = "moment2.safetensors";
+const STATE: &str = "state.json";
 
 /// Writes a checkpoint as folder `name` of `dir`, complete or not at all, and removes the oldest beyond `keep`.
 ///
 /// # Errors
 /// If it cannot be written; the checkpoints before it are untouched.
-#[expect(clippy::too_many_arguments, reason = "where, and the parts of a checkpoint")]
-pub fn save(
-    dir: &Path,
-    name: &str,
-    keep: usize,
-    model: &ModelConfig,
-    policy: &Params,
-    reference: &Params,
-    optimizer: &Optimizer,
-    state: &TrainState,
-) -> Result<PathBuf> {
-    let scalars = serde_json::to_vec(&Scalars { optimizer_steps: optimizer.steps(), state: state.clone() })
-        .context("the training state cannot be written as JSON")?;
-    let (m, v) = optimizer.moments();
-    let files = [
-        ("policy.safetensors", to_safetensors(model, policy)?),
-        ("reference.safetensors", to_safetensors(model, reference)?),
-        ("moment1.safetensors", to_safetensors(model, &m)?),
-        ("moment2.safetensors", to_safetensors(model, &v)?),
-        ("state.json", scalars),
-    ];
+pub fn save(dir: &Path, name: &str, keep: usize, parts: Parts<'_>) -> Result<PathBuf> {
     let temporary = dir.join(format!(".{name}.tmp"));
     if temporary.exists() {
         std::fs::remove_dir_all(&temporary)
             .with_context(|| format!("{}: cannot be removed", temporary.display()))?;
     }
     let mut manifest = Manifest { format: FORMAT, sha256: BTreeMap::new() };
-    for (file, bytes) in &files {
-        write_atomically(&temporary.join(file), bytes)?;
-        manifest.sha256.insert((*file).to_string(), hex(&Sha256::digest(bytes)));
+    let files = [POLICY, MOMENT1, MOMENT2, STATE];
+    for file in files.into_iter().chain(parts.reference.map(|_| REFERENCE)) {
+        let bytes = parts.file(file)?;
+        write_atomically(&temporary.join(file), &bytes)?;
+        manifest.sha256.insert(file.to_string(), hex(&Sha256::digest(&bytes)));
     }
     let manifest = serde_json::to_vec_pretty(&manifest).context("the manifest cannot be written as JSON")?;
     write_atomically(&temporary.join(MANIFEST), &manifest)?;
@@ -97,11 +133,11 @@ pub fn save(
     Ok(path)
 }
 
-/// Reads the latest checkpoint of `dir`.
+/// Reads the latest checkpoint of `dir`, of a run whose policy began as `policy`.
 ///
 /// # Errors
 /// If there is none, or a file of it is missing or damaged.
-pub fn load_latest(dir: &Path, model: &ModelConfig, optimizer: &OptimizerConfig) -> Result<Checkpoint> {
+pub fn load_latest(dir: &Path, policy: &Transformer, optimizer: &OptimizerConfig) -> Result<Checkpoint> {
     let Some(path) = list(dir)?.pop() else {
         bail!("{}: there is no checkpoint to go on from", dir.display());
     };
@@ -119,15 +155,21 @@ pub fn load_latest(dir: &Path, model: &ModelConfig, optimizer: &OptimizerConfig)
         }
         Ok(bytes)
     };
-    let params =
-        |name: &str| -> Result<Params> { Ok(from_safetensors(model, &file(name)?, &path.join(name))?) };
-    let scalars: Scalars = serde_json::from_slice(&file("state.json")?)
-        .with_context(|| format!("{}: cannot be understood", path.join("state.json").display()))?;
-    let moments = (params("moment1.safetensors")?, params("moment2.safetensors")?);
+    let trained = |name: &str| -> Result<Gradients> {
+        Ok(Gradients::from_safetensors(policy, &file(name)?, &path.join(name))?)
+    };
+    let scalars: Scalars = serde_json::from_slice(&file(STATE)?)
+        .with_context(|| format!("{}: cannot be understood", path.join(STATE).display()))?;
+    let moments = (trained(MOMENT1)?, trained(MOMENT2)?);
+    let reference = match manifest.sha256.contains_key(REFERENCE) {
+        true => Some(from_safetensors(policy.config(), &file(REFERENCE)?, &path.join(REFERENCE))?),
+        false => None,
+    };
     Ok(Checkpoint {
-        policy: params("policy.safetensors")?,
-        reference: params("reference.safetensors")?,
+        trained: trained(POLICY)?,
+        reference,
         optimizer: Optimizer::restore(optimizer, moments, scalars.optimizer_steps)?,
+        base: scalars.base,
         state: scalars.state,
     })
 }

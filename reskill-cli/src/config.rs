@@ -11,6 +11,7 @@ use reskill_model::ModelConfig;
 use reskill_skills::{LifecycleConfig, SkillMode, Trigger};
 use serde::{Deserialize, Serialize};
 
+use crate::model_config::BaseModelConfig;
 use crate::schedule::Schedule;
 
 /// The default configuration, as it is compiled in.
@@ -28,6 +29,8 @@ pub struct TrainConfig {
     pub schedule: Schedule,
     /// The environment.
     pub env: EnvConfig,
+    /// A pretrained model to begin with, adapters, memory.
+    pub model: BaseModelConfig,
     /// The policy.
     pub policy: PolicyConfig,
     /// The warm start.
@@ -99,6 +102,9 @@ pub struct SftConfig {
     pub episodes: usize,
     /// Passes over them.
     pub epochs: usize,
+    /// Optimizer steps at most, >= 1. Absent: as many as the passes have.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<usize>,
     /// Episodes in one optimizer step, >= 1.
     pub batch_episodes: usize,
     /// Share of episodes with skills in the prompt that the expert obeys, in 0..=1.
@@ -163,6 +169,7 @@ impl Default for SftConfig {
         SftConfig {
             episodes: 1000,
             epochs: 6,
+            steps: None,
             batch_episodes: 16,
             skill_fraction: 0.5,
             search: true,
@@ -299,7 +306,9 @@ impl TrainConfig {
     pub fn with_absolute_paths(mut self) -> Result<TrainConfig> {
         let creator = &mut self.skills.creator;
         let folders = [&mut creator.prompts_dir, &mut creator.record_dir, &mut creator.replay_dir];
-        for path in [&mut self.env.data, &mut self.bank].into_iter().chain(folders).flatten() {
+        let model = &mut self.model;
+        let base = model.is_pretrained().then_some(&mut model.path);
+        for path in [&mut self.env.data, &mut self.bank].into_iter().chain(folders).flatten().chain(base) {
             *path = std::path::absolute(&*path)
                 .with_context(|| format!("{}: cannot be made absolute", path.display()))?;
         }
@@ -319,6 +328,7 @@ impl TrainConfig {
     /// # Errors
     /// One line.
     pub fn validate(&self) -> Result<()> {
+        self.model.validate().context("model")?;
         self.policy.model.validate().context("policy.model")?;
         self.grpo.advantage.validate().context("grpo")?;
         self.grpo.loss.validate().context("grpo")?;
@@ -334,6 +344,7 @@ impl TrainConfig {
         let at_least_one = [
             ("sft.episodes", self.sft.episodes),
             ("sft.batch_episodes", self.sft.batch_episodes),
+            ("sft.steps", self.sft.steps.unwrap_or(1)),
             ("rollout.tasks_per_step", self.rollout.tasks_per_step),
             ("rollout.group_size", self.rollout.group_size),
             ("rollout.max_turns", self.rollout.max_turns),

@@ -61,9 +61,6 @@ pub struct Played {
     pub cost: RolloutCost,
 }
 
-/// How many episodes are run side by side. Results do not depend on it.
-const BATCH: usize = 128;
-
 /// `games` of the tasks, always the same: the families take turns, and a family's tasks are spread evenly over the split;
 /// all tasks if there are fewer.
 #[must_use]
@@ -106,14 +103,15 @@ pub fn play(
 ) -> Result<Played> {
     let tasks = fixed_games(suite.tasks(split), games);
     let mut played = Played { episodes: Vec::with_capacity(tasks.len()), cost: RolloutCost::default() };
-    for (batch, tasks_of_batch) in tasks.chunks(BATCH).enumerate() {
-        progress(batch * BATCH, tasks.len());
+    let slots = policy.evaluation_slots.max(1);
+    for (batch, tasks_of_batch) in tasks.chunks(slots).enumerate() {
+        progress(batch * slots, tasks.len());
         let assignments = tasks_of_batch
             .iter()
             .enumerate()
             .map(|(index, task)| Assignment {
                 task: Arc::clone(task),
-                group: (batch * BATCH + index) as u64,
+                group: (batch * slots + index) as u64,
                 arm: Arm::Incumbent,
                 bank,
                 rng: stream(seed, &format!("evaluation of {}", task.id), &[]),

@@ -5,9 +5,12 @@
 #![forbid(unsafe_code)]
 
 pub mod schedule;
+pub mod model_config;
 pub mod config;
 pub mod streams;
 pub mod suites;
+pub mod language;
+pub mod base_model;
 pub mod policy;
 pub mod rollout;
 pub mod warm_start;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use reskill_cli::commands::{bench, env, generate, score, skills, train};
+use reskill_cli::commands::{bench, env, generate, score, sft, skills, train};
 use reskill_cli::progress::print_line;
 use tracing_subscriber::EnvFilter;
 
@@ -18,6 +18,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Train(train::TrainArgs),
+    Sft(sft::SftArgs),
     Generate(generate::GenerateArgs),
     Score(score::ScoreArgs),
     Skills(skills::SkillsArgs),
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
     let Cli { command } = Cli::parse();
     let result = match &command {
         Command::Train(args) => train::run(args),
+        Command::Sft(args) => sft::run(args),
         Command::Skills(args) => skills::run(args),
         Command::Score(args) => score::run(args),
         Command::Generate(args) => generate::run(args),

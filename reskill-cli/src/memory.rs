@@ -6,18 +6,21 @@ use reskill_model::ModelConfig;
 
 use crate::config::TrainConfig;
 
-/// The plan of a run with a policy of these sizes.
+/// The plan of a run with a policy of these sizes that reads at most `context` tokens at once.
 ///
 /// # Errors
 /// If it needs more memory than the machine (or its control group) has: one line says what would help.
-pub fn planned_memory(config: &TrainConfig, model: &ModelConfig) -> Result<MemoryPlan> {
+pub fn planned_memory(config: &TrainConfig, model: &ModelConfig, context: usize) -> Result<MemoryPlan> {
     let plan = MemoryPlan::new(&MemoryRequest {
         model,
         learner: &config.grpo.learner,
         moments: config.grpo.optimizer.moments,
-        has_reference: true,
+        has_reference: config.model.lora.is_none() && config.grpo.loss.kl_coef > 0.0,
+        lora: config.model.lora.as_ref(),
+        recompute: config.model.recompute,
+        panels: config.model.panels(),
         slots: config.rollout.tasks_per_step * config.rollout.group_size,
-        context: model.max_position_embeddings,
+        context,
     });
     if let Some(available) = physical_memory() {
         plan.check(available).context("memory")?;

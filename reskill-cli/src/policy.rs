@@ -3,18 +3,22 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use rand_chacha::ChaCha8Rng;
 use reskill_envs::prompt::{
-    ANSWER, ActionFormat, ENTRY, ParsedReply, PromptConfig, PromptLayout, compact_command, paper_words,
-    parse_reply,
+    ANSWER, ActionFormat, ENTRY, ParsedReply, PromptConfig, PromptLayout, PromptStyle, compact_command,
+    paper_words, parse_reply,
 };
-use reskill_envs::{Split, Suite};
+use reskill_envs::{Split, Suite, plain_prompt};
 use reskill_model::constraint::Unconstrained;
-use reskill_model::{ModelConfig, Next, PolicyTokenizer, Reply, TokenConstraint, TokenTrie, Transformer};
+use reskill_model::{
+    Lora, ModelConfig, Next, PolicyTokenizer, Pretrained, Reply, TokenConstraint, TokenTrie, Transformer,
+};
 use reskill_skills::creator::offline;
 
 use crate::evaluate::fixed_games;
+use crate::language::{Language, TaggedReply};
+use crate::model_config::BaseModelConfig;
 
 /// A policy that plays text games.
 #[derive(Debug)]
@@ -22,10 +26,19 @@ pub struct Policy {
     /// The network.
     pub model: Transformer,
     /// The tokenizer.
-    pub tokenizer: PolicyTokenizer,
+    pub tokenizer: Arc<PolicyTokenizer>,
     /// What it is shown.
     pub prompt: PromptConfig,
+    /// Longest prompt and reply together, in tokens.
+    pub context: usize,
+    /// Episodes that are played side by side in an evaluation. Results do not depend on it.
+    pub evaluation_slots: usize,
+    /// What a pretrained model brings along.
+    pub language: Option<Language>,
 }
+
+/// Episodes side by side in an evaluation of a small policy.
+const EVALUATION_SLOTS: usize = 128;
 
 /// How many training games the vocabulary is read from. All words of an environment occur in far fewer.
 const VOCABULARY_GAMES: usize = 400;
@@ -80,7 +93,74 @@ impl Policy {
         rng: &mut ChaCha8Rng,
     ) -> Result<Policy> {
         let config = ModelConfig { vocab_size: tokenizer.vocab_size(), ..config.clone() };
-        Ok(Policy { model: Transformer::init(&config, rng)?, tokenizer, prompt: prompt.clone() })
+        Ok(Policy {
+            model: Transformer::init(&config, rng)?,
+            tokenizer: Arc::new(tokenizer),
+            prompt: prompt.clone(),
+            context: config.max_position_embeddings,
+            evaluation_slots: EVALUATION_SLOTS,
+            language: None,
+        })
+    }
+
+    /// A pretrained model as a policy, with a fresh adapter beside it if one is trained.
+    ///
+    /// # Errors
+    /// If a file is missing or odd: one line names it.
+    pub fn open(
+        base: &BaseModelConfig,
+        prompt: &PromptConfig,
+        slots: usize,
+        rng: &mut ChaCha8Rng,
+    ) -> Result<Policy> {
+        let mut read = || -> Result<Policy> {
+            let language = Language::new(Pretrained::open(&base.path)?, prompt.action_format)?;
+            let tokenizer = Arc::new(language.tokenizer()?);
+            let mut model = language.checkpoint.model()?;
+            if let Some(lora) = &base.lora {
+                model.attach(Lora::init(model.config(), lora, rng)?)?;
+            }
+            let style = Some(prompt.style.unwrap_or(PromptStyle::Plain));
+            Ok(Policy {
+                context: base.context.min(model.config().max_position_embeddings),
+                model,
+                tokenizer,
+                prompt: PromptConfig { style, ..prompt.clone() },
+                evaluation_slots: slots,
+                language: Some(language),
+            })
+        };
+        read().with_context(|| format!("`model.path` = {}", base.path.display()))
+    }
+
+    /// The key of the configuration that bounds [`Policy::context`].
+    #[must_use]
+    pub fn context_key(&self) -> &'static str {
+        if self.language.is_some() { "model.context" } else { "policy.model.max_position_embeddings" }
+    }
+
+    /// Ids of the first trunk segment: the chat template's marks before the user's words, then those words.
+    ///
+    /// # Errors
+    /// If the text cannot be encoded.
+    pub fn opening_ids(&self, text: &str) -> Result<Vec<u32>> {
+        let before = self.language.as_ref().map_or("", |language| language.before.as_str());
+        Ok(self.tokenizer.encode_segments(&[before, text])?)
+    }
+
+    /// Ids of a branch segment: the words of this turn, then the template's marks before the reply.
+    ///
+    /// # Errors
+    /// If the text cannot be encoded.
+    pub fn branch_ids(&self, text: &str) -> Result<Vec<u32>> {
+        let after = self.language.as_ref().map_or("", |language| language.after.as_str());
+        Ok(self.tokenizer.encode_segments(&[text, after])?)
+    }
+
+    /// A command as a masked reply names it.
+    fn choice(&self, command: &str) -> Result<Arc<[u32]>> {
+        let words = if self.language.is_some() { command.to_string() } else { compact_command(command) };
+        Ok(self.tokenizer.encode(&words)?)
     }
 
     /// What a reply may be when these commands are admissible.
@@ -89,12 +169,16 @@ impl Policy {
     /// If a command cannot be encoded.
     pub fn constraint(&self, admissible: &[String]) -> Result<ReplyConstraint> {
         if self.prompt.action_format == ActionFormat::Tagged || admissible.is_empty() {
-            return Ok(ReplyConstraint::Free);
+            return Ok(match &self.language {
+                None => ReplyConstraint::Free,
+                Some(language) => ReplyConstraint::Tagged(TaggedReply {
+                    tokenizer: Arc::clone(&self.tokenizer),
+                    end_tokens: Arc::clone(&language.end_tokens),
+                }),
+            });
         }
-        let encoded: Vec<Arc<[u32]>> = admissible
-            .iter()
-            .map(|command| self.tokenizer.encode(&compact_command(command)))
-            .collect::<Result<_, _>>()?;
+        let encoded: Vec<Arc<[u32]>> =
+            admissible.iter().map(|command| self.choice(command)).collect::<Result<_>>()?;
         let sequences: Vec<&[u32]> = encoded.iter().map(AsRef::as_ref).collect();
         Ok(ReplyConstraint::Commands(TokenTrie::new(&sequences, self.tokenizer.end_token())))
     }
@@ -110,13 +194,16 @@ impl Policy {
         reply: &Reply,
     ) -> Result<(String, ParsedReply)> {
         let ids = reply.ids();
-        let text = self.tokenizer.decode(&ids)?;
+        let text = match self.language {
+            None => self.tokenizer.decode(&ids)?,
+            Some(_) => self.tokenizer.decode_plain(&ids)?,
+        };
         let parsed = match constraint {
             ReplyConstraint::Commands(trie) => {
                 let action = trie.resolve(&ids).map(|index| admissible[index].clone());
                 ParsedReply { valid: action.is_some(), action }
             }
-            ReplyConstraint::Free => parse_reply(&text, admissible),
+            ReplyConstraint::Free | ReplyConstraint::Tagged(_) => parse_reply(&text, admissible),
         };
         Ok((text, parsed))
     }
@@ -128,12 +215,16 @@ impl Policy {
     pub fn demonstrate(&self, constraint: &ReplyConstraint, action: &str) -> Result<Vec<u32>> {
         match constraint {
             ReplyConstraint::Commands(trie) => {
-                let all = self.tokenizer.encode(&compact_command(action))?;
+                let all = self.choice(action)?;
                 let mut said = Vec::new();
                 while trie.next(&said) != Next::Done {
                     said.push(all.get(said.len()).copied().unwrap_or(self.tokenizer.end_token()));
                 }
                 Ok(said)
+            }
+            ReplyConstraint::Tagged(_) => {
+                let text = plain_prompt::demonstration(ActionFormat::Tagged, action);
+                Ok(self.tokenizer.encode(text.as_deref().unwrap_or(action))?.to_vec())
             }
             ReplyConstraint::Free => {
                 let mut said = self.tokenizer.encode(&format!("<action>{action}</action>"))?.to_vec();
@@ -151,6 +242,8 @@ pub enum ReplyConstraint {
     Commands(TokenTrie),
     /// Free text.
     Free,
+    /// Free text of a language model.
+    Tagged(TaggedReply),
 }
 
 impl TokenConstraint for ReplyConstraint {
@@ -158,6 +251,7 @@ impl TokenConstraint for ReplyConstraint {
         match self {
             ReplyConstraint::Commands(trie) => trie.next(generated),
             ReplyConstraint::Free => Unconstrained.next(generated),
+            ReplyConstraint::Tagged(reply) => reply.next(generated),
         }
     }
 }

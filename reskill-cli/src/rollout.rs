@@ -120,7 +120,7 @@ pub fn collect(
     progress: &mut dyn FnMut(usize, usize, usize),
 ) -> Result<(Vec<Trajectory>, RolloutCost)> {
     let total = assignments.len();
-    let capacity = policy.model.config().max_position_embeddings;
+    let capacity = policy.context;
     let mut generator = Generator::new(policy.model.config(), total, capacity)?;
     let mut cost = RolloutCost::default();
     let mut running: Vec<Running<'_>> = assignments
@@ -164,7 +164,7 @@ pub fn collect(
             .collect();
         let (replies, n_run) = generator
             .generate(&policy.model, &mut requests, &settings.sampling)
-            .context("raise policy.model.max_position_embeddings or lower rollout.max_turns")?;
+            .with_context(|| format!("raise {} or lower rollout.max_turns", policy.context_key()))?;
         cost.tokens_run += n_run;
         for (one, (reply, pending)) in active.iter().zip(replies.iter().zip(&pending)) {
             cost.tokens_generated += reply.tokens.len();
@@ -224,7 +224,7 @@ impl<'a> Running<'a> {
         let general: Vec<&str> =
             assignment.bank.general().iter().map(|skill| skill.content.action.as_str()).collect();
         let opening = prompt.opening(&assignment.task, &general);
-        let new_trunk = policy.tokenizer.encode(&opening)?.to_vec();
+        let new_trunk = policy.opening_ids(&opening)?;
         Ok(Running {
             slot,
             env,
@@ -247,7 +247,7 @@ impl<'a> Running<'a> {
         let skills = self.assignment.bank.triggered(turn_idx, previous);
         let guidance: Vec<&str> = skills.iter().map(|skill| skill.content.action.as_str()).collect();
         let text = self.prompt.branch(suite.vocabulary(), &self.now.text, &self.now.admissible, &guidance);
-        let branch = policy.tokenizer.encode(&text)?.to_vec();
+        let branch = policy.branch_ids(&text)?;
         let cached = if turn_idx == 0 { &[] } else { self.new_trunk.as_slice() };
         let tokens = cached.iter().chain(&branch).copied().collect();
         Ok(Pending {

@@ -258,7 +258,7 @@ fn demonstrate(
     let mut env = suite.open(&task.id)?;
     let mut now = env.reset();
     let mut prompt = PromptBuilder::new(&policy.prompt, task);
-    let mut trunk = policy.tokenizer.encode(&prompt.opening(task, &[]))?.to_vec();
+    let mut trunk = policy.opening_ids(&prompt.opening(task, &[]))?;
     let mut turns = Vec::new();
     // Where the planner finds no way (any more), the demonstration ends.
     let mut plan = env.expert().unwrap_or_default();
@@ -281,7 +281,7 @@ fn demonstrate(
         knowledge.visited.extend(place_of(vocabulary, &action));
         let tips: Vec<&str> = skills.iter().map(|skill| skill.content.action.as_str()).collect();
         let branch = prompt.branch(vocabulary, &now.text, &now.admissible, &tips);
-        let branch = policy.tokenizer.encode(&branch)?.to_vec();
+        let branch = policy.branch_ids(&branch)?;
         let constraint = policy.constraint(&now.admissible)?;
         let mut reply: Vec<ReplyToken> = Vec::new();
         let said = policy.demonstrate(&constraint, &action)?;

@@ -20,6 +20,7 @@ pub mod episode;
 pub mod suite;
 pub mod action;
 pub mod prompt;
+pub mod plain_prompt;
 pub mod error;
 pub mod alfworld;
 pub mod household;

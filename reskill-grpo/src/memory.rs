@@ -3,7 +3,7 @@
 use std::fmt;
 
 use reskill_kernels::ops::Moments8;
-use reskill_model::ModelConfig;
+use reskill_model::{LoraConfig, ModelConfig, WeightStorage};
 
 use crate::error::GrpoError;
 use crate::learner::LearnerConfig;
@@ -18,8 +18,14 @@ pub struct MemoryRequest<'a> {
     pub learner: &'a LearnerConfig,
     /// How the moments are kept.
     pub moments: MomentPrecision,
-    /// Whether a frozen copy of the policy is kept.
+    /// Whether a frozen copy of the policy is kept. An adapter's reference is not a copy.
     pub has_reference: bool,
+    /// The adapter that is trained, if it is not all weights.
+    pub lora: Option<&'a LoraConfig>,
+    /// Whether the backward pass computes activations again.
+    pub recompute: bool,
+    /// Panels of the projections for generation, if there are any.
+    pub panels: Option<WeightStorage>,
     /// Episodes that are played at once.
     pub slots: usize,
     /// Longest context of one of them, in tokens: a trajectory that is longer than `max_tokens` is run alone.
@@ -31,7 +37,9 @@ pub struct MemoryRequest<'a> {
 pub struct MemoryPlan {
     /// Parameters of the policy.
     pub weights: u64,
-    /// Their gradients.
+    /// The same once more in panels, for generation.
+    pub panels: u64,
+    /// Gradients of what is trained.
     pub gradients: u64,
     /// Moments of AdamW.
     pub optimizer: u64,
@@ -57,6 +65,16 @@ impl MemoryPlan {
         let wide = |x: usize| x as u64;
         let tensors = tensor_sizes(model);
         let parameters: u64 = tensors.iter().map(|&n| wide(n)).sum();
+        let trained = match request.lora {
+            None => tensors,
+            Some(lora) => lora.factor_sizes(model),
+        };
+        let n_trained: u64 = trained.iter().map(|&n| wide(n)).sum();
+        let panels = match request.panels {
+            None => 0,
+            Some(WeightStorage::F32) => F32 * parameters,
+            Some(WeightStorage::Bf16) => F32 / 2 * parameters,
+        };
         let moments = |n: usize| match request.moments {
             MomentPrecision::EightBit if n >= 4096 => wide(Moments8::bytes(n)),
             _ => 2 * F32 * wide(n),
@@ -71,24 +89,27 @@ impl MemoryPlan {
         // that of the hidden states.
         let per_block = 4 * c + qkv + out + 3 * f + 2 + wide(attention.n_heads);
         let once = 2 * c + 1 + 3 * c + qkv + out + 3 * f;
+        // Recomputing keeps one block, and of each the residual stream before it.
+        let kept = if request.recompute { layers * c + per_block } else { layers * per_block };
         let tokens = wide(request.learner.max_tokens.max(request.context));
         let rows = tokens.min(FUSED_ROWS);
         let fused = rows * wide(model.vocab_size).min(FUSED_TOKENS);
         let cached = wide(request.slots) * wide(request.context.next_multiple_of(16));
         MemoryPlan {
             weights: F32 * parameters,
-            gradients: F32 * parameters,
-            optimizer: tensors.iter().map(|&n| moments(n)).sum(),
+            panels,
+            gradients: F32 * n_trained,
+            optimizer: trained.iter().map(|&n| moments(n)).sum(),
             reference: if request.has_reference { F32 * parameters } else { 0 },
             kv_cache: F32 * 2 * layers * cached * kv,
-            activations: F32 * (tokens * (layers * per_block + once) + fused),
+            activations: F32 * (tokens * (kept + once) + fused),
         }
     }
 
     /// All of it. Rollout and update take turns, so the larger of cache and activations counts.
     #[must_use]
     pub fn total(&self) -> u64 {
-        let state = self.weights + self.gradients + self.optimizer + self.reference;
+        let state = self.weights + self.panels + self.gradients + self.optimizer + self.reference;
         state + self.kv_cache.max(self.activations)
     }
 
@@ -108,8 +129,8 @@ impl MemoryPlan {
     fn advice(&self) -> String {
         let state = self.gradients + self.optimizer + self.reference;
         let mut remedies = [
-            (state, "train adapters (LoRA) instead of all weights, or optimizer.moments = \"8bit\""),
-            (self.activations, "recompute activations, or lower learner.max_tokens"),
+            (state, "train adapters (model.lora) instead of all weights, or optimizer.moments = \"8bit\""),
+            (self.activations, "recompute activations (model.recompute), or lower learner.max_tokens"),
             (
                 self.kv_cache,
                 "play fewer episodes at once: lower rollout.tasks_per_step or rollout.group_size",
@@ -124,13 +145,14 @@ impl fmt::Display for MemoryPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = [
             ("weights", self.weights),
+            ("panels", self.panels),
             ("gradients", self.gradients),
             ("optimizer", self.optimizer),
             ("reference", self.reference),
             ("cache", self.kv_cache),
             ("activations", self.activations),
         ];
-        for (name, bytes) in parts {
+        for (name, bytes) in parts.into_iter().filter(|&(name, bytes)| bytes > 0 || name != "panels") {
             write!(f, "{name} {}, ", Size(bytes))?;
         }
         write!(f, "at most {} at once", Size(self.total()))

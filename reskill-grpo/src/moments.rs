@@ -2,8 +2,9 @@
 
 use std::borrow::Cow;
 
+use reskill_kernels::Tensor;
 use reskill_kernels::ops::{AdamWParams, Moments8, adamw, adamw_8bit};
-use reskill_model::{ModelConfig, Params};
+use reskill_model::Gradients;
 use serde::{Deserialize, Serialize};
 
 use crate::error::GrpoError;
@@ -23,22 +24,18 @@ pub enum MomentPrecision {
 /// Tensors with fewer elements are not worth rounding.
 const SMALLEST: usize = 4096;
 
-/// First and second moments of all parameters.
+/// First and second moments of all that is trained.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Moments {
     /// In f32; a tensor that is kept in eight bits has no rows here.
-    m: Params,
-    v: Params,
+    m: Gradients,
+    v: Gradients,
     /// By tensor; empty if all are f32.
     eight_bit: Vec<Option<Moments8>>,
 }
 
 impl Moments {
-    pub(crate) fn zeros(model: &ModelConfig, precision: MomentPrecision) -> Result<Moments, GrpoError> {
-        Ok(Moments::new((Params::zeros(model)?, Params::zeros(model)?), precision))
-    }
-
-    pub(crate) fn new((mut m, mut v): (Params, Params), precision: MomentPrecision) -> Moments {
+    pub(crate) fn new((mut m, mut v): (Gradients, Gradients), precision: MomentPrecision) -> Moments {
         if precision == MomentPrecision::F32 {
             return Moments { m, v, eight_bit: Vec::new() };
         }
@@ -58,7 +55,7 @@ impl Moments {
         Moments { m, v, eight_bit }
     }
 
-    pub(crate) fn to_f32(&self) -> (Cow<'_, Params>, Cow<'_, Params>) {
+    pub(crate) fn to_f32(&self) -> (Cow<'_, Gradients>, Cow<'_, Gradients>) {
         if self.eight_bit.is_empty() {
             return (Cow::Borrowed(&self.m), Cow::Borrowed(&self.v));
         }
@@ -77,15 +74,15 @@ impl Moments {
         (Cow::Owned(m), Cow::Owned(v))
     }
 
-    /// One step of AdamW; norms are not decayed.
+    /// One step of AdamW; norms and biases are not decayed.
     pub(crate) fn step(
         &mut self,
-        params: &mut Params,
-        grads: &Params,
+        weights: Vec<&mut Tensor>,
+        grads: &[&Tensor],
         numbers: &AdamWParams,
     ) -> Result<(), GrpoError> {
         let moments = self.m.tensors_mut().into_iter().zip(self.v.tensors_mut());
-        let tensors = params.tensors_mut().into_iter().zip(moments).zip(grads.tensors());
+        let tensors = weights.into_iter().zip(moments).zip(grads);
         for (index, ((weight, (m, v)), grad)) in tensors.enumerate() {
             let is_norm = weight.shape().len() == 1;
             let weight_decay = if is_norm { 0.0 } else { numbers.weight_decay };
@@ -96,5 +93,10 @@ impl Moments {
             }
         }
         Ok(())
+    }
+
+    /// How many tensors there are moments of.
+    pub(crate) fn len(&self) -> usize {
+        self.m.tensors().len()
     }
 }

@@ -1,9 +1,10 @@
-//! AdamW over all parameters, with a global gradient clip and a learning-rate schedule.
+//! AdamW over all that is trained, with a global gradient clip and a learning-rate schedule.
 
 use std::borrow::Cow;
 
+use reskill_kernels::Tensor;
 use reskill_kernels::ops::{AdamWParams, sum_squares};
-use reskill_model::{ModelConfig, Params};
+use reskill_model::{Gradients, ModelConfig, Params, Transformer};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{GrpoError, check};
@@ -91,13 +92,21 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// An optimizer at step 0.
+    /// An optimizer at step 0 for all weights of a model of this size.
     ///
     /// # Errors
     /// [`GrpoError::Config`].
     pub fn new(model: &ModelConfig, config: &OptimizerConfig) -> Result<Optimizer, GrpoError> {
-        config.validate()?;
-        Ok(Optimizer { config: config.clone(), moments: Moments::zeros(model, config.moments)?, step: 0 })
+        let zeros = || Params::zeros(model).map(Gradients::Full);
+        Optimizer::restore(config, (zeros()?, zeros()?), 0)
+    }
+
+    /// An optimizer at step 0 for what `model` trains: its adapter, or else all its weights.
+    ///
+    /// # Errors
+    /// [`GrpoError::Config`].
+    pub fn for_model(model: &Transformer, config: &OptimizerConfig) -> Result<Optimizer, GrpoError> {
+        Optimizer::restore(config, (Gradients::zeros(model)?, Gradients::zeros(model)?), 0)
     }
 
     /// An optimizer as it was saved. Moments kept in eight bits are the same again after they were saved in f32.
@@ -106,7 +115,7 @@ impl Optimizer {
     /// [`GrpoError::Config`].
     pub fn restore(
         config: &OptimizerConfig,
-        moments: (Params, Params),
+        moments: (Gradients, Gradients),
         step: u64,
     ) -> Result<Optimizer, GrpoError> {
         config.validate()?;
@@ -115,7 +124,7 @@ impl Optimizer {
 
     /// First and second moments in f32, to save.
     #[must_use]
-    pub fn moments(&self) -> (Cow<'_, Params>, Cow<'_, Params>) {
+    pub fn moments(&self) -> (Cow<'_, Gradients>, Cow<'_, Gradients>) {
         self.moments.to_f32()
     }
 
@@ -135,9 +144,33 @@ impl Optimizer {
     /// One update of `params` by `grads`, whose norm is clipped; returns the norm before clipping.
     ///
     /// # Errors
-    /// [`GrpoError::NonFiniteGradient`]: nothing was changed.
+    /// [`GrpoError::NonFiniteGradient`]: nothing was changed. [`GrpoError::LengthMismatch`] if this is an adapter's
+    /// optimizer.
     pub fn update(&mut self, params: &mut Params, grads: &Params) -> Result<f64, GrpoError> {
-        let norm = grads.tensors().iter().map(|grad| sum_squares(grad)).sum::<f64>().sqrt();
+        self.update_tensors(params.tensors_mut(), &grads.tensors())
+    }
+
+    /// One update of what `model` trains, as [`Optimizer::update`].
+    ///
+    /// # Errors
+    /// As [`Optimizer::update`]; [`GrpoError::LengthMismatch`] if `grads` are not those of what is trained.
+    pub fn update_model(&mut self, model: &mut Transformer, grads: &Gradients) -> Result<f64, GrpoError> {
+        self.update_tensors(model.trainable_mut(), &grads.tensors())
+    }
+
+    fn update_tensors(&mut self, weights: Vec<&mut Tensor>, grads: &[&Tensor]) -> Result<f64, GrpoError> {
+        for (right, right_len) in [("gradients", grads.len()), ("moments", self.moments.len())] {
+            if weights.len() != right_len {
+                let left_len = weights.len();
+                return Err(GrpoError::LengthMismatch {
+                    left: "trained tensors",
+                    left_len,
+                    right,
+                    right_len,
+                });
+            }
+        }
+        let norm = grads.iter().map(|grad| sum_squares(grad)).sum::<f64>().sqrt();
         if !norm.is_finite() {
             return Err(GrpoError::NonFiniteGradient { value: norm });
         }
@@ -152,7 +185,7 @@ impl Optimizer {
             step: self.step,
             grad_scale: if norm > limit { (limit / norm) as f32 } else { 1.0 },
         };
-        self.moments.step(params, grads, &numbers)?;
+        self.moments.step(weights, grads, &numbers)?;
         Ok(norm)
     }
 }

@@ -74,6 +74,40 @@ impl ChatTemplate {
         self.render_values(Serde(messages).into(), add_generation_prompt, &[], Local::now())
     }
 
+    /// The texts around a user's message, with a system message before it and the assistant's opening after it: a prompt
+    /// is the first, the message, the second. So a message can be made of pieces that are encoded one by one.
+    ///
+    /// The system message stands at the beginning of the user's where a template refuses one by itself. Where a template
+    /// prints the day, it is always the same one.
+    ///
+    /// # Errors
+    /// [`ModelError::ChatTemplate`] if the template refuses the conversation, or does not print the message once and as
+    /// it is.
+    pub fn around_user_message(&self, system: &str) -> Result<(String, String), ModelError> {
+        const MESSAGE: &str = "0b7e-message-a1f4";
+        let render =
+            |messages: &[Message]| self.render_values(Serde(messages).into(), true, &[], DateTime::default());
+        let user = Message::new("user", MESSAGE);
+        let text = match render(&[Message::new("system", system), user.clone()]) {
+            Ok(text) if text.contains(system.trim()) => text,
+            first => {
+                let joined = Message::new("user", &format!("{system}\n\n{MESSAGE}"));
+                match (render(&[joined]), first) {
+                    (Ok(text), _) => text,
+                    (Err(_), Err(first)) => return Err(first),
+                    (Err(error), Ok(_)) => return Err(error),
+                }
+            }
+        };
+        let mut parts = text.split(MESSAGE);
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some(before), Some(after), None) => Ok((before.to_string(), after.to_string())),
+            _ => Err(ModelError::ChatTemplate {
+                reason: "does not print the user's message once and as it is".to_string(),
+            }),
+        }
+    }
+
     /// [`ChatTemplate::render`] of messages with further fields, with further variables (`tools`, `enable_thinking`), at
     /// a given time.
     ///

@@ -1,11 +1,15 @@
 //! Gradients of what is trained: of all weights, or of an adapter alone.
 
+use std::path::Path;
+
 use reskill_kernels::Tensor;
 
+use crate::config::ModelConfig;
 use crate::error::ModelError;
 use crate::lora::Lora;
 use crate::params::Params;
 use crate::transformer::Transformer;
+use crate::weights;
 
 /// One tensor for each trainable tensor of a model, in the order of [`Transformer::trainable`].
 ///
@@ -28,6 +32,38 @@ impl Gradients {
         Ok(match model.adapter() {
             Some(lora) => Gradients::Adapter(lora.zeros_like()),
             None => Gradients::Full(Params::zeros(model.config())?),
+        })
+    }
+
+    /// Those of all weights; `None` if an adapter is trained.
+    #[must_use]
+    pub fn full(&self) -> Option<&Params> {
+        match self {
+            Gradients::Full(params) => Some(params),
+            Gradients::Adapter(_) => None,
+        }
+    }
+
+    /// As the bytes of a safetensors file (f32), under the names of what is trained.
+    ///
+    /// # Errors
+    /// [`ModelError::Weights`] if the format refuses the tensors.
+    pub fn to_safetensors(&self, config: &ModelConfig) -> Result<Vec<u8>, ModelError> {
+        match self {
+            Gradients::Full(params) => weights::to_safetensors(config, params),
+            Gradients::Adapter(lora) => lora.to_safetensors(),
+        }
+    }
+
+    /// What [`Gradients::to_safetensors`] wrote for `model`. `path` is named in errors.
+    ///
+    /// # Errors
+    /// [`ModelError::Weights`] lists every tensor that is missing, not expected, or has another shape.
+    pub fn from_safetensors(model: &Transformer, bytes: &[u8], path: &Path) -> Result<Gradients, ModelError> {
+        let config = model.config();
+        Ok(match model.adapter() {
+            None => Gradients::Full(weights::from_safetensors(config, bytes, path)?),
+            Some(lora) => Gradients::Adapter(Lora::from_safetensors(config, lora.config(), bytes, path)?),
         })
     }
 

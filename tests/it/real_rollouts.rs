@@ -106,7 +106,7 @@ fn gradient(world: &World, trajectories: &[TokenTrajectory], advantages: &[Vec<f
             &mut stream(0, "order", &[]),
         )
         .unwrap();
-    (metrics.sampler_mismatch, learner.grads().clone())
+    (metrics.sampler_mismatch, learner.grads().full().unwrap().clone())
 }
 
 #[test]

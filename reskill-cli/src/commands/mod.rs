@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod env;
 pub mod train;
+pub mod sft;
 pub mod skills;
 pub mod score;
 pub mod generate;

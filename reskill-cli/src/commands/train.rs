@@ -23,27 +23,28 @@ pub const INTERRUPTED: u8 = 130;
   reskill-cli train --seed 1 --out runs/one
   reskill-cli train --set skills.mode=off            plain GRPO, everything else equal
   reskill-cli train --config configs/alfworld.toml --set env.data=DIR
+  reskill-cli train --config configs/smollm2-alfworld.toml --set env.data=DIR --set model.path=MODEL
   reskill-cli train --resume runs/one                goes on after an interruption")]
 pub struct TrainArgs {
     /// Configuration file (TOML). Without it the embedded default runs, which is also at configs/default.toml
     #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    pub(super) config: Option<PathBuf>,
     /// Run directory, new or empty.
     #[arg(
         long,
         value_name = "DIR",
         help = "Run directory, new or empty [default: runs/<config>-<UTC time>]"
     )]
-    out: Option<PathBuf>,
+    pub(super) out: Option<PathBuf>,
     /// Seed of every random choice; overrides the configuration
     #[arg(long, value_name = "N")]
-    seed: Option<u64>,
+    pub(super) seed: Option<u64>,
     /// Overrides one value of the configuration; may be given several times
     #[arg(long = "set", value_name = "KEY=VALUE")]
-    overrides: Vec<String>,
+    pub(super) overrides: Vec<String>,
     /// Goes on with an interrupted run, as its own config.toml says
     #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "out", "seed", "overrides"])]
-    resume: Option<PathBuf>,
+    pub(super) resume: Option<PathBuf>,
 }
 
 /// Runs the command; the result is the exit code.

@@ -23,6 +23,7 @@ impl Trainer {
         bank: &SkillBank,
     ) -> Result<()> {
         let start = Instant::now();
+        self.pack();
         let settings = self.rollout_settings(step, self.config.eval.temperature);
         let total = games.min(self.suite.tasks(split).len()) as u64;
         let mut progress = Progress::new(&format!("eval {name}"), "games", total, true);

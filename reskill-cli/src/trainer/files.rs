@@ -3,10 +3,12 @@
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result};
+use reskill_model::weights::SaveOptions;
+use reskill_skills::SkillMode;
 use serde_json::json;
 
 use super::{FINAL, FINAL_BANK_OFF, HELD_OUT, Stage, Trainer, WARM_START, name};
-use crate::checkpoint;
+use crate::checkpoint::{self, Parts};
 use crate::creators::CreatorSummary;
 use crate::run_dir::write_atomically;
 use crate::summary::{SplitSummary, Summary, versions};
@@ -16,6 +18,16 @@ impl Trainer {
     pub(super) fn last_evaluations(&mut self) -> Result<bool> {
         for (name, split) in HELD_OUT {
             if self.state.evaluations.contains_key(&format!("{FINAL}/{name}")) {
+                continue;
+            }
+            // After no step, without skills, the games would be played as after the warm start.
+            let unchanged = self.config.grpo.steps == 0 && self.config.skills.mode == SkillMode::Off;
+            let before = self.state.evaluations.get(&format!("{WARM_START}/{name}")).cloned();
+            if let Some(evaluation) = before.filter(|_| unchanged) {
+                self.metrics.write(&json!({
+                    "kind": "evaluation", "step": 0, "phase": FINAL, "evaluation": evaluation,
+                }))?;
+                self.state.evaluations.insert(format!("{FINAL}/{name}"), evaluation);
                 continue;
             }
             let bank = self.state.lifecycle.incumbent().clone();
@@ -83,11 +95,13 @@ impl Trainer {
             &self.run.checkpoints(),
             &name,
             self.config.checkpoint.keep,
-            self.policy.model.config(),
-            self.policy.model.params(),
-            self.reference.params(),
-            &self.optimizer,
-            &self.state,
+            Parts {
+                policy: &self.policy.model,
+                reference: self.reference.as_ref(),
+                optimizer: &self.optimizer,
+                base: self.base.as_ref(),
+                state: &self.state,
+            },
         )?;
         Ok(())
     }
@@ -106,9 +120,24 @@ impl Trainer {
         Ok(())
     }
 
-    /// The policy as a folder with Hugging Face's file names.
+    /// The policy as a folder with Hugging Face's file names; an adapter alone as a folder of PEFT.
     pub(super) fn write_policy(&self) -> Result<()> {
         let dir = self.run.policy();
+        if let Some(language) = &self.policy.language {
+            let model = &self.policy.model;
+            match model.adapter() {
+                Some(adapter) if !self.config.model.merge => {
+                    adapter.save(&dir, &self.config.model.path.to_string_lossy())?;
+                }
+                Some(_) => {
+                    let mut merged = model.clone();
+                    merged.merge_adapter();
+                    language.checkpoint.save(&merged, &dir, &SaveOptions::default())?;
+                }
+                None => language.checkpoint.save(model, &dir, &SaveOptions::default())?,
+            }
+            return Ok(());
+        }
         let model = self.policy.model.config();
         let weights = reskill_model::weights::to_safetensors(model, self.policy.model.params())?;
         write_atomically(&dir.join("model.safetensors"), &weights)?;

@@ -18,12 +18,18 @@ impl Trainer {
         let start = Instant::now();
         let demos = demonstrations(&self.config, &self.policy)?;
         let longest = demos.iter().map(TokenTrajectory::longest_context).max().unwrap_or(0);
-        let capacity = self.policy.model.config().max_position_embeddings;
+        let capacity = self.policy.context;
         if longest > capacity {
             bail!(
-                "a demonstration needs a context of {longest} tokens: raise policy.model.max_position_embeddings = \
-                 {capacity}, or lower rollout.max_turns"
+                "a demonstration needs a context of {longest} tokens: raise {} = {capacity}, or lower \
+                 rollout.max_turns",
+                self.policy.context_key()
             );
+        }
+        let replies = demos.iter().flat_map(|demo| &demo.turns).map(|turn| turn.reply.len());
+        let (reply, limit) = (replies.max().unwrap_or(0), self.config.rollout.max_new_tokens);
+        if self.policy.language.is_some() && reply > limit {
+            bail!("a demonstrated reply has {reply} tokens: raise rollout.max_new_tokens = {limit}");
         }
         let solved = demos.iter().filter(|demo| demo.return_ > 0.0).count();
         let tokens: usize = demos.iter().map(TokenTrajectory::packed_len).sum();
@@ -35,7 +41,7 @@ impl Trainer {
         let batches: Vec<Vec<Vec<usize>>> =
             (0..self.config.sft.epochs).map(|epoch| epoch_batches(&self.config, epoch)).collect();
         let per_epoch = batches.first().map_or(1, Vec::len);
-        let total = per_epoch * batches.len();
+        let total = (per_epoch * batches.len()).min(self.config.sft.steps.unwrap_or(usize::MAX));
         let mut progress = Progress::new("warm start", "batches", total as u64, true);
         for index in done..total {
             let start = Instant::now();
@@ -67,8 +73,10 @@ impl Trainer {
             }
         }
         progress.finish();
-        self.reference = self.policy.model.clone();
-        self.optimizer = Optimizer::new(self.policy.model.config(), &self.config.grpo.optimizer)?;
+        // The reference of an adapter is the model without it.
+        let needs_copy = self.policy.model.adapter().is_none() && self.config.grpo.loss.kl_coef > 0.0;
+        self.reference = needs_copy.then(|| self.policy.model.clone());
+        self.optimizer = Optimizer::for_model(&self.policy.model, &self.config.grpo.optimizer)?;
         self.state.stage = Stage::Train { steps: 0 };
         for (name, split) in HELD_OUT {
             let bank = SkillBank::default();

@@ -13,13 +13,14 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use reskill_envs::{Split, Suite};
 use reskill_grpo::{
-    Learner, Optimizer, StepOutcome, TokenTrajectory, UpdateMetrics, turn_advantages_with_steps,
+    Learner, Optimizer, Reference, StepOutcome, TokenTrajectory, UpdateMetrics, turn_advantages_with_steps,
 };
-use reskill_model::{SamplingParams, Transformer};
+use reskill_model::{Gradients, SamplingParams, Transformer};
 use reskill_skills::{Lifecycle, SkillBank};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::base_model::BaseModel;
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::TrainConfig;
 use crate::creators::{CreatorRunner, CreatorSummary};
@@ -83,8 +84,10 @@ pub struct Trainer {
     run: RunDir,
     suite: Box<dyn Suite>,
     policy: Policy,
-    reference: Transformer,
+    /// The frozen copy that the divergence is measured from, if there is one.
+    reference: Option<Transformer>,
     optimizer: Optimizer,
+    base: Option<BaseModel>,
     learner: Learner,
     creator: CreatorRunner,
     metrics: MetricsWriter,
@@ -118,9 +121,10 @@ impl Trainer {
         let creator = CreatorRunner::open(&config, &run, &policy.tokenizer)?;
         run.create()?;
         write_atomically(&run.config(), config.to_toml()?.as_bytes())?;
-        let optimizer = Optimizer::new(policy.model.config(), &config.sft.optimizer)?;
+        let optimizer = Optimizer::for_model(&policy.model, &config.sft.optimizer)?;
+        let base = base_model(&config)?;
         let mut trainer =
-            Trainer::assemble(config, run, suite, policy, None, optimizer, creator, state, stop)?;
+            Trainer::assemble(config, run, suite, policy, None, optimizer, base, creator, state, stop)?;
         trainer.checkpoint()?;
         Ok(trainer)
     }
@@ -131,19 +135,28 @@ impl Trainer {
     /// If the checkpoint is missing or damaged.
     pub fn resume(config: TrainConfig, run: RunDir, stop: Arc<AtomicBool>) -> Result<Trainer> {
         let (suite, mut policy) = untrained(&config)?;
-        let model = policy.model.config().clone();
-        let Checkpoint { policy: weights, reference, mut optimizer, state } =
-            checkpoint::load_latest(&run.checkpoints(), &model, &config.grpo.optimizer)?;
+        let Checkpoint { trained, reference, mut optimizer, base: began, state } =
+            checkpoint::load_latest(&run.checkpoints(), &policy.model, &config.grpo.optimizer)?;
+        let base = base_model(&config)?;
+        if let (Some(base), Some(began)) = (&base, &began) {
+            base.check_same(began)?;
+        }
         if matches!(state.stage, Stage::WarmStart { .. }) {
             let (m, v) = optimizer.moments();
             let moments = (m.into_owned(), v.into_owned());
             optimizer = Optimizer::restore(&config.sft.optimizer, moments, optimizer.steps())?;
         }
-        *policy.model.params_mut() = weights;
-        let reference = Transformer::new(&model, reference)?;
+        match trained {
+            Gradients::Full(weights) => *policy.model.params_mut() = weights,
+            Gradients::Adapter(adapter) => policy.model.attach(adapter)?,
+        }
+        let reference = match reference {
+            Some(weights) => Some(Transformer::new(policy.model.config(), weights)?),
+            None => None,
+        };
         let mut creator = CreatorRunner::open(&config, &run, &policy.tokenizer)?;
         creator.resume(&state.lifecycle);
-        Trainer::assemble(config, run, suite, policy, Some(reference), optimizer, creator, state, stop)
+        Trainer::assemble(config, run, suite, policy, reference, optimizer, base, creator, state, stop)
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of a run, from two constructors")]
@@ -154,13 +167,16 @@ impl Trainer {
         policy: Policy,
         reference: Option<Transformer>,
         optimizer: Optimizer,
+        base: Option<BaseModel>,
         creator: CreatorRunner,
         state: TrainState,
         stop: Arc<AtomicBool>,
     ) -> Result<Trainer> {
-        let learner = Learner::new(policy.model.config(), &config.grpo.learner)?.dumping_to(&run.skipped());
+        let mut learner = Learner::for_model(&policy.model, &config.grpo.learner)?.dumping_to(&run.skipped());
+        if config.model.recompute {
+            learner = learner.recomputing(policy.model.config())?;
+        }
         let metrics = MetricsWriter::open(&run.metrics(), state.metrics_len)?;
-        let reference = reference.unwrap_or_else(|| policy.model.clone());
         Ok(Trainer {
             config,
             run,
@@ -168,6 +184,7 @@ impl Trainer {
             policy,
             reference,
             optimizer,
+            base,
             learner,
             creator,
             metrics,
@@ -189,15 +206,22 @@ impl Trainer {
     /// Whatever cannot be read, written or computed. The last checkpoint stays.
     pub fn run(mut self) -> Result<Ending> {
         let count = self.policy.model.params().count();
+        let trained: usize = self.policy.model.trainable().iter().map(|tensor| tensor.len()).sum();
+        let adapter = match self.policy.model.adapter() {
+            Some(_) => format!(", {trained} more in the adapter that is trained"),
+            None => String::new(),
+        };
         print_line(&format!(
-            "{}: {} training games, {} seen, {} unseen; policy of {count} parameters, {} words",
+            "{}: {} training games, {} seen, {} unseen; policy of {count} parameters{adapter}, {} {}",
             self.suite.name(),
             self.suite.tasks(Split::Train).len(),
             self.suite.tasks(Split::ValidSeen).len(),
             self.suite.tasks(Split::ValidUnseen).len(),
             self.policy.tokenizer.vocab_size(),
+            if self.policy.language.is_some() { "tokens" } else { "words" },
         ));
-        print_line(&format!("memory: {}", planned_memory(&self.config, self.policy.model.config())?));
+        let plan = planned_memory(&self.config, self.policy.model.config(), self.policy.context)?;
+        print_line(&format!("memory: {plan}"));
         if let Stage::WarmStart { batches } = self.state.stage
             && !self.warm_start(batches)?
         {
@@ -304,7 +328,8 @@ impl Trainer {
     }
 
     /// Plays this step's groups.
-    fn rollout(&self, step: u64) -> Result<(Vec<Trajectory>, RolloutCost)> {
+    fn rollout(&mut self, step: u64) -> Result<(Vec<Trajectory>, RolloutCost)> {
+        self.pack();
         let seed = self.config.seed;
         let (tasks_per_step, group_size) =
             (self.config.rollout.tasks_per_step, self.config.rollout.group_size);
@@ -354,10 +379,16 @@ impl Trainer {
         };
         let advantages = turn_advantages_with_steps(&tokens, &steps, &grpo.advantage)?;
         let mut progress: Option<Progress> = None;
+        // With the adapter off the policy is its own reference, and the weights are shared.
+        let without_adapter = self.policy.model.adapter().map(|_| self.policy.model.without_adapter());
+        let reference = match (&without_adapter, &self.reference) {
+            (Some(model), _) | (None, Some(model)) => Reference::Frozen(model),
+            (None, None) => Reference::None,
+        };
         let metrics = self.learner.update_reporting(
             &mut self.policy.model,
             &mut self.optimizer,
-            &self.reference,
+            reference,
             &tokens,
             &advantages,
             &grpo.loss,
@@ -373,6 +404,15 @@ impl Trainer {
             progress.finish();
         }
         metrics.with_context(|| format!("step {step}"))
+    }
+
+    /// Lays the weights out for generation, if that is asked for and they changed since.
+    fn pack(&mut self) {
+        if let Some(storage) = self.config.model.panels()
+            && self.policy.model.packed_bytes().is_none()
+        {
+            self.policy.model.pack(storage);
+        }
     }
 
     fn rollout_settings(&self, step: u64, temperature: f32) -> RolloutSettings {
@@ -394,10 +434,20 @@ fn untrained(config: &TrainConfig) -> Result<(Box<dyn Suite>, Policy)> {
     let suite = open_suite(&config.env)?;
     check_games(suite.as_ref())?;
     check_verbs(config, suite.as_ref())?;
-    let tokenizer = build_tokenizer(suite.as_ref(), &config.policy.prompt)?;
-    let mut rng = stream(config.seed, "weights", &[]);
-    let policy = Policy::init(&config.policy.model, &config.policy.prompt, tokenizer, &mut rng)?;
+    let policy = if config.model.is_pretrained() {
+        let slots = config.rollout.tasks_per_step * config.rollout.group_size;
+        Policy::open(&config.model, &config.policy.prompt, slots, &mut stream(config.seed, "adapter", &[]))?
+    } else {
+        let tokenizer = build_tokenizer(suite.as_ref(), &config.policy.prompt)?;
+        let mut rng = stream(config.seed, "weights", &[]);
+        Policy::init(&config.policy.model, &config.policy.prompt, tokenizer, &mut rng)?
+    };
     Ok((suite, policy))
+}
+
+/// The pretrained model as it lies on disk now.
+fn base_model(config: &TrainConfig) -> Result<Option<BaseModel>> {
+    config.model.is_pretrained().then(|| BaseModel::of(&config.model.path)).transpose()
 }
 
 /// Games of every kind must be there.

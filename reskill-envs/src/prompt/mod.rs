@@ -7,6 +7,7 @@ mod reply;
 use serde::{Deserialize, Serialize};
 
 use crate::action::{ActionVocabulary, kind_of};
+use crate::plain_prompt as plain;
 use crate::suite::Task;
 
 use paper::PaperPrompt;
@@ -42,6 +43,16 @@ pub enum PromptLayout {
     Paper,
 }
 
+/// How a prompt is worded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PromptStyle {
+    /// As few words as possible, for small policies that know no others.
+    Words,
+    /// Plain English, for pretrained language models.
+    Plain,
+}
+
 /// What a prompt shows beyond task, history, observation and skills. Everything here is help that the policy is given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -53,6 +64,9 @@ pub struct PromptConfig {
     pub history_turns: usize,
     /// How a reply names its action.
     pub action_format: ActionFormat,
+    /// How it is worded. Absent: `plain` for a pretrained model, else `words`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub style: Option<PromptStyle>,
     /// Puts a `*` before every name in the observation whose kind occurs in the goal.
     pub mark_goal: bool,
     /// Lists the places that can be gone to and have not been.
@@ -72,6 +86,7 @@ impl Default for PromptConfig {
             prompt_layout: PromptLayout::TrunkBranch,
             history_turns: 50,
             action_format: ActionFormat::Compact,
+            style: None,
             mark_goal: true,
             list_unvisited: false,
             list_admissible: false,
@@ -122,6 +137,9 @@ impl PromptBuilder {
             self.paper.general_guidance = general_guidance.iter().map(ToString::to_string).collect();
             return String::new();
         }
+        if self.is_plain() {
+            return plain::opening(task, general_guidance);
+        }
         let mut text = format!("task: {}", task.goal);
         for guidance in general_guidance {
             text.push_str(" tip: ");
@@ -137,10 +155,18 @@ impl PromptBuilder {
             self.paper.turns.push((std::mem::take(&mut self.paper.observation), action));
             return String::new();
         }
-        let Some(action) = action else { return format!("{ENTRY} nothing") };
-        if let Some(place) = destination(vocabulary, action) {
+        if let Some(place) = action.and_then(|action| destination(vocabulary, action)) {
             self.visited.push(place.to_string());
         }
+        if self.is_plain() {
+            let seen = self.config.history_observations.then_some(feedback);
+            let names: Vec<String> = match self.config.history_goal_names {
+                true => self.goal_names(feedback).collect(),
+                false => Vec::new(),
+            };
+            return plain::entry(action, seen, &names);
+        }
+        let Some(action) = action else { return format!("{ENTRY} nothing") };
         let mut text = format!("{ENTRY} {}", verb_and_first_argument(vocabulary, action));
         if self.config.history_observations {
             text.push_str(": ");
@@ -174,13 +200,23 @@ impl PromptBuilder {
             let (n_turns, format) = (turns.len(), self.config.action_format);
             return PaperPrompt { goal, history, n_turns, observation, admissible, guidance, format }.text();
         }
+        let places = || admissible.iter().filter_map(|command| destination(vocabulary, command));
+        let unvisited = || -> Vec<&str> {
+            places().filter(|place| !self.visited.iter().any(|visited| visited == place)).collect()
+        };
+        if self.is_plain() {
+            return plain::branch(&plain::Branch {
+                observation,
+                unvisited: self.config.list_unvisited.then(unvisited),
+                admissible: self.config.list_admissible.then_some(admissible),
+                guidance,
+                format: self.config.action_format,
+            });
+        }
         let mut text = self.marked(observation);
         if self.config.list_unvisited {
-            let places = admissible.iter().filter_map(|command| destination(vocabulary, command));
-            let unvisited: Vec<&str> =
-                places.filter(|place| !self.visited.iter().any(|visited| visited == place)).collect();
             text.push_str(" new: ");
-            text.push_str(&unvisited.join(" "));
+            text.push_str(&unvisited().join(" "));
         }
         if self.config.list_admissible {
             text.push_str(" commands: ");
@@ -193,6 +229,10 @@ impl PromptBuilder {
         text.push(' ');
         text.push_str(ANSWER);
         text
+    }
+
+    fn is_plain(&self) -> bool {
+        self.config.style == Some(PromptStyle::Plain)
     }
 
     /// The numbered names in `text` whose kind occurs in the goal.

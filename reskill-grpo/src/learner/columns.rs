@@ -2,7 +2,7 @@
 
 use reskill_kernels::ops::{self, Distribution};
 use reskill_kernels::{Device, Tensor};
-use reskill_model::{Params, Transformer, Workspace};
+use reskill_model::{Gradients, Transformer, Workspace};
 
 use crate::error::GrpoError;
 use crate::loss::{BatchTotals, LossConfig, SequenceUnit};
@@ -95,10 +95,10 @@ impl Columns {
         Distribution { hidden: &self.selected, head: model.params().head(), lse: &self.lse }
     }
 
-    /// Adds the gradient of the weights to `grads`, from `d_logprobs`, `d_entropy` and the divergence.
+    /// Adds the gradient of what is trained to `grads`, from `d_logprobs`, `d_entropy` and the divergence.
     pub(super) fn backward(
         &self,
-        grads: &mut Params,
+        grads: &mut Gradients,
         workspace: &mut Workspace,
         model: &Transformer,
         ref_model: Option<&Transformer>,
@@ -126,14 +126,14 @@ impl Columns {
         }
         let mut d_hidden = Tensor::zeros(&[packing.batch.len(), d_selected.row_len()], &Device::Cpu)?;
         ops::embedding_backward(&mut d_hidden, &d_selected, &packing.rows)?;
-        model.backward(grads, workspace, &packing.batch, &d_hidden)?;
+        model.backward_trainable(grads, workspace, &packing.batch, &d_hidden)?;
         Ok(())
     }
 
     fn head_backward(
         &self,
         d_selected: &mut Tensor,
-        d_head: &mut Tensor,
+        d_head: Option<&mut Tensor>,
         model: &Transformer,
         packing: &Packing,
         softmax: Softmax,

@@ -4,16 +4,16 @@ use reskill_model::Transformer;
 
 use crate::error::GrpoError;
 
-/// Where reference log-probabilities come from. `&Transformer` converts into a frozen copy.
+/// Where reference log-probabilities come from. `&Transformer` converts into a frozen policy.
 ///
-/// A policy with adapters can be its own reference, with the adapters switched off: that is one variant more here and one
-/// arm more in `model`, and nothing else in the learner asks.
+/// The reference of a policy with an adapter is [`Transformer::without_adapter`], which shares the frozen weights: it takes
+/// no memory and needs no copy.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
 pub enum Reference<'a> {
     /// There is none: refused where `loss.kl_coef` is above 0.
     None,
-    /// A frozen copy of the policy.
+    /// A frozen policy: a copy, or the same weights without the adapter.
     Frozen(&'a Transformer),
 }
 

@@ -47,7 +47,7 @@ fn run(
             &mut rng(1),
         )
         .unwrap();
-    (metrics, learner.grads().clone())
+    (metrics, learner.grads().full().unwrap().clone())
 }
 
 /// The loss of the whole batch in f64, prompt by prompt, from the formulas alone.

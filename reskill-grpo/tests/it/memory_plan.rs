@@ -10,6 +10,9 @@ fn plan(model: &ModelConfig, moments: MomentPrecision) -> MemoryPlan {
         learner: &learner,
         moments,
         has_reference: true,
+        lora: None,
+        recompute: false,
+        panels: None,
         slots: 128,
         context: 512,
     })
@@ -67,8 +70,8 @@ fn a_plan_that_does_not_fit_is_refused_with_what_helps_most_first() {
     let plan = plan(&sizes, MomentPrecision::F32);
     plan.check(plan.total()).unwrap();
     let message = plan.check(plan.total() - 1).unwrap_err().to_string();
-    assert!(message.contains("training needs") && message.contains("LoRA"), "{message}");
-    let state = message.find("LoRA").unwrap();
+    assert!(message.contains("training needs") && message.contains("model.lora"), "{message}");
+    let state = message.find("model.lora").unwrap();
     let activations = message.find("learner.max_tokens").unwrap();
     assert_eq!(state < activations, plan.gradients + plan.optimizer + plan.reference > plan.activations);
 }

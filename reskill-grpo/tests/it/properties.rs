@@ -22,7 +22,7 @@ fn gradient(
     let metrics = learner
         .update(&mut model(1), &mut optimizer, &model(2), trajectories, advantages, loss, 1.0, &mut rng(seed))
         .unwrap();
-    (metrics.loss, learner.grads().clone())
+    (metrics.loss, learner.grads().full().unwrap().clone())
 }
 
 fn losses() -> impl Strategy<Value = LossConfig> {

@@ -67,7 +67,7 @@ fn run(
             &mut rng(3),
         )
         .unwrap();
-    (metrics, learner.grads().clone())
+    (metrics, learner.grads().full().unwrap().clone())
 }
 
 #[test]

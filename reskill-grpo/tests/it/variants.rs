@@ -37,7 +37,7 @@ fn run(model: &Transformer, trajectories: &[TokenTrajectory], loss: &LossConfig)
             &mut rng(1),
         )
         .unwrap();
-    (metrics, learner.grads().clone())
+    (metrics, learner.grads().full().unwrap().clone())
 }
 
 /// One trained token: log-probability, divergence from the frozen policy, what it was sampled with.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{Lora, LoraConfig, Target};
 use crate::config::ModelConfig;
 use crate::error::ModelError;
-use crate::weights::save::{Elements, write_file, write_tensors};
+use crate::weights::save::{Elements, serialize, write_file, write_tensors};
 use crate::weights::source::TensorSource;
 use crate::weights::{Mapped, Precision, Shard, Shards};
 
@@ -59,14 +59,7 @@ impl Lora {
             action: "written",
             source,
         })?;
-        let named = self.names().into_iter().zip(self.tensors());
-        let tensors = named
-            .map(|(name, tensor)| {
-                let (shape, values) = (tensor.shape().to_vec(), tensor.as_slice());
-                (name, Elements { shape, values, precision: Precision::F32 })
-            })
-            .collect();
-        write_tensors(&dir.join(WEIGHTS), tensors)?;
+        write_tensors(&dir.join(WEIGHTS), self.elements())?;
         let modules: Vec<&str> = self.config.target_modules.iter().map(|target| short(*target)).collect();
         let config = json!({
             "peft_type": "LORA",
@@ -104,7 +97,47 @@ impl Lora {
         config.validate().map_err(|source| odd(source.to_string()))?;
         let path = dir.join(WEIGHTS);
         let file = Shards::one(Shard::new(Mapped::open(&path)?, &path)?);
-        let mut lora = Lora::checked_zeros(model, &config, &file, &path)?;
+        Lora::read(model, &config, &file, &path)
+    }
+
+    /// The factors as the bytes of a safetensors file (f32, PEFT's names).
+    ///
+    /// # Errors
+    /// [`ModelError::Weights`] if the format refuses the tensors.
+    pub fn to_safetensors(&self) -> Result<Vec<u8>, ModelError> {
+        serialize(self.elements(), Path::new(WEIGHTS))
+    }
+
+    /// The factors from the bytes of a safetensors file. `path` is named in errors.
+    ///
+    /// # Errors
+    /// As [`Lora::load`].
+    pub fn from_safetensors(
+        model: &ModelConfig,
+        config: &LoraConfig,
+        bytes: &[u8],
+        path: &Path,
+    ) -> Result<Lora, ModelError> {
+        Lora::read(model, config, &Shards::one(Shard::new(bytes, path)?), path)
+    }
+
+    fn elements(&self) -> Vec<(String, Elements<'_>)> {
+        let named = self.names().into_iter().zip(self.tensors());
+        named
+            .map(|(name, tensor)| {
+                let (shape, values) = (tensor.shape().to_vec(), tensor.as_slice());
+                (name, Elements { shape, values, precision: Precision::F32 })
+            })
+            .collect()
+    }
+
+    fn read(
+        model: &ModelConfig,
+        config: &LoraConfig,
+        file: &dyn TensorSource,
+        path: &Path,
+    ) -> Result<Lora, ModelError> {
+        let mut lora = Lora::checked_zeros(model, config, file, path)?;
         let names = lora.names();
         for (name, tensor) in names.iter().zip(lora.tensors_mut()) {
             file.read(name, tensor.as_mut_slice());

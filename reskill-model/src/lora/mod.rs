@@ -120,6 +120,18 @@ impl LoraConfig {
         (self.lora_alpha / if self.use_rslora { r.sqrt() } else { r }) as f32
     }
 
+    /// Elements of each factor for a model of this size, in the order of [`Lora::tensors`].
+    #[must_use]
+    pub fn factor_sizes(&self, model: &ModelConfig) -> Vec<usize> {
+        let block = || {
+            self.target_modules.iter().flat_map(|target| {
+                let (inputs, outputs, _) = target.place(model);
+                [self.r * inputs, outputs * self.r]
+            })
+        };
+        (0..model.num_hidden_layers).flat_map(|_| block()).collect()
+    }
+
     /// Refuses values out of range.
     ///
     /// # Errors

@@ -87,8 +87,12 @@ impl View for Elements<'_> {
 /// # Errors
 /// [`ModelError::Weights`] if the format refuses the tensors.
 pub fn to_safetensors(config: &ModelConfig, params: &Params) -> Result<Vec<u8>, ModelError> {
-    safetensors::serialize(elements(config, params, Precision::F32), Some(metadata()))
-        .map_err(|source| refused(Path::new("model.safetensors"), &source))
+    serialize(elements(config, params, Precision::F32), Path::new("model.safetensors"))
+}
+
+/// Named tensors as the bytes of a safetensors file; `path` is named in errors.
+pub(crate) fn serialize(tensors: Vec<(String, Elements<'_>)>, path: &Path) -> Result<Vec<u8>, ModelError> {
+    safetensors::serialize(tensors, Some(metadata())).map_err(|source| refused(path, &source))
 }
 
 /// Writes `params` into a folder: `model.safetensors`, or numbered files and their index.

@@ -52,7 +52,13 @@ impl Pair<'_> {
         kl.iter_mut().zip(totals).for_each(|(kl, total)| *kl = total as f32);
     }
 
-    pub(super) fn backward(&self, d_hidden: &mut Tensor, d_head: &mut Tensor, d_kl: &[f32], kl: &[f32]) {
+    pub(super) fn backward(
+        &self,
+        d_hidden: &mut Tensor,
+        d_head: Option<&mut Tensor>,
+        d_kl: &[f32],
+        kl: &[f32],
+    ) {
         let gradient = KlGradient { pair: self, d_kl, kl };
         backward(d_hidden, d_head, &self.policy, &gradient, true);
     }

@@ -44,16 +44,16 @@ pub fn linear_kl_forward(
 /// The reference is frozen.
 ///
 /// - `d_hidden`: (N, C) f32, added to
-/// - `d_head`: (V, C) f32, added to
+/// - `d_head`: (V, C) f32, added to; `None` for a frozen head: not computed
 /// - `d_kl`: (N) f32
 /// - `kl`: (N) f32, from the forward pass
 ///
 /// # Errors
 /// As [`linear_kl_forward`].
 #[expect(clippy::too_many_arguments, reason = "the arguments of a kernel")]
-pub fn linear_kl_backward(
+pub fn linear_kl_backward<'h>(
     d_hidden: &mut Tensor,
-    d_head: &mut Tensor,
+    d_head: impl Into<Option<&'h mut Tensor>>,
     d_kl: &Tensor,
     kl: &Tensor,
     policy: Distribution<'_>,
@@ -64,7 +64,10 @@ pub fn linear_kl_backward(
     const OP: &str = "linear_kl_backward";
     check(OP, policy, reference, allowed, temperature)?;
     check_shape(OP, "d_hidden", d_hidden.shape(), policy.hidden.shape())?;
-    check_shape(OP, "d_head", d_head.shape(), policy.head.shape())?;
+    let d_head = d_head.into();
+    if let Some(d_head) = &d_head {
+        check_shape(OP, "d_head", d_head.shape(), policy.head.shape())?;
+    }
     check_shape(OP, "d_kl", d_kl.shape(), &[policy.hidden.rows()])?;
     check_shape(OP, "kl", kl.shape(), &[policy.hidden.rows()])?;
     let pair = pair(policy, reference, allowed, temperature);

@@ -94,7 +94,7 @@ pub fn linear_logprob_forward(
 /// | argument | shape | dtype | direction |
 /// |---|---|---|---|
 /// | `d_hidden` | (N, C) | f32 | out |
-/// | `d_head` | (V, C) | f32 | added to |
+/// | `d_head` | (V, C) | f32 | added to; `None` for a frozen head: not computed |
 /// | `d_logprobs`, `d_entropy` | (N) | f32 | in |
 /// | `entropy`, `lse` | (N) | f32 | in, from the forward pass |
 /// | the rest | | | as in the forward pass |
@@ -102,9 +102,9 @@ pub fn linear_logprob_forward(
 /// # Errors
 /// As [`linear_logprob_forward`].
 #[expect(clippy::too_many_arguments, reason = "the arguments of a kernel")]
-pub fn linear_logprob_backward(
+pub fn linear_logprob_backward<'h>(
     d_hidden: &mut Tensor,
-    d_head: &mut Tensor,
+    d_head: impl Into<Option<&'h mut Tensor>>,
     d_logprobs: &Tensor,
     d_entropy: &Tensor,
     entropy: &Tensor,
@@ -117,7 +117,7 @@ pub fn linear_logprob_backward(
 ) -> Result<(), KernelError> {
     let inputs =
         Backward { d_logprobs, d_entropy, entropy, lse, hidden, head, targets, allowed, temperature };
-    inputs.run("linear_logprob_backward", d_hidden, d_head, None)
+    inputs.run("linear_logprob_backward", d_hidden, d_head.into(), None)
 }
 
 /// [`linear_logprob_backward`] without what hardly counts: the vocabulary is cut into tiles of 256 tokens, the rows into
@@ -132,9 +132,9 @@ pub fn linear_logprob_backward(
 /// # Errors
 /// As [`linear_logprob_forward`]; [`KernelError::Range`] for a `filter` outside (0, 1).
 #[expect(clippy::too_many_arguments, reason = "the arguments of a kernel")]
-pub fn linear_logprob_backward_filtered(
+pub fn linear_logprob_backward_filtered<'h>(
     d_hidden: &mut Tensor,
-    d_head: &mut Tensor,
+    d_head: impl Into<Option<&'h mut Tensor>>,
     d_logprobs: &Tensor,
     d_entropy: &Tensor,
     entropy: &Tensor,
@@ -150,7 +150,7 @@ pub fn linear_logprob_backward_filtered(
     check_range(filter > 0.0 && filter < 1.0, OP, "filter", filter, "a number in (0, 1)")?;
     let inputs =
         Backward { d_logprobs, d_entropy, entropy, lse, hidden, head, targets, allowed, temperature };
-    inputs.run(OP, d_hidden, d_head, Some(filter))
+    inputs.run(OP, d_hidden, d_head.into(), Some(filter))
 }
 
 /// The inputs of the backward pass.
@@ -171,7 +171,7 @@ impl Backward<'_> {
         &self,
         op: &'static str,
         d_hidden: &mut Tensor,
-        d_head: &mut Tensor,
+        d_head: Option<&mut Tensor>,
         filter: Option<f32>,
     ) -> Result<(), KernelError> {
         let &Backward { d_logprobs, d_entropy, entropy, lse, hidden, head, targets, allowed, temperature } =
@@ -179,7 +179,9 @@ impl Backward<'_> {
         check_inputs(op, hidden, head, allowed, temperature)?;
         check_targets(op, targets, hidden.rows(), head.rows(), allowed)?;
         check_shape(op, "d_hidden", d_hidden.shape(), hidden.shape())?;
-        check_shape(op, "d_head", d_head.shape(), head.shape())?;
+        if let Some(d_head) = &d_head {
+            check_shape(op, "d_head", d_head.shape(), head.shape())?;
+        }
         let columns =
             [("d_logprobs", d_logprobs), ("d_entropy", d_entropy), ("entropy", entropy), ("lse", lse)];
         for (arg, column) in columns {

@@ -80,10 +80,10 @@ impl LogitGradient for LogprobGradient<'_> {
     }
 }
 
-/// Adds the gradient of the head to `d_head`, and writes that of the hidden states to `d_hidden` or adds it.
+/// Adds the gradient of the head to `d_head`, unless it is frozen, and writes that of the hidden states to `d_hidden` or adds it.
 pub(crate) fn backward(
     d_hidden: &mut Tensor,
-    d_head: &mut Tensor,
+    mut d_head: Option<&mut Tensor>,
     problem: &Problem<'_>,
     gradient: &impl LogitGradient,
     accumulate: bool,
@@ -100,10 +100,18 @@ pub(crate) fn backward(
             let tiles: Vec<Range<usize>> = tiles(problem.head.rows(), width).collect();
             for tiles in tiles.chunks(SLAB / width) {
                 slab.resize(run.len() * tiles.iter().map(ExactSizeIterator::len).sum::<usize>(), 0.0);
-                backward_slab(d_hidden, d_head, run.clone(), tiles, &mut slab, problem, gradient);
+                backward_slab(
+                    d_hidden,
+                    d_head.as_deref_mut(),
+                    run.clone(),
+                    tiles,
+                    &mut slab,
+                    problem,
+                    gradient,
+                );
             }
         } else {
-            backward_sets(d_hidden, d_head, run, problem, gradient);
+            backward_sets(d_hidden, d_head.as_deref_mut(), run, problem, gradient);
         }
     }
 }
@@ -117,7 +125,7 @@ struct TileGradient<'a> {
 
 fn backward_slab(
     d_hidden: &mut [f32],
-    d_head: &mut Tensor,
+    d_head: Option<&mut Tensor>,
     run: Range<usize>,
     tiles: &[Range<usize>],
     slab: &mut [f32],
@@ -150,19 +158,42 @@ fn backward_slab(
     tasks.into_par_iter().for_each(|(block, tile, d_logits, matters)| {
         *matters = gradient.of_tile(d_logits, block_rows(block), tile);
     });
+    if let Some(d_head) = d_head {
+        slab_head(d_head, tiles, &parts, &block_rows, run.start, problem);
+    }
+    d_hidden.par_chunks_mut(TILE_ROWS * c).enumerate().for_each(|(block, d_hidden)| {
+        for part in parts.iter().filter(|part| part.matters[block]) {
+            let width = part.tile.len();
+            let d_logits = &part.d_logits[block * TILE_ROWS * width..][..d_hidden.len() / c * width];
+            let head = problem.head_rows(part.tile.clone());
+            matmul::backward_input(d_hidden, d_logits, head, width, c, true);
+        }
+    });
+}
+
+/// Adds what the tiles of a slab give to the head.
+fn slab_head(
+    d_head: &mut Tensor,
+    tiles: &[Range<usize>],
+    parts: &[TileGradient<'_>],
+    block_rows: &(impl Fn(usize) -> Range<usize> + Sync),
+    run_start: usize,
+    problem: &Problem<'_>,
+) {
+    let c = problem.head.row_len();
     let first = tiles.first().map_or(0, |tile| tile.start) * c;
     let tile_len = tiles.first().map_or(1, ExactSizeIterator::len) * c;
     let d_head = &mut d_head.as_mut_slice()[first..];
-    d_head.par_chunks_mut(tile_len).zip(&parts).for_each(|(d_head, part)| {
+    d_head.par_chunks_mut(tile_len).zip(parts).for_each(|(d_head, part)| {
         let width = part.tile.len();
         let mut block = 0;
         // Neighbouring blocks that matter go into one product.
-        while block < n_blocks {
+        while block < part.matters.len() {
             let n = part.matters[block..].iter().take_while(|&&matters| matters).count();
             if n > 0 {
                 let rows = block_rows(block).start..block_rows(block + n - 1).end;
                 let d_logits =
-                    &part.d_logits[(rows.start - run.start) * width..(rows.end - run.start) * width];
+                    &part.d_logits[(rows.start - run_start) * width..(rows.end - run_start) * width];
                 matmul::backward_weight(
                     &mut d_head[..width * c],
                     d_logits,
@@ -174,19 +205,11 @@ fn backward_slab(
             block += n.max(1);
         }
     });
-    d_hidden.par_chunks_mut(TILE_ROWS * c).enumerate().for_each(|(block, d_hidden)| {
-        for part in parts.iter().filter(|part| part.matters[block]) {
-            let width = part.tile.len();
-            let d_logits = &part.d_logits[block * TILE_ROWS * width..][..d_hidden.len() / c * width];
-            let head = problem.head_rows(part.tile.clone());
-            matmul::backward_input(d_hidden, d_logits, head, width, c, true);
-        }
-    });
 }
 
 fn backward_sets(
     d_hidden: &mut [f32],
-    d_head: &mut Tensor,
+    d_head: Option<&mut Tensor>,
     rows: Range<usize>,
     problem: &Problem<'_>,
     gradient: &impl LogitGradient,
@@ -205,6 +228,7 @@ fn backward_sets(
             d_logits
         })
         .collect();
+    let Some(d_head) = d_head else { return };
     // Sets are small: adding their rows one after the other costs less than sums of parts as large as the head.
     for (n, d_logits) in rows.zip(&d_logits) {
         for (&token, &d_logit) in problem.allowed.row(n).iter().zip(d_logits) {
