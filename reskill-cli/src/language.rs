@@ -72,9 +72,8 @@ impl TokenConstraint for TaggedReply {
         }
         // Only a token with `>` can complete the tag.
         let may_close = self.tokenizer.token_text(*last).is_some_and(|text| text.contains('>'));
-        let is_closed = || {
-            self.tokenizer.decode_plain(generated).is_ok_and(|text| text.contains("</action>"))
-        };
+        let is_closed =
+            || self.tokenizer.decode_plain(generated).is_ok_and(|text| text.contains("</action>"));
         if may_close && is_closed() { Next::Done } else { Next::Any }
     }
 }

@@ -84,11 +84,15 @@ impl BaseModelConfig {
         if let Some(lora) = &self.lora {
             lora.validate()?;
             if !self.is_pretrained() {
-                bail!("`model.lora` is set, expected false where `model.path` is empty: random weights are not frozen");
+                bail!(
+                    "`model.lora` is set, expected false where `model.path` is empty: random weights are not frozen"
+                );
             }
         }
         if self.merge && self.lora.is_none() {
-            bail!("`model.merge` = true, expected false where `model.lora` is absent: there is no adapter to merge");
+            bail!(
+                "`model.merge` = true, expected false where `model.lora` is absent: there is no adapter to merge"
+            );
         }
         if self.context == 0 {
             bail!("`model.context` = 0, expected at least 1");

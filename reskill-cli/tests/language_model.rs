@@ -29,7 +29,8 @@ const SMALL: &[&str] = &[
     "checkpoint.keep=9",
 ];
 
-const LORA: &[&str] = &["model.lora.r=2", "sft.optimizer.learning_rate=0.01", "grpo.optimizer.learning_rate=0.01"];
+const LORA: &[&str] =
+    &["model.lora.r=2", "sft.optimizer.learning_rate=0.01", "grpo.optimizer.learning_rate=0.01"];
 
 /// A folder with a chat template, made of a checkpoint that has none.
 fn base(dir: &Path) -> PathBuf {
@@ -132,7 +133,11 @@ fn copy(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
-        if entry.path().is_dir() { copy(&entry.path(), &target) } else { drop(std::fs::copy(entry.path(), target)) }
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target)
+        } else {
+            drop(std::fs::copy(entry.path(), target))
+        }
     }
 }
 

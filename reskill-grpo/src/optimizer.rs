@@ -162,7 +162,12 @@ impl Optimizer {
         for (right, right_len) in [("gradients", grads.len()), ("moments", self.moments.len())] {
             if weights.len() != right_len {
                 let left_len = weights.len();
-                return Err(GrpoError::LengthMismatch { left: "trained tensors", left_len, right, right_len });
+                return Err(GrpoError::LengthMismatch {
+                    left: "trained tensors",
+                    left_len,
+                    right,
+                    right_len,
+                });
             }
         }
         let norm = grads.iter().map(|grad| sum_squares(grad)).sum::<f64>().sqrt();

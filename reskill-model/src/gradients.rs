@@ -63,9 +63,7 @@ impl Gradients {
         let config = model.config();
         Ok(match model.adapter() {
             None => Gradients::Full(weights::from_safetensors(config, bytes, path)?),
-            Some(lora) => {
-                Gradients::Adapter(Lora::from_safetensors(config, lora.config(), bytes, path)?)
-            }
+            Some(lora) => Gradients::Adapter(Lora::from_safetensors(config, lora.config(), bytes, path)?),
         })
     }
 

@@ -9,13 +9,15 @@ use super::train::{self, TrainArgs};
 
 /// Imitates expert episodes, and stops there: the first stage of `train`, with the same files.
 #[derive(Debug, Args)]
-#[command(after_help = "policy/ in the run directory holds the result: a folder that transformers loads, or with \
+#[command(
+    after_help = "policy/ in the run directory holds the result: a folder that transformers loads, or with \
 model.lora an adapter that PEFT loads beside the model it was trained on.
 
 Examples:
   reskill-cli sft --config configs/smollm2-alfworld.toml --set env.data=DIR --set model.path=MODEL --steps 20
   reskill-cli sft --set model.path=MODEL --set model.lora.r=8 --merge --out runs/merged
-  reskill-cli sft --resume runs/merged")]
+  reskill-cli sft --resume runs/merged"
+)]
 pub struct SftArgs {
     /// Configuration file (TOML) of a training run; what comes after the warm start is left out
     #[arg(long, value_name = "FILE")]

@@ -172,8 +172,7 @@ impl Trainer {
         state: TrainState,
         stop: Arc<AtomicBool>,
     ) -> Result<Trainer> {
-        let mut learner =
-            Learner::for_model(&policy.model, &config.grpo.learner)?.dumping_to(&run.skipped());
+        let mut learner = Learner::for_model(&policy.model, &config.grpo.learner)?.dumping_to(&run.skipped());
         if config.model.recompute {
             learner = learner.recomputing(policy.model.config())?;
         }

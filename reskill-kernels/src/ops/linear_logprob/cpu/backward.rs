@@ -100,7 +100,15 @@ pub(crate) fn backward(
             let tiles: Vec<Range<usize>> = tiles(problem.head.rows(), width).collect();
             for tiles in tiles.chunks(SLAB / width) {
                 slab.resize(run.len() * tiles.iter().map(ExactSizeIterator::len).sum::<usize>(), 0.0);
-                backward_slab(d_hidden, d_head.as_deref_mut(), run.clone(), tiles, &mut slab, problem, gradient);
+                backward_slab(
+                    d_hidden,
+                    d_head.as_deref_mut(),
+                    run.clone(),
+                    tiles,
+                    &mut slab,
+                    problem,
+                    gradient,
+                );
             }
         } else {
             backward_sets(d_hidden, d_head.as_deref_mut(), run, problem, gradient);
