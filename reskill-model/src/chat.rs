@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Local};
+use chrono::{DateTime, Local, TimeZone};
 use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Serde, Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind};
@@ -85,8 +85,9 @@ impl ChatTemplate {
     /// it is.
     pub fn around_user_message(&self, system: &str) -> Result<(String, String), ModelError> {
         const MESSAGE: &str = "0b7e-message-a1f4";
-        let render =
-            |messages: &[Message]| self.render_values(Serde(messages).into(), true, &[], DateTime::default());
+        // The day that Llama 3.2's template prints where it is given none; noon is that day in every time zone.
+        let day = Local.with_ymd_and_hms(2024, 7, 26, 12, 0, 0).single().unwrap_or_default();
+        let render = |messages: &[Message]| self.render_values(Serde(messages).into(), true, &[], day);
         let user = Message::new("user", MESSAGE);
         let text = match render(&[Message::new("system", system), user.clone()]) {
             Ok(text) if text.contains(system.trim()) => text,

@@ -10,6 +10,7 @@ mod loss;
 mod packing;
 mod optimizer;
 mod learner;
+mod adapter;
 mod variants;
 mod guard;
 mod memory_plan;

@@ -1,5 +1,5 @@
 use reskill_grpo::{LearnerConfig, MemoryPlan, MemoryRequest, MomentPrecision};
-use reskill_model::ModelConfig;
+use reskill_model::{ModelConfig, WeightStorage};
 
 use crate::support::{config, model};
 
@@ -74,4 +74,31 @@ fn a_plan_that_does_not_fit_is_refused_with_what_helps_most_first() {
     let state = message.find("model.lora").unwrap();
     let activations = message.find("learner.max_tokens").unwrap();
     assert_eq!(state < activations, plan.gradients + plan.optimizer + plan.reference > plan.activations);
+}
+
+#[test]
+fn an_adapter_takes_memory_for_itself_alone_and_recomputing_keeps_one_block() {
+    let sizes = config();
+    let learner = LearnerConfig::default();
+    let lora = reskill_model::LoraConfig { r: 3, ..Default::default() };
+    let request = |lora, recompute, panels| {
+        MemoryPlan::new(&MemoryRequest {
+            model: &sizes,
+            learner: &learner,
+            moments: MomentPrecision::F32,
+            has_reference: false,
+            lora,
+            recompute,
+            panels,
+            slots: 4,
+            context: 64,
+        })
+    };
+    let adapter = reskill_model::Lora::zeros(&sizes, &lora).unwrap();
+    let bytes: usize = adapter.tensors().iter().map(|tensor| 4 * tensor.len()).sum();
+    let (full, small) = (request(None, false, None), request(Some(&lora), true, Some(WeightStorage::Bf16)));
+    assert_eq!((small.gradients, small.optimizer), (bytes as u64, 2 * bytes as u64));
+    assert_eq!((small.reference, small.panels, full.panels), (0, small.weights / 2, 0));
+    assert!(small.activations < full.activations && small.weights == full.weights);
+    assert!(small.to_string().contains("panels") && !full.to_string().contains("panels"));
 }

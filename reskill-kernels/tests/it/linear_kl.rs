@@ -152,3 +152,17 @@ fn linear_kl_refuses_distributions_that_do_not_fit() {
         "linear_kl_forward: `reference.head` has shape [4], expected [5]"
     );
 }
+
+#[test]
+fn a_frozen_head_leaves_the_gradient_of_the_hidden_states_as_it_is() {
+    let case = case(9, 6, 31, true);
+    let d_kl = random(&[9], 5);
+    let [kl, d_hidden, _] = run(&case, &d_kl);
+    let (lse, ref_lse) = (lse(&case.hidden, &case.head, &case), lse(&case.ref_hidden, &case.ref_head, &case));
+    let policy = Distribution { hidden: &case.hidden, head: &case.head, lse: &lse };
+    let reference = Distribution { hidden: &case.ref_hidden, head: &case.ref_head, lse: &ref_lse };
+    let mut frozen = zeros(case.hidden.shape());
+    linear_kl_backward(&mut frozen, None, &d_kl, &kl, policy, reference, &allowed(&case), TEMPERATURE)
+        .unwrap();
+    assert_eq!(frozen, d_hidden);
+}

@@ -81,6 +81,44 @@ fn backward(case: &Case, filter: Option<f32>) -> (Tensor, Tensor) {
     (d_hidden, d_head)
 }
 
+fn backward_frozen(case: &Case, filter: Option<f32>) -> Tensor {
+    let [_, entropy, lse] = forward(case);
+    let (d_logprobs, d_entropy) = upstream(case);
+    let mut d_hidden = random(case.hidden.shape(), 9);
+    let (hidden, head, targets, allowed) = (&case.hidden, &case.head, &case.targets, &case.allowed);
+    match filter {
+        None => linear_logprob_backward(
+            &mut d_hidden,
+            None,
+            &d_logprobs,
+            &d_entropy,
+            &entropy,
+            &lse,
+            hidden,
+            head,
+            targets,
+            allowed,
+            TEMPERATURE,
+        ),
+        Some(filter) => linear_logprob_backward_filtered(
+            &mut d_hidden,
+            None,
+            &d_logprobs,
+            &d_entropy,
+            &entropy,
+            &lse,
+            hidden,
+            head,
+            targets,
+            allowed,
+            TEMPERATURE,
+            filter,
+        ),
+    }
+    .unwrap();
+    d_hidden
+}
+
 fn upstream(case: &Case) -> (Tensor, Tensor) {
     (random(&[case.hidden.rows()], 5), random(&[case.hidden.rows()], 6))
 }
@@ -266,5 +304,19 @@ fn a_filter_outside_zero_and_one_is_refused() {
             message(refused),
             format!("linear_logprob_backward_filtered: `filter` = {shown}, expected a number in (0, 1)")
         );
+    }
+}
+
+#[test]
+fn a_frozen_head_leaves_the_gradient_of_the_hidden_states_as_it_is() {
+    let mut mixed = case(40, 8, 1300, 2.0);
+    mixed.allowed = TokenSets::new();
+    for (row, &target) in mixed.targets.as_slice().iter().enumerate() {
+        mixed.allowed.push(if row % 3 == 0 { &[] } else { std::slice::from_ref(&target) });
+    }
+    for case in [case(140, 8, 1500, 3.0), mixed] {
+        for filter in [None, Some(1e-4)] {
+            assert_eq!(bits(&backward(&case, filter).0), bits(&backward_frozen(&case, filter)));
+        }
     }
 }

@@ -78,3 +78,36 @@ fn the_template_of_a_folder_comes_from_its_own_file_first() {
     assert_eq!(say(dir.path()), "own 1");
     assert!(json(&dir.path().join("tokenizer_config.json")).is_object());
 }
+
+#[test]
+fn the_texts_around_a_message_and_the_message_are_the_prompt() {
+    let text = std::fs::read_to_string(fixture("chat.json")).unwrap();
+    let all: Cases = serde_json::from_str(&text).unwrap();
+    for (name, source) in &all.templates {
+        let template = template(source);
+        let (before, after) = template.around_user_message("Be brief.").unwrap();
+        assert!(before.contains("Be brief.") && !after.is_empty(), "{name}: {before:?} {after:?}");
+        // The day that one of them prints is always the same.
+        assert_eq!(template.around_user_message("Be brief.").unwrap(), (before.clone(), after.clone()));
+        let prints_day = source.contains("strftime_now");
+        for message in ["look", "two\nlines"] {
+            let messages = [Message::new("system", "Be brief."), Message::new("user", message)];
+            let whole = template.render(&messages, true).unwrap();
+            assert!(prints_day || format!("{before}{message}{after}") == whole, "{name}: {whole}");
+        }
+    }
+}
+
+#[test]
+fn a_template_without_system_messages_gets_them_in_the_users_and_a_lossy_one_is_refused() {
+    let picky = "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}\
+                 <{{ m.role }}>{{ m.content | trim }}{% endfor %}<model>";
+    let (before, after) = template(picky).around_user_message("Be brief.").unwrap();
+    assert_eq!((before.as_str(), after.as_str()), ("<user>Be brief.\n\n", "<model>"));
+    let silent = "{% for m in messages %}{% if m.role != 'system' %}<{{ m.content }}>{% endif %}{% endfor %}";
+    assert_eq!(template(silent).around_user_message("Be brief.").unwrap().0, "<Be brief.\n\n");
+    for lossy in ["hello", "{{ messages[-1].content }}{{ messages[-1].content }}"] {
+        let refused = template(lossy).around_user_message("Be brief.").unwrap_err().to_string();
+        assert!(refused.contains("once and as it is"), "{refused}");
+    }
+}
