@@ -55,7 +55,9 @@ pub fn run(args: &SftArgs) -> Result<u8> {
     overrides.extend(args.steps.map(|steps| format!("sft.steps={steps}")));
     overrides.extend(args.merge.then(|| "model.merge=true".to_string()));
     // No step of GRPO, and nothing that would happen in one.
-    overrides.extend(["grpo.steps=0", "schedule=joint", "skills.mode=off"].map(String::from));
+    overrides.extend(
+        ["grpo.steps=0", "grpo.loss.kl_coef=0.0", "schedule=joint", "skills.mode=off"].map(String::from),
+    );
     train::run(&TrainArgs {
         config: args.config.clone(),
         out: args.out.clone(),
