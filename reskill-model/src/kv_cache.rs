@@ -115,7 +115,7 @@ impl KvCache {
         self.max_pages - (self.owners.len() - self.free.len())
     }
 
-    /// Pages that [`KvCache::grow`] would take for `n` tokens more in `slot`.
+    /// Pages that `n` tokens more in `slot` would take.
     #[must_use]
     pub fn pages_to_grow(&self, slot: usize, n: usize) -> usize {
         let Slot { pages, len } = &self.slots[slot];
