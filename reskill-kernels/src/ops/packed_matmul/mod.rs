@@ -1,7 +1,7 @@
 //! Linear layers over weights in panels: one order of summation for any number of rows, and half the bytes on request.
 //!
 //! Generation multiplies a few rows by every weight of the model, so it is bound by the bytes of the weights. A
-//! [`PackedWeight`] is a copy laid out for that: panels of [`PANEL`] outputs, input by input, in f32 or bf16. Products
+//! [`PackedWeight`] is a copy laid out for that: panels of 16 outputs, input by input, in f32 or bf16. Products
 //! are f32 in either case; a bf16 weight is the f32 weight rounded to the nearest even bf16.
 
 mod cpu;
