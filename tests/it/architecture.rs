@@ -122,8 +122,11 @@ fn the_embedded_configuration_is_the_one_in_configs() {
     assert_eq!(text, reskill_cli::config::DEFAULT);
     let config = reskill_cli::config::TrainConfig::load(None, &[]).unwrap();
     for path in files(&root().join("configs"), "toml") {
-        let reads_games = path.file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with("alfworld"));
-        let more = if reads_games { vec!["env.data=x".to_string()] } else { vec![] };
+        // What a preset leaves to the user.
+        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let mut more = Vec::new();
+        more.extend(stem.ends_with("alfworld").then(|| "env.data=x".to_string()));
+        more.extend(stem.starts_with("smollm2").then(|| "model.path=x".to_string()));
         reskill_cli::config::TrainConfig::load(Some(&path), &more).unwrap();
     }
     // What is written into a run directory reads back as the same configuration.
