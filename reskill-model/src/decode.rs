@@ -101,7 +101,8 @@ impl TextReply {
 }
 
 /// Generates a reply after `prompt`. What the prompt shares with those before it is found in the engine's cache. `on_text`
-/// is given the reply piece by piece, as soon as no stop text can begin in it.
+/// is given the reply piece by piece, as soon as no stop text can begin in it. Requests that the engine held before are run
+/// beside it, and their replies are dropped.
 ///
 /// # Errors
 /// [`ModelError::Context`] or [`ModelError::CacheFull`] if the prompt does not fit; [`ModelError::EmptyPrompt`];
@@ -116,7 +117,7 @@ pub fn reply(
     on_text: &mut dyn FnMut(&str),
 ) -> Result<TextReply, ModelError> {
     options.validate()?;
-    engine.submit(GenerationRequest {
+    let id = engine.submit(GenerationRequest {
         tokens: prompt.to_vec(),
         filter: options.filter(),
         max_new_tokens: options.max_new_tokens,
@@ -126,19 +127,25 @@ pub fn reply(
     let mut stream = TextStream { pieces: tokenizer.pieces(), text: String::new(), shown: 0, options };
     let mut failed = Ok(());
     let mut stopped = false;
-    let done = engine.run(model, &mut |_, token| match stream.take(token.token, on_text) {
-        Ok(false) => ControlFlow::Continue(()),
-        Ok(true) => {
-            stopped = true;
-            ControlFlow::Break(())
+    let done = engine.run(model, &mut |of, token| {
+        if of != id {
+            return ControlFlow::Continue(());
         }
-        Err(error) => {
-            failed = Err(error);
-            ControlFlow::Break(())
+        match stream.take(token.token, on_text) {
+            Ok(false) => ControlFlow::Continue(()),
+            Ok(true) => {
+                stopped = true;
+                ControlFlow::Break(())
+            }
+            Err(error) => {
+                failed = Err(error);
+                ControlFlow::Break(())
+            }
         }
     })?;
     failed?;
-    let mut tokens = done.into_iter().flat_map(|generation| generation.tokens).collect::<Vec<_>>();
+    let own = done.into_iter().find(|generation| generation.id == id);
+    let mut tokens = own.map_or_else(Vec::new, |generation| generation.tokens);
     let ended = tokens.last().is_some_and(|token| options.end_tokens.contains(&token.token));
     if ended {
         tokens.pop();

@@ -310,9 +310,7 @@ impl Engine {
             // Everyone who runs may need a page for the next token: otherwise who is admitted would leave at once.
             let spare = self.running.len();
             self.prefixes.evict(&mut self.cache, needed + spare);
-            if needed + spare > self.cache.free_pages()
-                && !(self.running.is_empty() && needed <= self.cache.free_pages())
-            {
+            if needed + spare > self.cache.free_pages() {
                 self.cache.truncate(slot, 0);
                 if !self.running.is_empty() {
                     return Ok(());

@@ -72,10 +72,8 @@ impl Avx512 {
         let n_keys: usize = pieces.iter().map(|piece| piece.range.len()).sum();
         for (r, row) in rows.iter().enumerate() {
             assert!(row.n_seen <= n_keys, "a row sees keys of the pieces only");
-            assert!(
-                r * weights.stride + row.n_seen <= weights.data.len(),
-                "every key that is seen has a weight"
-            );
+            // The last keys are weighted for all rows, and then kept for those that see them.
+            assert!(r * weights.stride + n_keys <= weights.data.len(), "every key has a weight");
             assert!(row.out + head_dim <= out.len(), "every row has its place");
         }
         for piece in pieces {
@@ -86,7 +84,7 @@ impl Avx512 {
         while c < head_dim {
             let left = head_dim - c;
             // SAFETY: the processor has AVX-512 (`self` proves it). By the asserts above elements `c .. c + left` of every
-            // value and every result exist, and every key that a row sees has a weight; the functions touch no others.
+            // value and every result exist, and every key has a weight; the functions touch no others.
             unsafe {
                 c += if left > LANES {
                     mean_block::<2, R>(out, rows, weights, pieces, (c, left))
@@ -156,7 +154,7 @@ unsafe fn score_block<const V: usize, const R: usize>(
 ///
 /// # Safety
 /// The processor has AVX-512. Every value of the pieces and every result has elements `c .. c + left`; rows see keys of the
-/// pieces only, and each has a weight.
+/// pieces only, and every key has a weight for every row.
 #[target_feature(enable = "avx512f")]
 unsafe fn mean_block<const V: usize, const R: usize>(
     out: &mut [f32],
@@ -215,7 +213,7 @@ unsafe fn mean_block<const V: usize, const R: usize>(
 /// Adds value `j`, weighted, to the sums of all rows.
 ///
 /// # Safety
-/// As for [`mean_block`]; a row may lack a weight for `index` if its sum is not used.
+/// As for [`mean_block`], and every row has a weight for `index`.
 #[target_feature(enable = "avx512f")]
 #[inline]
 unsafe fn add_value<const V: usize, const R: usize>(
@@ -227,8 +225,7 @@ unsafe fn add_value<const V: usize, const R: usize>(
     c: usize,
     masks: [__mmask16; V],
 ) {
-    // SAFETY: the value exists by the caller's promise, and masked lanes are not touched. A row of weights is `stride`
-    // long, which is at least the number of keys.
+    // SAFETY: value and weights exist by the caller's promise, and masked lanes are not touched.
     unsafe {
         let from = piece.values.as_ptr().add(j * piece.value_stride + c);
         let mut value = [_mm512_setzero_ps(); V];
