@@ -16,6 +16,7 @@ pub mod rollout;
 pub mod warm_start;
 pub mod creators;
 pub mod evaluate;
+pub mod statistics;
 pub mod trainer;
 pub mod summary;
 pub mod checkpoint;
