@@ -99,7 +99,8 @@ pub fn fixed_games(tasks: &[Arc<Task>], games: usize) -> Vec<Arc<Task>> {
     shares.iter().flat_map(spread).collect()
 }
 
-/// Plays `games` fixed games of a split once each, with draws that depend on the seed and the game alone.
+/// Plays `games` fixed games of a split once each, `slots` of them side by side, with draws that depend on the seed and the
+/// game alone.
 ///
 /// # Errors
 /// If a game cannot be played.
@@ -112,12 +113,13 @@ pub fn play(
     bank: &SkillBank,
     settings: &RolloutSettings,
     seed: u64,
+    slots: usize,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Played> {
     let tasks = fixed_games(suite.tasks(split), games);
     let episodes = Vec::with_capacity(tasks.len());
     let mut played = Played { episodes, faults: 0, cost: RolloutCost::default() };
-    let slots = policy.evaluation_slots.max(1);
+    let slots = slots.max(1);
     for (batch, tasks_of_batch) in tasks.chunks(slots).enumerate() {
         progress(batch * slots, tasks.len());
         let assignments = tasks_of_batch

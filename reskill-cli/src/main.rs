@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use reskill_cli::commands::{bench, env, generate, score, sft, skills, train};
+use reskill_cli::commands::{bench, env, eval, generate, score, sft, skills, train};
 use reskill_cli::progress::print_line;
 use tracing_subscriber::EnvFilter;
 
@@ -19,6 +19,7 @@ struct Cli {
 enum Command {
     Train(train::TrainArgs),
     Sft(sft::SftArgs),
+    Eval(eval::EvalArgs),
     Generate(generate::GenerateArgs),
     Score(score::ScoreArgs),
     Skills(skills::SkillsArgs),
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
     let result = match &command {
         Command::Train(args) => train::run(args),
         Command::Sft(args) => sft::run(args),
+        Command::Eval(args) => eval::run(args),
         Command::Skills(args) => skills::run(args),
         Command::Score(args) => score::run(args),
         Command::Generate(args) => generate::run(args),

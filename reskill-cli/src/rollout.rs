@@ -13,7 +13,7 @@ use reskill_model::{Generator, Request, SamplingParams};
 use reskill_skills::{Arm, SkillBank, SkillEpisode, SkillId};
 use tracing::warn;
 
-use crate::config::Reward;
+use crate::config::{Reward, RolloutConfig};
 use crate::policy::{Policy, ReplyConstraint};
 
 /// One episode, as text and as tokens: both halves of what is known of it.
@@ -66,6 +66,24 @@ pub struct RolloutSettings {
     pub sampling: SamplingParams,
     /// Training step, for the records.
     pub step: u64,
+}
+
+impl RolloutSettings {
+    /// As a configuration has it, for this policy.
+    #[must_use]
+    pub fn new(config: &RolloutConfig, policy: &Policy, step: u64, temperature: f32) -> RolloutSettings {
+        RolloutSettings {
+            max_turns: config.max_turns,
+            success_reward: config.success_reward,
+            reward: config.reward,
+            sampling: SamplingParams {
+                temperature,
+                max_new_tokens: config.max_new_tokens,
+                end_token: policy.tokenizer.end_token(),
+            },
+            step,
+        }
+    }
 }
 
 /// What a rollout cost.

@@ -64,7 +64,8 @@ fn sign_flip(differences: &[f64]) -> f64 {
     // Sums that differ by rounding alone count as equal.
     let seen = sizes.iter().sum::<f64>().abs() * (1.0 - 1e-12);
     let as_far = |negative: &mut dyn FnMut(usize) -> bool| {
-        let sum: f64 = sizes.iter().enumerate().map(|(i, size)| if negative(i) { -size } else { *size }).sum();
+        let sum: f64 =
+            sizes.iter().enumerate().map(|(i, size)| if negative(i) { -size } else { *size }).sum();
         sum.abs() >= seen
     };
     if sizes.len() <= EXACT {

@@ -37,6 +37,7 @@ impl Trainer {
                 bank,
                 &settings,
                 self.config.seed,
+                self.policy.evaluation_slots,
                 &mut |done, _| progress.set(done as u64, ""),
             )
         };

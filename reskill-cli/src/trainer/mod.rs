@@ -5,6 +5,7 @@ mod lost;
 mod evaluation;
 mod console;
 mod files;
+mod restore;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,13 +17,14 @@ use reskill_envs::{Split, Suite};
 use reskill_grpo::{
     Learner, Optimizer, Reference, StepOutcome, TokenTrajectory, UpdateMetrics, turn_advantages_with_steps,
 };
-use reskill_model::{Gradients, SamplingParams, Transformer};
+use reskill_model::Transformer;
 use reskill_skills::{Lifecycle, SkillBank};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use self::restore::Restored;
+pub use self::restore::Trained;
 use crate::base_model::BaseModel;
-use crate::checkpoint::{self, Checkpoint};
 use crate::config::TrainConfig;
 use crate::creators::{CreatorRunner, CreatorSummary};
 use crate::evaluate::Evaluation;
@@ -137,21 +139,12 @@ impl Trainer {
     /// # Errors
     /// If the checkpoint is missing or damaged.
     pub fn resume(config: TrainConfig, run: RunDir, stop: Arc<AtomicBool>) -> Result<Trainer> {
-        let (suite, mut policy) = untrained(&config)?;
-        let Checkpoint { trained, reference, mut optimizer, base: began, state } =
-            checkpoint::load_latest(&run.checkpoints(), &policy.model, &config.grpo.optimizer)?;
-        let base = base_model(&config)?;
-        if let (Some(base), Some(began)) = (&base, &began) {
-            base.check_same(began)?;
-        }
+        let Restored { suite, policy, reference, mut optimizer, base, state } =
+            Restored::latest(&config, &run)?;
         if matches!(state.stage, Stage::WarmStart { .. }) {
             let (m, v) = optimizer.moments()?;
             let moments = (m.into_owned(), v.into_owned());
             optimizer = Optimizer::restore(&config.sft.optimizer, moments, optimizer.steps())?;
-        }
-        match trained {
-            Gradients::Full(weights) => *policy.model.params_mut() = weights,
-            Gradients::Adapter(adapter) => policy.model.attach(adapter)?,
         }
         let reference = match reference {
             Some(weights) => Some(Transformer::new(policy.model.config(), weights)?),
@@ -418,25 +411,11 @@ impl Trainer {
 
     /// Lays the weights out for generation, if that is asked for and they changed since.
     fn pack(&mut self) {
-        if let Some(storage) = self.config.model.panels()
-            && self.policy.model.packed_bytes().is_none()
-        {
-            self.policy.model.pack(storage);
-        }
+        restore::pack(&self.config, &mut self.policy);
     }
 
     fn rollout_settings(&self, step: u64, temperature: f32) -> RolloutSettings {
-        RolloutSettings {
-            max_turns: self.config.rollout.max_turns,
-            success_reward: self.config.rollout.success_reward,
-            reward: self.config.rollout.reward,
-            sampling: SamplingParams {
-                temperature,
-                max_new_tokens: self.config.rollout.max_new_tokens,
-                end_token: self.policy.tokenizer.end_token(),
-            },
-            step,
-        }
+        RolloutSettings::new(&self.config.rollout, &self.policy, step, temperature)
     }
 }
 

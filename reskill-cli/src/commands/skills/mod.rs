@@ -9,6 +9,8 @@ mod validate;
 mod export;
 mod import;
 
+pub(super) use self::source::{bank, print_json};
+
 use anyhow::Result;
 use clap::{Args, Subcommand};
 

@@ -35,7 +35,7 @@ pub(super) fn library(path: &Path) -> Result<PathBuf> {
 ///
 /// # Errors
 /// See [`library`]; if a file is malformed.
-pub(super) fn bank(path: &Path) -> Result<SkillBank> {
+pub(in crate::commands) fn bank(path: &Path) -> Result<SkillBank> {
     let folder = library(path)?;
     load_bank(&folder).with_context(|| {
         format!("{}: try `reskill-cli skills validate {}`", path.display(), folder.display())
@@ -77,7 +77,7 @@ pub(super) fn print(text: &str) -> Result<()> {
 ///
 /// # Errors
 /// If it cannot be written.
-pub(super) fn print_json(value: &impl Serialize) -> Result<()> {
+pub(in crate::commands) fn print_json(value: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value).context("the result cannot be written as JSON")?;
     print(&format!("{text}\n"))
 }

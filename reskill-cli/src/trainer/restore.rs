@@ -1,0 +1,97 @@
+//! A run as a checkpoint left it: what goes on with training, and what is only played.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use reskill_envs::Suite;
+use reskill_grpo::Optimizer;
+use reskill_model::{Gradients, Params};
+use reskill_skills::SkillBank;
+
+use super::{TrainState, base_model, untrained};
+use crate::base_model::BaseModel;
+use crate::checkpoint::{self, Checkpoint};
+use crate::config::TrainConfig;
+use crate::policy::Policy;
+use crate::run_dir::RunDir;
+use crate::suites::open_suite;
+
+/// What a checkpoint and the configuration of its run make together.
+pub(super) struct Restored {
+    pub(super) suite: Box<dyn Suite>,
+    /// With the weights of the checkpoint.
+    pub(super) policy: Policy,
+    /// Weights of the frozen reference, if it is a copy.
+    pub(super) reference: Option<Params>,
+    pub(super) optimizer: Optimizer,
+    pub(super) base: Option<BaseModel>,
+    pub(super) state: TrainState,
+}
+
+impl Restored {
+    /// From the latest checkpoint.
+    pub(super) fn latest(config: &TrainConfig, run: &RunDir) -> Result<Restored> {
+        let (suite, mut policy) = untrained(config)?;
+        let Checkpoint { trained, reference, optimizer, base: began, state } =
+            checkpoint::load_latest(&run.checkpoints(), &policy.model, &config.grpo.optimizer)?;
+        let base = base_model(config)?;
+        if let (Some(base), Some(began)) = (&base, &began) {
+            base.check_same(began)?;
+        }
+        match trained {
+            Gradients::Full(weights) => *policy.model.params_mut() = weights,
+            Gradients::Adapter(adapter) => policy.model.attach(adapter)?,
+        }
+        Ok(Restored { suite, policy, reference, optimizer, base, state })
+    }
+}
+
+/// A trained policy with its bank and its environment.
+pub struct Trained {
+    /// The configuration of the run.
+    pub config: TrainConfig,
+    /// Its environment.
+    pub suite: Box<dyn Suite>,
+    /// The policy of the latest checkpoint.
+    pub policy: Policy,
+    /// The live bank: the incumbent, never a candidate.
+    pub bank: SkillBank,
+}
+
+impl Trained {
+    /// The run in `path`. `overrides` replace values of `env`, `eval` and `rollout`: other games, other lengths. The policy
+    /// keeps the words it was trained with.
+    ///
+    /// # Errors
+    /// If it is no run, another section is overridden, or the checkpoint is missing or damaged.
+    pub fn open(path: &Path, overrides: &[String]) -> Result<Trained> {
+        let run = RunDir::open(path)?;
+        let trained_with = TrainConfig::load(Some(&run.config()), &[])?;
+        let Restored { mut suite, mut policy, state, .. } = Restored::latest(&trained_with, &run)?;
+        pack(&trained_with, &mut policy);
+        let mut config = trained_with;
+        if !overrides.is_empty() {
+            for one in overrides {
+                let section = one.split(['.', '=']).next().unwrap_or_default();
+                if !["env", "eval", "rollout"].contains(&section) {
+                    bail!("--set {one}: a trained run takes other values of env, eval and rollout only");
+                }
+            }
+            let changed = TrainConfig::load(Some(&run.config()), overrides)?.with_absolute_paths()?;
+            if changed.env != config.env {
+                suite = open_suite(&changed.env)?;
+            }
+            config = changed;
+        }
+        Ok(Trained { bank: state.lifecycle.incumbent().clone(), config, suite, policy })
+    }
+}
+
+/// Lays the weights out for generation, if that is asked for and they changed since.
+pub(super) fn pack(config: &TrainConfig, policy: &mut Policy) {
+    if let Some(storage) = config.model.panels()
+        && policy.model.packed_bytes().is_none()
+    {
+        policy.model.pack(storage);
+    }
+}
