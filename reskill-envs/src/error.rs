@@ -66,6 +66,14 @@ pub enum EnvError {
         /// How many states were searched.
         states: usize,
     },
+    /// What a task is judged by cannot be worked out.
+    #[error("task `{id}`: the gold answer cannot be had: {reason}")]
+    Gold {
+        /// The task.
+        id: String,
+        /// Why.
+        reason: String,
+    },
     /// A configuration value is out of range.
     #[error("`{key}` = {value}, expected {expected}")]
     Config {

@@ -24,6 +24,8 @@ pub mod plain_prompt;
 pub mod error;
 pub mod alfworld;
 pub mod household;
+#[cfg(feature = "sql")]
+pub mod sql;
 
 pub use action::{ActionTemplate, ActionVocabulary, ParsedAction};
 pub use episode::{Episode, Outcome, Segment, Turn};
