@@ -19,13 +19,18 @@ mod action;
 mod candidates;
 mod config;
 mod database;
+mod env;
+mod game;
 mod guard;
 mod python;
 mod query;
 mod reward;
 mod show;
+mod suite;
 mod tasks;
 
 pub use action::action_in_reply;
 pub use config::{SqlConfig, UNSEEN};
+pub use env::{ERROR, SqlEnv};
 pub use reward::{kendall_tau_b, reward};
+pub use suite::SqlSuite;

@@ -95,6 +95,8 @@ impl Suite for SqlSuite {
 
     fn open(&self, id: &TaskId) -> Result<Box<dyn TextEnv>, EnvError> {
         let game = self.games.get(id).ok_or_else(|| EnvError::UnknownTask { id: id.to_string() })?;
+        // A gold query that fails is found here, not in the middle of an episode.
+        game.gold_rows(&self.config)?;
         Ok(Box::new(SqlEnv::new(Arc::clone(game), Arc::clone(&self.config))))
     }
 
