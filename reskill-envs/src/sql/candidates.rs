@@ -111,13 +111,9 @@ fn of_table(table: &Table, words: &Words, queries: &mut Vec<(u32, String)>) {
 }
 
 /// Queries about two columns that the question names.
-fn of_pairs(
-    t: &str,
-    named: &[(usize, u32, String)],
-    words: &Words,
-    add: &mut impl FnMut(u32, String),
-) {
-    let is_sorted = ["order", "sort", "alphabet", "ascending", "descending"].map(|word| words.lower.contains(word));
+fn of_pairs(t: &str, named: &[(usize, u32, String)], words: &Words, add: &mut impl FnMut(u32, String)) {
+    let is_sorted =
+        ["order", "sort", "alphabet", "ascending", "descending"].map(|word| words.lower.contains(word));
     let sorted = if is_sorted.contains(&true) { HINT } else { 0 };
     let falling = if words.lower.contains("descending") { HINT } else { 0 };
     for (index, (_, one_share, one)) in named.iter().enumerate() {

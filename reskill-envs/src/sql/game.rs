@@ -49,9 +49,8 @@ impl SqlGame {
 
     /// The commands that are listed for policies that choose from a list.
     pub(super) fn candidates(&self, config: &SqlConfig) -> &[String] {
-        self.candidates.get_or_init(|| {
-            candidates::commands(&self.task.question, &self.database, config.max_candidates)
-        })
+        self.candidates
+            .get_or_init(|| candidates::commands(&self.task.question, &self.database, config.max_candidates))
     }
 
     /// The command whose rows are the answer: the gold query, or the first candidate as good as it where commands are

@@ -55,9 +55,7 @@ pub(crate) fn message(error: &Error) -> String {
 
 /// Runs a query; if memory is short, once more while no other query runs. So only a query that is too large by itself
 /// fails, however large those beside it are.
-pub(crate) fn alone_if_memory_is_short<T>(
-    run: impl Fn() -> Result<T, QueryError>,
-) -> Result<T, QueryError> {
+pub(crate) fn alone_if_memory_is_short<T>(run: impl Fn() -> Result<T, QueryError>) -> Result<T, QueryError> {
     // One gate for the process, as SQLite has one account of memory for the process.
     static GATE: RwLock<()> = RwLock::new(());
     let first = {

@@ -50,11 +50,12 @@ impl SqlSuite {
             };
             let id = TaskId(row.to_string());
             let (family, goal) = (task.hardness.clone(), task.question.clone());
-            suite
-                .tasks
-                .entry(split)
-                .or_default()
-                .push(Arc::new(Task { id: id.clone(), split, family, goal }));
+            suite.tasks.entry(split).or_default().push(Arc::new(Task {
+                id: id.clone(),
+                split,
+                family,
+                goal,
+            }));
             suite.games.insert(id.clone(), Arc::new(SqlGame::new(id.0, task, database)));
         }
         Ok(suite)
@@ -64,6 +65,15 @@ impl SqlSuite {
     #[must_use]
     pub fn gold(&self, id: &TaskId) -> Option<(&str, &str)> {
         self.games.get(id).map(|game| (game.task.db.as_str(), game.task.gold.as_str()))
+    }
+
+    /// The rows of the gold query of a task, each as Python prints it; `None` if there is no such task.
+    ///
+    /// # Errors
+    /// [`EnvError::Gold`] if the query fails.
+    #[must_use]
+    pub fn gold_rows(&self, id: &TaskId) -> Option<Result<&[String], EnvError>> {
+        self.games.get(id).map(|game| game.gold_rows(&self.config))
     }
 }
 

@@ -38,8 +38,8 @@ pub(crate) struct SqlTask {
 /// [`EnvError::Read`]; [`EnvError::Game`] if it is no list of tasks, or if none is left.
 pub(crate) fn read(folder: &Path) -> Result<Vec<(usize, SqlTask)>, EnvError> {
     let path = folder.join(FILE);
-    let text = std::fs::read_to_string(&path)
-        .map_err(|source| EnvError::Read { path: path.clone(), source })?;
+    let text =
+        std::fs::read_to_string(&path).map_err(|source| EnvError::Read { path: path.clone(), source })?;
     let broken = |field, reason: String| EnvError::Game { path: path.clone(), field, reason };
     let tasks: Vec<SqlTask> =
         serde_json::from_str(&text).map_err(|error| broken("tasks", error.to_string()))?;
@@ -54,7 +54,10 @@ pub(crate) fn read(folder: &Path) -> Result<Vec<(usize, SqlTask)>, EnvError> {
     let kept: Vec<(usize, SqlTask)> =
         tasks.into_iter().enumerate().filter(|(_, task)| !EMPTY.contains(&task.db.as_str())).collect();
     if kept.is_empty() {
-        return Err(EnvError::NoGames { path, expected: "a list of tasks with db, gold, query and hardness" });
+        return Err(EnvError::NoGames {
+            path,
+            expected: "a list of tasks with db, gold, query and hardness",
+        });
     }
     Ok(kept)
 }
