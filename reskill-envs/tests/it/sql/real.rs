@@ -123,7 +123,7 @@ fn splits_share_no_database_and_no_gold_query() {
 }
 
 #[test]
-fn candidates_answer_a_fifth_of_the_questions() {
+fn candidates_answer_a_third_of_the_questions() {
     let Some(folder) = folder() else { return };
     let config = SqlConfig { candidates: true, ..SqlConfig::default() };
     let suite = SqlSuite::open_path(&folder, &config).unwrap();
@@ -135,6 +135,5 @@ fn candidates_answer_a_fifth_of_the_questions() {
         .collect();
     let of = |name: &str| solved.iter().filter(|family| **family == name).count();
     let counts = [of("easy"), of("medium"), of("hard"), of("extra")];
-    eprintln!("{} {counts:?}", solved.len());
-    assert!(solved.len() * 5 >= tasks.len(), "{} of {}: {counts:?}", solved.len(), tasks.len());
+    assert!(solved.len() * 3 >= tasks.len(), "{} of {}: {counts:?}", solved.len(), tasks.len());
 }
