@@ -1,5 +1,7 @@
 //! The actions of InterCode-SQL and how they are read.
 
+use crate::prompt::fenced_code;
+
 /// What an action asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SqlAction {
@@ -17,7 +19,7 @@ pub(crate) enum SqlAction {
 /// first `;` is cut.
 pub(crate) fn read(action: &str) -> SqlAction {
     let action = action.trim();
-    if let Some(sql) = bracketed(action).or_else(|| fenced(action)) {
+    if let Some(sql) = bracketed(action).or_else(|| fenced_code(action, "sql")) {
         let sql = sql.split(';').next().unwrap_or_default().trim();
         return SqlAction::Execute(sql.to_owned());
     }
@@ -28,34 +30,12 @@ pub(crate) fn read(action: &str) -> SqlAction {
     }
 }
 
-/// The action in a free reply that has no tags: an `execute[...]`, a fenced block, or a line that says `submit` or `skip`.
-#[must_use]
-pub fn action_in_reply(reply: &str) -> Option<String> {
-    if let Some(sql) = bracketed(reply).or_else(|| fenced(reply)) {
-        return Some(format!("execute[{}]", sql.split_whitespace().collect::<Vec<_>>().join(" ")));
-    }
-    let last = reply.lines().map(str::trim).rfind(|line| !line.is_empty())?;
-    let last = last.rsplit_once(':').map_or(last, |(_, after)| after.trim());
-    let word = last.trim_matches(|c: char| !c.is_alphanumeric());
-    matches!(word, "submit" | "skip").then(|| word.to_owned())
-}
-
 /// What stands between the first `execute[` and the last `]`.
 fn bracketed(text: &str) -> Option<&str> {
     const OPEN: &str = "execute[";
     let start = text.find(OPEN)? + OPEN.len();
     let end = text.rfind(']').filter(|&end| end >= start)?;
     Some(&text[start..end])
-}
-
-/// The content of the first fenced block, without the name of its language.
-fn fenced(text: &str) -> Option<&str> {
-    const FENCE: &str = "```";
-    let (_, after) = text.split_once(FENCE)?;
-    let (inside, _) = after.split_once(FENCE)?;
-    let language = inside.get(..3).filter(|name| name.eq_ignore_ascii_case("sql"));
-    let inside = if language.is_some() { &inside[3..] } else { inside };
-    (!inside.trim().is_empty()).then_some(inside)
 }
 
 /// The letters at the beginning.
@@ -101,15 +81,5 @@ mod tests {
         check("I submit", SqlAction::Unreadable);
         check("", SqlAction::Unreadable);
         check("SELECT 1", SqlAction::Unreadable);
-    }
-
-    #[test]
-    fn a_reply_without_tags_is_searched() {
-        let found = |reply: &str| action_in_reply(reply);
-        assert_eq!(found("Action 1: execute[SELECT\n 1]").as_deref(), Some("execute[SELECT 1]"));
-        assert_eq!(found("I try\n```sql\nSHOW TABLES\n```").as_deref(), Some("execute[SHOW TABLES]"));
-        assert_eq!(found("That is it.\nAction 2: submit").as_deref(), Some("submit"));
-        assert_eq!(found("I would rather not submit this yet"), None);
-        assert_eq!(found(""), None);
     }
 }

@@ -22,6 +22,7 @@ mod database;
 mod env;
 mod game;
 mod guard;
+mod manner;
 mod python;
 mod query;
 mod reward;
@@ -29,7 +30,6 @@ mod show;
 mod suite;
 mod tasks;
 
-pub use action::action_in_reply;
 pub use config::{SqlConfig, UNSEEN};
 pub use env::{ERROR, SqlEnv};
 pub use reward::{kendall_tau_b, reward};

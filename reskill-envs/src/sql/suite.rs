@@ -8,9 +8,11 @@ use super::config::SqlConfig;
 use super::database::Database;
 use super::env::SqlEnv;
 use super::game::SqlGame;
+use super::manner::manner;
 use super::tasks;
 use crate::action::{ActionTemplate, ActionVocabulary};
 use crate::error::EnvError;
+use crate::prompt::Manner;
 use crate::suite::{Split, Suite, Task, TaskId, TextEnv};
 
 /// The questions of InterCode-SQL over their databases.
@@ -112,5 +114,9 @@ impl Suite for SqlSuite {
 
     fn vocabulary(&self) -> &ActionVocabulary {
         &self.vocabulary
+    }
+
+    fn manner(&self) -> Manner {
+        manner()
     }
 }

@@ -228,20 +228,24 @@ fn prompts_of_both_layouts_hold_question_history_and_rows() {
             history_observations: true,
             ..PromptConfig::default()
         };
-        let mut builder = PromptBuilder::new(&config, task);
+        let manner = suite.manner();
+        let mut builder = PromptBuilder::new(&config, task).speaking(&manner);
         let mut env = suite.open(&task.id).unwrap();
         let first = env.reset().unwrap();
         let mut text = builder.opening(task, &["look before you count"]);
-        text += &builder.branch(suite.vocabulary(), &first.text, &first.admissible, &[]);
-        let step = env.step("execute[SHOW TABLES]").unwrap();
-        text += &builder.entry(suite.vocabulary(), Some("execute[SHOW TABLES]"), &step.observation.text);
-        text += &builder.branch(suite.vocabulary(), &step.observation.text, &[], &["now count"]);
+        text += &builder.branch(suite.vocabulary(), &first, &[]);
+        let reply = "The tables first.\n```sql\nSHOW TABLES\n```";
+        let action = manner.parse_reply(reply, &first.admissible).action.unwrap();
+        let now = env.step(&action).unwrap().observation;
+        text += &builder.entry(suite.vocabulary(), Some(&action), &now.text);
+        text += &builder.branch(suite.vocabulary(), &now, &["now count"]);
         for part in [
             "How many cakes",
             "execute[SHOW TABLES]",
             "[('Bakers',), ('Cakes',)]",
             "look before",
             "now count",
+            "submit",
         ] {
             assert!(text.contains(part), "{part}: {text}");
         }
