@@ -3,14 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use reskill_envs::alfworld::AlfworldOptions;
-use reskill_envs::household::HouseholdConfig;
 use reskill_envs::prompt::PromptConfig;
 use reskill_grpo::{AdvantageConfig, LearnerConfig, LossConfig, OptimizerConfig};
 use reskill_model::ModelConfig;
 use reskill_skills::{LifecycleConfig, SkillMode, Trigger};
 use serde::{Deserialize, Serialize};
 
+pub use crate::env_config::{EnvConfig, EnvName};
 use crate::model_config::BaseModelConfig;
 use crate::schedule::Schedule;
 
@@ -47,41 +46,6 @@ pub struct TrainConfig {
     pub eval: EvalConfig,
     /// Checkpoints.
     pub checkpoint: CheckpointConfig,
-}
-
-/// Which environment, and its own settings.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct EnvConfig {
-    /// `household` or `alfworld`.
-    pub name: EnvName,
-    /// ALFWorld: a download tree, a pack, or one game file.
-    pub data: Option<PathBuf>,
-    /// Household: what is generated.
-    pub household: HouseholdConfig,
-    /// ALFWorld: which games are read.
-    pub alfworld: AlfworldOptions,
-}
-
-/// The environments that can be trained on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EnvName {
-    /// Generated household games.
-    Household,
-    /// Real ALFWorld games.
-    Alfworld,
-}
-
-impl Default for EnvConfig {
-    fn default() -> Self {
-        EnvConfig {
-            name: EnvName::Household,
-            data: None,
-            household: HouseholdConfig::default(),
-            alfworld: AlfworldOptions::default(),
-        }
-    }
 }
 
 /// The policy: its sizes and what it is shown.
@@ -350,11 +314,7 @@ impl TrainConfig {
         self.grpo.optimizer.validate().context("grpo")?;
         self.sft.optimizer.validate().context("sft")?;
         self.skills.validate().context("skills")?;
-        if self.env.name == EnvName::Household {
-            self.env.household.validate().context("env.household")?;
-        } else if self.env.data.is_none() {
-            bail!("`env.data` is missing, expected a folder with ALFWorld games: --set env.data=DIR");
-        }
+        self.env.validate()?;
         let at_least_one = [
             ("sft.episodes", self.sft.episodes),
             ("sft.batch_episodes", self.sft.batch_episodes),

@@ -1,9 +1,12 @@
 //! Opening the configured environment.
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 use reskill_envs::Suite;
 use reskill_envs::alfworld::Alfworld;
 use reskill_envs::household::{Household, HouseholdConfig};
+use reskill_envs::sql::SqlSuite;
 
 use crate::config::{EnvConfig, EnvName};
 
@@ -13,14 +16,18 @@ use crate::config::{EnvConfig, EnvName};
 /// What is wrong with the data, with the file and the remedy.
 pub fn open_suite(config: &EnvConfig) -> Result<Box<dyn Suite>> {
     match config.name {
+        EnvName::Sql => Ok(Box::new(SqlSuite::open_path(data(config)?, &config.sql).context("env.sql")?)),
         EnvName::Household => Ok(Box::new(Household::generate(&config.household)?)),
         EnvName::Alfworld => {
-            let path = config.data.as_ref().context("`env.data` is missing: --set env.data=DIR")?;
-            let suite = Alfworld::open_path(path, &config.alfworld)
+            let suite = Alfworld::open_path(data(config)?, &config.alfworld)
                 .context("env.data: give an alfworld-download tree, a pack, or a game.tw-pddl file")?;
             Ok(Box::new(suite))
         }
     }
+}
+
+fn data(config: &EnvConfig) -> Result<&Path> {
+    config.data.as_deref().context("`env.data` is missing: --set env.data=PATH")
 }
 
 /// The same games with other shares of closed containers and idle appliances; other environments have no such

@@ -4,28 +4,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use reskill_envs::{Split, Suite, Task};
 
-use crate::config::{EnvConfig, EnvName};
+use crate::env_config::{Data, EnvConfig, EnvName};
 use crate::suites::open_suite;
-
-/// The environments that can be named on the command line.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(super) enum EnvChoice {
-    /// Generated household games; needs no data
-    Household,
-    /// ALFWorld games, from `--data`
-    Alfworld,
-}
 
 /// An environment.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Source {
     /// Which environment
     #[arg(long, value_enum)]
-    env: EnvChoice,
-    /// ALFWorld: a download tree, a pack (games_all.jsonl.zst or its folder), or one game.tw-pddl
+    env: EnvName,
+    /// What the environment reads; for ALFWorld a download tree, a pack (games_all.jsonl.zst or its folder), or one
+    /// game.tw-pddl
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
 }
@@ -35,16 +27,15 @@ impl Source {
     pub(super) fn config(&self) -> Result<EnvConfig> {
         let mut config = EnvConfig { data: self.data.clone(), ..EnvConfig::default() };
         config.alfworld.splits = Split::ALL.to_vec();
-        config.name = match (self.env, &self.data) {
-            (EnvChoice::Household, None) => EnvName::Household,
-            (EnvChoice::Household, Some(_)) => bail!(
-                "--data: household games are generated; leave it out, or read exported ones with --env alfworld"
+        config.name = self.env;
+        match (self.env.data(), &self.data) {
+            (Data::None, Some(_)) => bail!(
+                "--data: {} games are generated; leave it out, or read exported ones with --env alfworld",
+                self.env.word()
             ),
-            (EnvChoice::Alfworld, Some(_)) => EnvName::Alfworld,
-            (EnvChoice::Alfworld, None) => {
-                bail!("--data is missing: give a download tree, a pack, or a game.tw-pddl file")
-            }
-        };
+            (Data::Needed(what), None) => bail!("--data is missing: give {what}"),
+            _ => {}
+        }
         Ok(config)
     }
 

@@ -88,9 +88,11 @@ fn line(value: &impl Serialize) -> Result<Vec<u8>> {
     Ok(line)
 }
 
+/// A score in its shortest digits: 0.33, not the 0.33000001311302185 that is nearest to it in 32 bits.
 fn number(score: f32) -> serde_json::Number {
     if score.fract() == 0.0 {
         return (score as i64).into();
     }
-    serde_json::Number::from_f64(score.into()).unwrap_or_else(|| 0.into())
+    let shortest = score.to_string().parse().ok().and_then(serde_json::Number::from_f64);
+    shortest.unwrap_or_else(|| 0.into())
 }
