@@ -27,6 +27,8 @@ pub mod alfworld;
 pub mod household;
 #[cfg(feature = "sql")]
 pub mod sql;
+#[cfg(feature = "wands")]
+pub mod wands;
 
 pub use action::{ActionTemplate, ActionVocabulary, ParsedAction};
 pub use episode::{Episode, Outcome, Segment, Turn};

@@ -11,3 +11,5 @@ mod household;
 mod corpus;
 #[cfg(feature = "sql")]
 mod sql;
+#[cfg(feature = "wands")]
+mod wands;
