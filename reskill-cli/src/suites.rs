@@ -3,7 +3,9 @@
 use anyhow::{Context, Result};
 use reskill_envs::Suite;
 use reskill_envs::alfworld::Alfworld;
+use reskill_envs::external::External;
 use reskill_envs::household::{Household, HouseholdConfig};
+use reskill_envs::scienceworld::ScienceWorld;
 
 use crate::config::{EnvConfig, EnvName};
 
@@ -20,6 +22,11 @@ pub fn open_suite(config: &EnvConfig) -> Result<Box<dyn Suite>> {
                 .context("env.data: give an alfworld-download tree, a pack, or a game.tw-pddl file")?;
             Ok(Box::new(suite))
         }
+        EnvName::Scienceworld => {
+            let path = config.data.as_ref().context("`env.data` is missing: --set env.data=DIR")?;
+            Ok(Box::new(ScienceWorld::open_path(path, &config.scienceworld).context("env.scienceworld")?))
+        }
+        EnvName::External => Ok(Box::new(External::start(&config.external).context("env.external")?)),
     }
 }
 
@@ -31,4 +38,14 @@ pub fn open_suite(config: &EnvConfig) -> Result<Box<dyn Suite>> {
 pub fn open_variant(config: &EnvConfig, closed_fraction: f64, idle_fraction: f64) -> Result<Box<dyn Suite>> {
     let household = HouseholdConfig { closed_fraction, idle_fraction, ..config.household.clone() };
     open_suite(&EnvConfig { household, ..config.clone() })
+}
+
+/// A command line as its words, quotes taken away as a shell does.
+///
+/// # Errors
+/// If a quote is not closed, or there is no word.
+pub fn words(command: &str) -> Result<Vec<String>> {
+    let words = shlex::split(command).with_context(|| format!("`{command}`: a quote is not closed"))?;
+    anyhow::ensure!(!words.is_empty(), "the command is empty, expected a program and its arguments");
+    Ok(words)
 }

@@ -33,6 +33,9 @@ use crate::suites::open_variant;
 /// # Errors
 /// If a game cannot be opened or solved.
 pub fn demonstrations(config: &TrainConfig, policy: &Policy) -> Result<Vec<TokenTrajectory>> {
+    if config.sft.epochs == 0 {
+        return Ok(Vec::new());
+    }
     let plans: Vec<Plan> = (0..config.sft.episodes).map(|index| Plan::draw(config, index)).collect();
     let mut worlds: BTreeMap<(u64, u64), Box<dyn Suite>> = BTreeMap::new();
     for plan in &plans {
@@ -328,8 +331,13 @@ fn demonstrate(
         if step.done {
             break;
         }
-        plan =
-            if plan.first() == Some(&action) { plan[1..].to_vec() } else { env.expert().unwrap_or_default() };
+        // What the expert planned need not be among the commands that are listed when its turn comes.
+        let is_possible = |next: &String| now.admissible.is_empty() || now.admissible.contains(next);
+        plan = if plan.first() == Some(&action) && plan.get(1).is_none_or(is_possible) {
+            plan[1..].to_vec()
+        } else {
+            env.expert().unwrap_or_default()
+        };
         previous = Some(action);
     }
     Ok(TokenTrajectory { group: 0, stratum: 0, turns, return_: if won { 1.0 } else { 0.0 } })

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
+use reskill_envs::scienceworld::ScienceWorldOptions;
 use reskill_envs::{Split, Suite, Task};
 
 use crate::config::{EnvConfig, EnvName};
-use crate::suites::open_suite;
+use crate::suites::{open_suite, words};
 
 /// The environments that can be named on the command line.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -17,17 +18,31 @@ pub(super) enum EnvChoice {
     Household,
     /// ALFWorld games, from `--data`
     Alfworld,
+    /// ScienceWorld tasks, by the simulator in `--data`
+    Scienceworld,
+    /// What the program of `--env-cmd` plays
+    External,
 }
 
 /// An environment.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Source {
     /// Which environment
-    #[arg(long, value_enum)]
-    env: EnvChoice,
-    /// ALFWorld: a download tree, a pack (games_all.jsonl.zst or its folder), or one game.tw-pddl
+    #[arg(long, value_enum, required_unless_present = "env_cmd")]
+    env: Option<EnvChoice>,
+    /// ALFWorld: a download tree, a pack (games_all.jsonl.zst or its folder), or one game.tw-pddl. ScienceWorld:
+    /// scienceworld.jar or its folder
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
+    /// External: the command that plays
+    #[arg(long, value_name = "COMMAND")]
+    env_cmd: Option<String>,
+    /// ScienceWorld: what is made easier, comma-separated; default easy
+    #[arg(long, value_name = "LIST")]
+    simplification: Option<String>,
+    /// ScienceWorld: lists the valid actions
+    #[arg(long)]
+    valid_actions: bool,
 }
 
 impl Source {
@@ -35,7 +50,18 @@ impl Source {
     pub(super) fn config(&self) -> Result<EnvConfig> {
         let mut config = EnvConfig { data: self.data.clone(), ..EnvConfig::default() };
         config.alfworld.splits = Split::ALL.to_vec();
-        config.name = match (self.env, &self.data) {
+        config.scienceworld = ScienceWorldOptions {
+            valid_actions: self.valid_actions,
+            simplification: self.simplification.clone().unwrap_or_else(|| "easy".into()),
+            objects: false,
+            ..ScienceWorldOptions::all_tasks()
+        };
+        let env = self.env.unwrap_or(EnvChoice::External);
+        let is_scienceworld = matches!(env, EnvChoice::Scienceworld);
+        if !is_scienceworld && (self.valid_actions || self.simplification.is_some()) {
+            bail!("--valid-actions and --simplification are for --env scienceworld");
+        }
+        config.name = match (env, &self.data) {
             (EnvChoice::Household, None) => EnvName::Household,
             (EnvChoice::Household, Some(_)) => bail!(
                 "--data: household games are generated; leave it out, or read exported ones with --env alfworld"
@@ -44,7 +70,21 @@ impl Source {
             (EnvChoice::Alfworld, None) => {
                 bail!("--data is missing: give a download tree, a pack, or a game.tw-pddl file")
             }
+            (EnvChoice::Scienceworld, Some(_)) => EnvName::Scienceworld,
+            (EnvChoice::Scienceworld, None) => {
+                bail!(
+                    "--data is missing: give scienceworld.jar or its folder; scripts/get-scienceworld fetches it"
+                )
+            }
+            (EnvChoice::External, None) => EnvName::External,
+            (EnvChoice::External, Some(_)) => bail!("--data: the program of --env-cmd has its own data"),
         };
+        match (&self.env_cmd, config.name) {
+            (Some(command), EnvName::External) => config.external.command = words(command)?,
+            (None, EnvName::External) => bail!("--env-cmd is missing: give the command that plays"),
+            (Some(_), _) => bail!("--env-cmd is for --env external"),
+            (None, _) => {}
+        }
         Ok(config)
     }
 
