@@ -84,6 +84,14 @@ pub enum EnvError {
         /// What happened to it.
         fault: Fault,
     },
+    /// An episode with the same commands went another way the second time.
+    #[error("task `{id}` plays differently the second time, from turn {turn} on")]
+    NotReproducible {
+        /// The task.
+        id: String,
+        /// The first turn that differs; 0 is the start.
+        turn: usize,
+    },
     /// The environment has no such thing.
     #[error("this environment has no {what}")]
     Unsupported {

@@ -21,6 +21,7 @@ pub mod suite;
 pub mod action;
 pub mod prompt;
 pub mod plain_prompt;
+pub mod check;
 pub mod error;
 pub mod fault;
 pub mod alfworld;
@@ -29,6 +30,9 @@ pub mod household;
 pub mod sql;
 #[cfg(feature = "wands")]
 pub mod wands;
+pub mod external;
+#[cfg(feature = "scienceworld")]
+pub mod scienceworld;
 
 pub use action::{ActionTemplate, ActionVocabulary, ParsedAction};
 pub use episode::{Episode, Outcome, Segment, Turn};

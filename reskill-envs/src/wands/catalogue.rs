@@ -74,7 +74,8 @@ impl Catalogue {
     /// # Errors
     /// As [`Catalogue::read`].
     pub fn open(folder: &Path) -> Result<Catalogue, EnvError> {
-        let [products, queries, labels] = ["product.csv", "query.csv", "label.csv"].map(|name| folder.join(name));
+        let [products, queries, labels] =
+            ["product.csv", "query.csv", "label.csv"].map(|name| folder.join(name));
         Catalogue::read(&products, &queries, &labels)
     }
 
@@ -93,7 +94,8 @@ impl Catalogue {
         let mut catalogue = Catalogue::default();
         let mut file = Rows::open(products)?;
         let columns = file.columns(["product_id", "product_name", "product_class"])?;
-        let more = ["category hierarchy", "product_description", "product_features"].map(|name| file.column(name));
+        let more =
+            ["category hierarchy", "product_description", "product_features"].map(|name| file.column(name));
         while let Some(row) = file.next()? {
             let id = file.number(&row, "product_id", columns[0])?;
             let optional = |index: usize| more[index].map_or(String::new(), |column| text(&row, column));
@@ -158,13 +160,22 @@ impl Catalogue {
             let id = id.to_string();
             [&id, name, class, category, description, features].map(String::clone).to_vec()
         });
-        let names =
-            ["product_id", "product_name", "product_class", "category hierarchy", "product_description", "product_features"];
+        let names = [
+            "product_id",
+            "product_name",
+            "product_class",
+            "category hierarchy",
+            "product_description",
+            "product_features",
+        ];
         write_rows(&folder.join("product.csv"), &names, products)?;
-        let queries =
-            self.queries.iter().map(|(id, query)| vec![id.to_string(), query.text.clone(), query.class.clone()]);
+        let queries = self
+            .queries
+            .iter()
+            .map(|(id, query)| vec![id.to_string(), query.text.clone(), query.class.clone()]);
         write_rows(&folder.join("query.csv"), &["query_id", "query", "query_class"], queries)?;
-        let labels = self.labels.iter().flat_map(|(query, labelled)| labelled.iter().map(move |one| (query, one)));
+        let labels =
+            self.labels.iter().flat_map(|(query, labelled)| labelled.iter().map(move |one| (query, one)));
         let labels = labels.enumerate().map(|(id, (query, (product, label)))| {
             vec![id.to_string(), query.to_string(), product.to_string(), label.as_str().to_owned()]
         });
@@ -181,8 +192,8 @@ struct Rows {
 
 impl Rows {
     fn open(path: &Path) -> Result<Rows, EnvError> {
-        let file = std::fs::File::open(path)
-            .map_err(|source| EnvError::Read { path: path.to_owned(), source })?;
+        let file =
+            std::fs::File::open(path).map_err(|source| EnvError::Read { path: path.to_owned(), source })?;
         let mut reader = ReaderBuilder::new().delimiter(b'\t').from_reader(file);
         let header = reader.headers().cloned().map_err(|error| broken(path, &error))?;
         Ok(Rows { path: path.to_owned(), header, reader })
@@ -230,11 +241,7 @@ fn broken(path: &Path, error: &csv::Error) -> EnvError {
     EnvError::Game { path: path.to_owned(), field: "row", reason: error.to_string() }
 }
 
-fn write_rows(
-    path: &Path,
-    header: &[&str],
-    rows: impl Iterator<Item = Vec<String>>,
-) -> Result<(), EnvError> {
+fn write_rows(path: &Path, header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Result<(), EnvError> {
     let failed = |error: csv::Error| EnvError::Write { path: path.to_owned(), source: error.into() };
     let mut writer = WriterBuilder::new()
         .delimiter(b'\t')

@@ -92,7 +92,8 @@ impl WandsConfig {
     /// # Errors
     /// [`EnvError::Config`] for the first value that is out of range.
     pub fn validate(&self) -> Result<(), EnvError> {
-        let repeated = (1..self.options.len()).any(|index| self.options[..index].contains(&self.options[index]));
+        let repeated =
+            (1..self.options.len()).any(|index| self.options[..index].contains(&self.options[index]));
         if self.options.is_empty() || repeated {
             return out_of_range("options", format!("{:?}", self.options), "at least one kind, none twice");
         }

@@ -79,7 +79,9 @@ impl WandsEnv {
 
     /// What a look-up shows.
     fn show(&self, option: usize, attribute: Attribute) -> String {
-        let Some(product) = self.catalogue.products.get(&self.task.products[option]) else { return String::new() };
+        let Some(product) = self.catalogue.products.get(&self.task.products[option]) else {
+            return String::new();
+        };
         let value = match attribute {
             Attribute::Name => product.name.clone(),
             Attribute::Class => class(product),
@@ -123,10 +125,14 @@ impl TextEnv for WandsEnv {
         if let Some(choice) = action.strip_prefix("choose ").and_then(place) {
             self.choice = Some(choice);
             let is_right = choice == self.task.gold;
-            return Ok(self.outcome(if is_right { "That is the best one." } else { "That is not the best one." }.to_owned()));
+            return Ok(self.outcome(
+                if is_right { "That is the best one." } else { "That is not the best one." }.to_owned(),
+            ));
         }
         for (option, name) in options.iter().enumerate().take(self.task.products.len()) {
-            if let Some(attribute) = Attribute::ALL.into_iter().find(|&attribute| look_up(attribute, name) == action) {
+            if let Some(attribute) =
+                Attribute::ALL.into_iter().find(|&attribute| look_up(attribute, name) == action)
+            {
                 self.known.insert((option, attribute));
                 return Ok(self.outcome(self.show(option, attribute)));
             }
@@ -142,7 +148,8 @@ impl TextEnv for WandsEnv {
         let options = self.options();
         let mut plan = Vec::new();
         for attribute in [Attribute::Name, Attribute::Features] {
-            let unknown = (0..self.task.products.len()).filter(|&option| !self.known.contains(&(option, attribute)));
+            let unknown =
+                (0..self.task.products.len()).filter(|&option| !self.known.contains(&(option, attribute)));
             plan.extend(unknown.map(|option| look_up(attribute, &options[option])));
         }
         plan.push(format!("choose {}", options[self.task.gold]));

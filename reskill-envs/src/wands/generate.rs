@@ -165,7 +165,12 @@ fn draw_wish(kind: usize, traits: &BTreeMap<u64, Traits>, rng: &mut ChaCha8Rng) 
 }
 
 /// Products with their labels, a third of each label as far as there are, in a drawn order.
-fn judged(wish: &Wish, traits: &BTreeMap<u64, Traits>, count: usize, rng: &mut ChaCha8Rng) -> Vec<(u64, Label)> {
+fn judged(
+    wish: &Wish,
+    traits: &BTreeMap<u64, Traits>,
+    count: usize,
+    rng: &mut ChaCha8Rng,
+) -> Vec<(u64, Label)> {
     let mut chosen = Vec::new();
     for (index, label) in Label::ALL.into_iter().rev().enumerate() {
         let of_label: Vec<u64> =
@@ -182,7 +187,8 @@ fn describe(of: &Traits, rng: &mut ChaCha8Rng) -> Product {
     let Traits { kind, colour, material, style } = *of;
     let Kind { class, noun, department, .. } = KINDS[kind];
     let maker = one_of(&MAKERS, rng);
-    let name = if rng.random_bool(0.5) { format!("{maker} {colour} {noun}") } else { format!("{maker} {noun}") };
+    let name =
+        if rng.random_bool(0.5) { format!("{maker} {colour} {noun}") } else { format!("{maker} {noun}") };
     let width = rng.random_range(10..=90);
     Product {
         name,

@@ -58,7 +58,8 @@ impl Wands {
         for (query, split) in tasks::splits(&catalogue, config) {
             for game in tasks::of_query(&catalogue, query, config) {
                 let id = TaskId(game.id.clone());
-                let (family, goal) = (game.options.family().to_owned(), catalogue.queries[&query].text.clone());
+                let (family, goal) =
+                    (game.options.family().to_owned(), catalogue.queries[&query].text.clone());
                 let goal = format!("choose the product that fits best: {goal}");
                 let task = Task { id: id.clone(), split, family, goal };
                 suite.tasks.entry(split).or_default().push(Arc::new(task));

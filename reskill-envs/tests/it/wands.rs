@@ -34,7 +34,14 @@ fn small() -> Catalogue {
     };
     Catalogue {
         products: [
-            (7, product("oak chair 24 '' wide", "Chairs|Stools", "color : red|material : oak : solid||weight")),
+            (
+                7,
+                product(
+                    "oak chair 24 '' wide",
+                    "Chairs|Stools",
+                    "color : red|material : oak : solid||weight",
+                ),
+            ),
             (8, product("\"fancy\" chair", "", "")),
             (9, Product { name: "lamp".into(), ..Product::default() }),
         ]
@@ -59,7 +66,12 @@ fn the_expert_wins_every_task() {
             assert!(admissible.contains(command), "{}: {command}", task.id);
             let step = env.step(command).unwrap();
             let is_last = index + 1 == plan.len();
-            assert_eq!((step.won, step.done, step.score), (is_last, is_last, f32::from(u8::from(is_last))), "{}", task.id);
+            assert_eq!(
+                (step.won, step.done, step.score),
+                (is_last, is_last, f32::from(u8::from(is_last))),
+                "{}",
+                task.id
+            );
             admissible = step.observation.admissible;
         }
         assert!(env.expert().is_err());
@@ -103,7 +115,10 @@ fn the_right_option_alone_has_the_highest_label_and_neither_is_right_where_they_
 fn equal_settings_give_equal_tasks_and_other_seeds_others() {
     let ids = |config: &WandsConfig| -> Vec<_> {
         let suite = Wands::generate(config).unwrap();
-        all_tasks(&suite).iter().map(|task| (task.clone(), suite.gold(&task.id).map(|gold| gold.1.to_vec()))).collect()
+        all_tasks(&suite)
+            .iter()
+            .map(|task| (task.clone(), suite.gold(&task.id).map(|gold| gold.1.to_vec())))
+            .collect()
     };
     let same = ids(&config());
     assert_eq!(same, ids(&config()));
@@ -165,7 +180,10 @@ fn look_ups_show_one_property_of_one_option() {
     let config = WandsConfig { options: vec![OptionSet::Three], shown_chars: 12, ..WandsConfig::default() };
     let suite = Wands::over(small(), &config).unwrap();
     let task = all_tasks(&suite)[0].clone();
-    assert_eq!((task.id.0.as_str(), task.goal.as_str()), ("3-opt/3/0", "choose the product that fits best: red chair"));
+    assert_eq!(
+        (task.id.0.as_str(), task.goal.as_str()),
+        ("3-opt/3/0", "choose the product that fits best: red chair")
+    );
     let (_, products, gold) = suite.gold(&task.id).unwrap();
     let mut env = suite.open(&task.id).unwrap();
     let first = env.reset().unwrap();
@@ -186,7 +204,9 @@ fn look_ups_show_one_property_of_one_option() {
     assert_eq!(see("features", 8), "features of it: nothing is known");
     assert_eq!(see("class", 9), "class of it: nothing is known");
     assert_eq!(see("description", 8), "description of it: line one\nlin...");
-    for odd in ["look up price of option 1", "look up name of option 4", "choose neither", "choose", "look", ""] {
+    for odd in
+        ["look up price of option 1", "look up name of option 4", "choose neither", "choose", "look", ""]
+    {
         let step = env.step(odd).unwrap();
         assert_eq!((step.observation.text.as_str(), step.done), ("There is no such action.", false), "{odd}");
         assert_eq!(step.observation.admissible, first.admissible);
@@ -211,13 +231,21 @@ fn files_are_read_as_they_are_written_with_tabs_line_ends_and_quotes() {
         all_tasks(&Wands::generate(&config()).unwrap())
     );
     // As the public files have it: no quotes around fields, columns in another order, further columns.
-    write(dir.path(), "product.csv", &[
-        "rating_count\tproduct_class\tproduct_id\tproduct_name\tcategory_hierarchy\taverage_rating",
-        "3.0\tChairs\t7\tchair 24 \" wide 'x'\tHome / Chairs\t",
-        "\t\t8\t 18 '' stool \t\t4.5",
-    ]);
+    write(
+        dir.path(),
+        "product.csv",
+        &[
+            "rating_count\tproduct_class\tproduct_id\tproduct_name\tcategory_hierarchy\taverage_rating",
+            "3.0\tChairs\t7\tchair 24 \" wide 'x'\tHome / Chairs\t",
+            "\t\t8\t 18 '' stool \t\t4.5",
+        ],
+    );
     write(dir.path(), "query.csv", &["query_id\tquery\tquery_class", "3\tred chair\t"]);
-    write(dir.path(), "label.csv", &["id\tquery_id\tproduct_id\tlabel", "0\t3\t7\tExact", "1\t3\t8\tPartial"]);
+    write(
+        dir.path(),
+        "label.csv",
+        &["id\tquery_id\tproduct_id\tlabel", "0\t3\t7\tExact", "1\t3\t8\tPartial"],
+    );
     let read = Catalogue::open(dir.path()).unwrap();
     assert_eq!(read.products[&7].name, "chair 24 \" wide 'x'");
     assert_eq!((read.products[&8].name.as_str(), read.products[&8].class.as_str()), ("18 '' stool", ""));
@@ -244,8 +272,16 @@ fn broken_files_are_refused_with_their_place() {
         }
     };
     let products = "product_id\tproduct_name\tproduct_class";
-    check("product.csv", &["product_id\tname\tproduct_class", "7\tx\ty"], &["`product_name`", "there are product_id, name"]);
-    check("product.csv", &["product_id,product_name,product_class", "7,x,y"], &["`product_id`", "no such column"]);
+    check(
+        "product.csv",
+        &["product_id\tname\tproduct_class", "7\tx\ty"],
+        &["`product_name`", "there are product_id, name"],
+    );
+    check(
+        "product.csv",
+        &["product_id,product_name,product_class", "7,x,y"],
+        &["`product_id`", "no such column"],
+    );
     check("product.csv", &[products, "seven\tx\ty"], &["`product_id`", "line 2", "`seven` is no number"]);
     check("product.csv", &[products, "7\tx\ty", "7\tz\ty"], &["line 3", "a second time"]);
     check("product.csv", &[products, "7\tx"], &["`row`", "line: 2", "2 fields"]);
@@ -254,7 +290,11 @@ fn broken_files_are_refused_with_their_place() {
     check("query.csv", &["query_id\tquery\tquery_class", "3\t\tChairs"], &["`query`", "line 2", "empty"]);
     check("query.csv", &[""], &["`query_id`", "no such column"]);
     let labels = "id\tquery_id\tproduct_id\tlabel";
-    check("label.csv", &[labels, "0\t3\t7\tExact", "1\t3\t8\texact"], &["`label`", "line 3", "`exact`", "Irrelevant"]);
+    check(
+        "label.csv",
+        &[labels, "0\t3\t7\tExact", "1\t3\t8\texact"],
+        &["`label`", "line 3", "`exact`", "Irrelevant"],
+    );
     check("label.csv", &[labels, "0\t4\t7\tExact"], &["`query_id`", "line 2", "no query 4"]);
     check("label.csv", &[labels, "0\t3\t70\tExact"], &["`product_id`", "line 2", "no product 70"]);
     small().write(dir).unwrap();
@@ -277,7 +317,10 @@ fn settings_out_of_range_are_refused() {
     check(WandsConfig { options: vec![OptionSet::Two, OptionSet::Two], ..config() }, "`options`");
     check(WandsConfig { tasks_per_query: 0, ..config() }, "`tasks_per_query` = 0");
     check(WandsConfig { unseen_share: 1.0, ..config() }, "`unseen_share` = 1");
-    check(WandsConfig { catalogue: CatalogueConfig { n_queries: 0, ..config().catalogue }, ..config() }, "`n_queries`");
+    check(
+        WandsConfig { catalogue: CatalogueConfig { n_queries: 0, ..config().catalogue }, ..config() },
+        "`n_queries`",
+    );
     let catalogue = CatalogueConfig { products_per_query: 5, ..config().catalogue };
     check(WandsConfig { catalogue, ..config() }, "`products_per_query` = 5");
     let suite = Wands::generate(&config()).unwrap();
@@ -307,13 +350,17 @@ fn prompts_of_both_layouts_hold_query_look_ups_and_guidance() {
             now = env.step(command).unwrap().observation;
             text += &builder.entry(suite.vocabulary(), Some(command), &now.text);
             text += &builder.branch(suite.vocabulary(), &now, &["next choose"]);
-            for part in [&task.goal, "names deceive", "look up name of", "name of option 2: ", "next choose"] {
+            for part in [&task.goal, "names deceive", "look up name of", "name of option 2: ", "next choose"]
+            {
                 assert!(text.contains(part), "{part}: {text}");
             }
         }
     }
     let verbs = suite.vocabulary().verbs();
-    assert_eq!(verbs, ["look up name of", "look up class of", "look up description of", "look up features of", "choose"]);
+    assert_eq!(
+        verbs,
+        ["look up name of", "look up class of", "look up description of", "look up features of", "choose"]
+    );
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `reskill-cli bench`: measurements, one file each.
 
-pub mod cpu;
+pub mod by_expert;
+mod cpu;
 mod env;
 pub mod grpo;
 mod replay;

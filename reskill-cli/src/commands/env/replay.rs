@@ -48,6 +48,7 @@ pub(super) fn run(args: &ReplayArgs) -> Result<u8> {
     let actions = read_actions(&args.actions)?;
     let suite = args.source.open()?;
     let mut env = suite.open(&find(suite.as_ref(), args.game.as_deref())?.id)?;
+    let full_score = suite.full_score();
     let (obs, admissible) = seen(env.reset()?);
     let mut more = print_data(&line(&Start { obs, admissible })?)?;
     for action in &actions {
@@ -56,7 +57,7 @@ pub(super) fn run(args: &ReplayArgs) -> Result<u8> {
         }
         let step = env.step(action)?;
         let (obs, admissible) = seen(step.observation);
-        let (score, done, won) = (number(step.score), step.done, step.won);
+        let (score, done, won) = (number(step.score * full_score), step.done, step.won);
         more = print_data(&line(&Played { action, obs, admissible, score, done, won })?)?;
     }
     Ok(0)
