@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::env_config::{EnvConfig, EnvName};
 use crate::model_config::BaseModelConfig;
+use crate::presets;
 use crate::schedule::Schedule;
 
 /// The default configuration, as it is compiled in.
@@ -292,16 +293,7 @@ impl TrainConfig {
             Preset::Default => ("configs/default.toml (embedded)", DEFAULT),
             Preset::External => ("configs/external.toml (embedded)", EXTERNAL),
         };
-        let name = file.map_or(embedded.into(), |path| path.display().to_string());
-        let text = match file {
-            Some(path) => std::fs::read_to_string(path)
-                .with_context(|| format!("{name}: cannot be read; give an existing file to --config"))?,
-            None => preset_text.to_string(),
-        };
-        let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-            let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
-            anyhow::anyhow!("{name}: line {line}: {}", one_line(error.message()))
-        })?;
+        let (name, mut table) = read_table(file)?;
         let mut origin = name;
         if !overrides.is_empty() {
             // A wrong key in the file should not be blamed on --set.
@@ -427,6 +419,31 @@ impl TrainConfig {
         }
         Ok(())
     }
+}
+
+/// The file, or the preset of that name if there is no such file; without either the default preset.
+fn read_table(file: Option<&Path>) -> Result<(String, toml::Table)> {
+    let (name, text) = match file {
+        None => ("configs/default.toml (embedded)".to_string(), DEFAULT.to_string()),
+        Some(path) => match path.to_str().and_then(presets::preset).filter(|_| !path.exists()) {
+            Some(text) => (format!("configs/{}.toml (embedded)", path.display()), text.to_string()),
+            None => {
+                let name = path.display().to_string();
+                let text = std::fs::read_to_string(path).with_context(|| {
+                    format!(
+                        "{name}: cannot be read; give --config an existing file, or a preset: {}",
+                        presets::names()
+                    )
+                })?;
+                (name, text)
+            }
+        },
+    };
+    let table = text.parse().map_err(|error: toml::de::Error| {
+        let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
+        anyhow::anyhow!("{name}: line {line}: {}", one_line(error.message()))
+    })?;
+    Ok((name, table))
 }
 
 /// Puts `key=value` into the table; the value is TOML, or a string if it is not.

@@ -7,6 +7,7 @@
 pub mod schedule;
 pub mod model_config;
 pub mod env_config;
+pub mod presets;
 pub mod config;
 pub mod streams;
 pub mod suites;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use reskill_cli::commands::{bench, env, eval, generate, score, sft, skills, train};
+use reskill_cli::commands::{bench, config, env, eval, generate, score, sft, skills, train};
 use reskill_cli::progress::print_line;
 use tracing_subscriber::EnvFilter;
 
@@ -20,6 +20,7 @@ enum Command {
     Train(train::TrainArgs),
     Sft(sft::SftArgs),
     Eval(eval::EvalArgs),
+    Config(config::ConfigArgs),
     Generate(generate::GenerateArgs),
     Score(score::ScoreArgs),
     Skills(skills::SkillsArgs),
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
     let result = match &command {
         Command::Train(args) => train::run(args),
         Command::Sft(args) => sft::run(args),
+        Command::Config(args) => config::run(args),
         Command::Eval(args) => eval::run(args),
         Command::Skills(args) => skills::run(args),
         Command::Score(args) => score::run(args),

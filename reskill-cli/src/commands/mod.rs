@@ -1,6 +1,7 @@
 //! The commands, one file or folder each.
 
 pub mod bench;
+pub mod config;
 pub mod env;
 pub mod eval;
 pub mod train;
