@@ -14,21 +14,6 @@ use crate::model_config::BaseModelConfig;
 use crate::presets;
 use crate::schedule::Schedule;
 
-/// The default configuration, as it is compiled in.
-pub const DEFAULT: &str = include_str!("../../configs/default.toml");
-
-/// The configuration of environments in other programs, as it is compiled in.
-pub const EXTERNAL: &str = include_str!("../../configs/external.toml");
-
-/// The configurations that are compiled in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Preset {
-    /// [`DEFAULT`].
-    Default,
-    /// [`EXTERNAL`].
-    External,
-}
-
 /// Everything a training run depends on.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -276,23 +261,12 @@ impl Default for CheckpointConfig {
 }
 
 impl TrainConfig {
-    /// As [`TrainConfig::load_or`], with the default run.
+    /// Reads a configuration: the file, the preset of that name, or the embedded default, then each `key=value` of
+    /// `overrides` in order.
     ///
     /// # Errors
     /// One line that names the file (or `--set`), the key and what to do.
     pub fn load(file: Option<&Path>, overrides: &[String]) -> Result<TrainConfig> {
-        TrainConfig::load_or(file, Preset::Default, overrides)
-    }
-
-    /// Reads a configuration: the file, or else an embedded one, then each `key=value` of `overrides` in order.
-    ///
-    /// # Errors
-    /// One line that names the file (or `--set`), the key and what to do.
-    pub fn load_or(file: Option<&Path>, preset: Preset, overrides: &[String]) -> Result<TrainConfig> {
-        let (embedded, preset_text) = match preset {
-            Preset::Default => ("configs/default.toml (embedded)", DEFAULT),
-            Preset::External => ("configs/external.toml (embedded)", EXTERNAL),
-        };
         let (name, mut table) = read_table(file)?;
         let mut origin = name;
         if !overrides.is_empty() {
@@ -423,21 +397,20 @@ impl TrainConfig {
 
 /// The file, or the preset of that name if there is no such file; without either the default preset.
 fn read_table(file: Option<&Path>) -> Result<(String, toml::Table)> {
-    let (name, text) = match file {
-        None => ("configs/default.toml (embedded)".to_string(), DEFAULT.to_string()),
-        Some(path) => match path.to_str().and_then(presets::preset).filter(|_| !path.exists()) {
-            Some(text) => (format!("configs/{}.toml (embedded)", path.display()), text.to_string()),
-            None => {
-                let name = path.display().to_string();
-                let text = std::fs::read_to_string(path).with_context(|| {
-                    format!(
-                        "{name}: cannot be read; give --config an existing file, or a preset: {}",
-                        presets::names()
-                    )
-                })?;
-                (name, text)
-            }
-        },
+    let path = file.unwrap_or(Path::new("default"));
+    let preset = path.to_str().and_then(presets::preset).filter(|_| file.is_none() || !path.exists());
+    let (name, text) = match preset {
+        Some(text) => (format!("configs/{}.toml (embedded)", path.display()), text.to_string()),
+        None => {
+            let name = path.display().to_string();
+            let text = std::fs::read_to_string(path).with_context(|| {
+                format!(
+                    "{name}: cannot be read; give --config an existing file, or a preset: {}",
+                    presets::names()
+                )
+            })?;
+            (name, text)
+        }
     };
     let table = text.parse().map_err(|error: toml::de::Error| {
         let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);

@@ -119,11 +119,12 @@ fn nothing_is_left_to_do_in_the_code() {
 #[test]
 fn the_embedded_configuration_is_the_one_in_configs() {
     let text = fs::read_to_string(root().join("configs/default.toml")).unwrap();
-    assert_eq!(text, reskill_cli::config::DEFAULT);
+    assert_eq!(reskill_cli::presets::preset("default"), Some(text.as_str()));
     let config = reskill_cli::config::TrainConfig::load(None, &[]).unwrap();
     for path in files(&root().join("configs"), "toml") {
         // What a preset leaves to the user.
         let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        assert!(reskill_cli::presets::preset(&stem).is_some(), "{stem} is not among the presets");
         let mut more = Vec::new();
         let needs_data = ["alfworld", "scienceworld", "sql"].iter().any(|name| stem.ends_with(name));
         more.extend(needs_data.then(|| "env.data=x".to_string()));

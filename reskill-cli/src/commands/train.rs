@@ -1,13 +1,13 @@
 //! `reskill-cli train`: a policy and its skills, from nothing to a report.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::config::{Preset, TrainConfig};
+use crate::config::TrainConfig;
 use crate::progress::print_line;
 use crate::run_dir::RunDir;
 use crate::suites::words;
@@ -71,8 +71,8 @@ pub fn run(args: &TrainArgs) -> Result<u8> {
             let mut overrides = args.env_cmd.as_deref().map_or(Ok(Vec::new()), overrides_of_command)?;
             overrides.extend(args.overrides.iter().cloned());
             overrides.extend(args.seed.map(|seed| format!("seed={seed}")));
-            let preset = if args.env_cmd.is_some() { Preset::External } else { Preset::Default };
-            let config = TrainConfig::load_or(args.config.as_deref(), preset, &overrides)?;
+            let external = args.env_cmd.as_ref().map(|_| Path::new("external"));
+            let config = TrainConfig::load(args.config.as_deref().or(external), &overrides)?;
             let config = config.with_absolute_paths()?;
             limit_threads(config.threads)?;
             let name = args.config.as_ref().and_then(|path| path.file_stem());
