@@ -45,7 +45,7 @@ impl std::fmt::Display for QueryError {
 }
 
 /// SQLite's own words.
-pub(crate) fn message(error: &Error) -> String {
+fn message(error: &Error) -> String {
     match error {
         Error::SqliteFailure(_, Some(message)) => message.clone(),
         Error::SqlInputError { msg, .. } => msg.clone(),
