@@ -23,13 +23,13 @@ __device__ __forceinline__ size_t mapped(const u32* index, int i) { return index
 // ---- bf16 -----------------------------------------------------------------------------------------------------
 // Copies a tile of R rows and 32 steps of k into shared memory: [R][40], or [32][R + 8] where it is read transposed.
 // Padded by 16 bytes, so that the eight rows an ldmatrix reads lie in eight bank groups. What lies outside is 0.
-template <int R, bool TRANSPOSED> struct MmaStage {
+template <int R, bool TRANSPOSED, int THREADS> struct MmaStage {
   static constexpr int LD = TRANSPOSED ? R + 8 : 40;
   static constexpr int SIZE = TRANSPOSED ? 32 * LD : R * LD;
   static __device__ __forceinline__ void copy(bf16* smem, const Operand<bf16>& op, int r0, int k0) {
     constexpr int CHUNKS = R * 4, PER_LINE = TRANSPOSED ? R / 8 : 4;
     const bool aligned = op.ld % 8 == 0 && (size_t)op.base % 16 == 0;
-    for (int c = threadIdx.x; c < CHUNKS; c += 256) {
+    for (int c = threadIdx.x; c < CHUNKS; c += THREADS) {
       const int line = c / PER_LINE, q = c % PER_LINE * 8;
       const int outer = (TRANSPOSED ? k0 : r0) + line, inner = (TRANSPOSED ? r0 : k0) + q;
       const int n_outer = TRANSPOSED ? op.depth : op.rows, n_inner = TRANSPOSED ? op.rows : op.depth;
@@ -45,15 +45,15 @@ template <int R, bool TRANSPOSED> struct MmaStage {
   }
 };
 
-// A tile of BM rows and BN columns for 256 threads, WARPS_M of its 8 warps above each other.
-template <int BM_, int BN_, int WARPS_M, bool A_TRANSPOSED, bool B_TRANSPOSED> struct MmaTile {
+// A tile of BM rows and BN columns for WARPS_M x WARPS_N warps.
+template <int BM_, int BN_, int WARPS_M, int WARPS_N_, bool A_TRANSPOSED, bool B_TRANSPOSED> struct MmaTile {
   typedef bf16 T;
   static constexpr int BM = BM_, BN = BN_, BK = 32, STAGES = 3;
-  static constexpr int WARPS_N = 8 / WARPS_M, WM = BM / WARPS_M, WN = BN / WARPS_N, MI = WM / 16, NJ = WN / 8;
+  static constexpr int WARPS_N = WARPS_N_, THREADS = 32 * WARPS_M * WARPS_N, WM = BM / WARPS_M, WN = BN / WARPS_N, MI = WM / 16, NJ = WN / 8;
   static constexpr int ROWS = MI * 2, COLS = NJ * 2;     // elements of a thread
   static constexpr int ROW_LANES = 4;                    // neighbouring lanes that share a row
-  typedef MmaStage<BM, A_TRANSPOSED> A;
-  typedef MmaStage<BN, B_TRANSPOSED> B;
+  typedef MmaStage<BM, A_TRANSPOSED, THREADS> A;
+  typedef MmaStage<BN, B_TRANSPOSED, THREADS> B;
   static constexpr int SMEM = STAGES * (A::SIZE + B::SIZE) * 2;   // bytes
   float acc[MI][NJ][4];
 
@@ -148,7 +148,7 @@ template <int BM_, int BN_, int WARPS_M, bool A_TRANSPOSED, bool B_TRANSPOSED> s
 // A tile of BM rows and 64 columns for 256 threads: thread (x, y) of 16 x 16 holds rows y + 16 i, columns x + 16 j.
 template <int BM_, bool A_TRANSPOSED, bool B_TRANSPOSED> struct SimtTile {
   typedef float T;
-  static constexpr int BM = BM_, BN = 64, BK = 16;
+  static constexpr int BM = BM_, BN = 64, BK = 16, THREADS = 256;
   static constexpr int WARPS_N = 1, ROWS = BM / 16, COLS = 4, ROW_LANES = 16;
   static constexpr int SMEM = BK * (BM + BN + 2) * 4;    // bytes
   float acc[ROWS][COLS];

@@ -86,13 +86,13 @@ __device__ __forceinline__ LossTerm surrogate_term(const LossNumbers& p, float l
 // Value of the divergence and its derivative by the log-probability.
 __device__ __forceinline__ float2 divergence(const LossNumbers& p, float reference, float logprob) {
   const float d = reference - logprob;
-  if (p.kl == 0) return float2{-d, 1.f};
-  if (p.kl == 1) return float2{0.5f * d * d, -d};
-  if (p.kl == 3) return float2{reference, 0.f};
+  if (p.kl == 0) return make_float2(-d, 1.f);
+  if (p.kl == 1) return make_float2(0.5f * d * d, -d);
+  if (p.kl == 3) return make_float2(reference, 0.f);
   const float inner = clamped(p, d), value = expm1f(inner) - inner;
   const bool cut = (p.flags & 4) && value > p.k3_clamp;
-  if (is_clamped(p, d) || cut) return float2{cut ? p.k3_clamp : value, 0.f};
-  return float2{value, -expm1f(inner)};
+  if (is_clamped(p, d) || cut) return make_float2(cut ? p.k3_clamp : value, 0.f);
+  return make_float2(value, -expm1f(inner));
 }
 
 // Mean log-ratio of each token's sequence, over its tokens of weight other than 0.
@@ -153,7 +153,10 @@ extern "C" __global__ void __launch_bounds__(256) grpo_loss_tokens(
     const float* logprobs, const float* old_logprobs, const float* sampler_logprobs, const float* ref_logprobs,
     const float* entropy, const float* advantages, const float* weights,         // (N) each
     const double* mean,                                                          // (N)
-    LossNumbers p, int n) {
+    int surrogate, int kl_kind, int flags, float clip_low, float clip_high, float dual_clip, float kl_coef,
+    float entropy_coef, float log_ratio_clamp, float k3_clamp, float importance_truncation, int n) {
+  const LossNumbers p{surrogate, kl_kind, flags, clip_low, clip_high, dual_clip, kl_coef, entropy_coef, log_ratio_clamp,
+                      k3_clamp, importance_truncation};
   SHARED(double, shared, [8][9]);
   const int i = blockIdx.x * 256 + threadIdx.x;
   const float weight = i < n ? weights[i] : 0.f;
@@ -169,7 +172,7 @@ extern "C" __global__ void __launch_bounds__(256) grpo_loss_tokens(
       const float correction = ratio > p.importance_truncation ? p.importance_truncation : ratio;
       policy.value *= correction; policy.by_log_ratio *= correction; policy.by_logprob *= correction;
     }
-    float2 kl{0.f, 0.f};
+    float2 kl = make_float2(0.f, 0.f);
     if (p.kl_coef != 0.f) kl = divergence(p, ref_logprobs[i], logprob);
     const float value = policy.value + p.kl_coef * kl.x - p.entropy_coef * entropy[i];
     const float own = by_sequence ? policy.by_logprob : policy.by_log_ratio + policy.by_logprob;

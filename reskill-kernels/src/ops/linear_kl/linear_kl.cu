@@ -14,10 +14,6 @@
 
 #define STRIP 256
 
-template <class T> __device__ __forceinline__ T stored(float x);
-template <> __device__ __forceinline__ float stored<float>(float x) { return x; }
-template <> __device__ __forceinline__ bf16 stored<bf16>(float x) { return to_bf16(x); }
-
 // The inputs of both passes.
 template <class T> struct Pair {
   const T* hidden;       // (N, c)
@@ -93,7 +89,7 @@ __device__ __forceinline__ void kl_d_logits(typename Tile::T* slab, const Pair<t
   for_each_logprob<Tile>(pair, m0, begin, end, [&](int, int r, int v, float logp, float logq) {
     const size_t n = mapped(pair.index, r);
     const float scale = d_kl[n] * pair.inverse_temperature;
-    slab[(size_t)r * ld + v - first] = stored<typename Tile::T>(scale * Tile::exp(logp) * (logp - logq - kl[n]));
+    slab[(size_t)r * ld + v - first] = from_f32<typename Tile::T>(scale * Tile::exp(logp) * (logp - logq - kl[n]));
   });
 }
 
@@ -117,7 +113,7 @@ __device__ __forceinline__ void kl_d_logits(typename Tile::T* slab, const Pair<t
   }                                                                                                                   \
   EXPORT_KERNEL(linear_kl_d_logits_##suffix)
 
-typedef MmaTile<64, 128, 2, false, false> TileBf16;
+typedef MmaTile<64, 128, 2, 4, false, false> TileBf16;
 typedef SimtTile<64, false, false> TileF32;
 KERNELS(bf16, TileBf16)
 KERNELS(f32, TileF32)

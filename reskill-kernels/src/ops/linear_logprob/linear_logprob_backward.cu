@@ -13,10 +13,6 @@
 
 #define STRIP 256
 
-template <class T> __device__ __forceinline__ T stored(float x);
-template <> __device__ __forceinline__ float stored<float>(float x) { return x; }
-template <> __device__ __forceinline__ bf16 stored<bf16>(float x) { return to_bf16(x); }
-
 template <class Tile>
 __device__ __forceinline__ void d_logits(typename Tile::T* slab,      // (R, ld), column 0 is token `first`
                                          u32* matters,                // (ceil(R/128), ld/256) or null: no filter
@@ -46,7 +42,7 @@ __device__ __forceinline__ void d_logits(typename Tile::T* slab,      // (R, ld)
         if (v >= end) continue;
         const float logprob = tile.at(i, j) * inverse_temperature - l, p = Tile::exp(logprob);
         const float of_logprob = v == target ? -expm1f(logprob) : -p;
-        out[v - first] = stored<typename Tile::T>((by_logprob * of_logprob - by_entropy * p * (logprob + h)) * inverse_temperature);
+        out[v - first] = from_f32<typename Tile::T>((by_logprob * of_logprob - by_entropy * p * (logprob + h)) * inverse_temperature);
         any |= v == target || logprob >= log_filter;
       }
     }
@@ -65,7 +61,7 @@ __device__ __forceinline__ void d_logits(typename Tile::T* slab,      // (R, ld)
   }                                                                                                                   \
   EXPORT_KERNEL(name)
 
-typedef MmaTile<128, 128, 2, false, false> TileBf16;
+typedef MmaTile<128, 128, 2, 4, false, false> TileBf16;
 typedef SimtTile<64, false, false> TileF32;
 D_LOGITS(linear_logprob_d_logits_bf16, TileBf16)
 D_LOGITS(linear_logprob_d_logits_f32, TileF32)

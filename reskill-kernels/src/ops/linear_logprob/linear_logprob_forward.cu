@@ -7,7 +7,7 @@
 // Bytes     DRAM floor size * (N*C + V*C) + 16*N; besides, 16 bytes a row and 256 tokens of partial statistics written
 //           and read. No logit leaves the registers.
 // Flops     2*N*V*C (tensor cores) and N*V exponentials: at C = 576 the exponentials are about a sixth of the time.
-// Launch    parts: grid (ceil(R/BM), ceil(V/256)), block (256), dynamic shared memory of the tile: the blocks that run
+// Launch    parts: grid (ceil(R/BM), ceil(V/256)), block (256; few rows in bf16: 128), dynamic shared memory of the tile: the blocks that run
 //           together share the head's rows in L2. join: grid (ceil(R/8)), block (256): a warp a row.
 // Numerics  logits by f32 sums in ascending k; a thread joins its tokens of 256, then lanes, then warps, in a fixed
 //           order; the strips of 256 are joined in f64. Nothing depends on N: a row's result is that of the row alone.
@@ -70,24 +70,25 @@ __device__ __forceinline__ void parts(float4* part,             // (R, ceil(V / 
     if (threadIdx.x % Tile::ROW_LANES == 0) shared[tile.warp_n() * Tile::BM + tile.row(i)] = stats[i];
   }
   __syncthreads();                                       // all warps' statistics are there
-  for (int r = threadIdx.x; r < Tile::BM && m0 + r < n_rows; r += 256) {
+  for (int r = threadIdx.x; r < Tile::BM && m0 + r < n_rows; r += Tile::THREADS) {
     RowStats s = shared[r];
 #pragma unroll
     for (int w = 1; w < Tile::WARPS_N; ++w) join(s, shared[w * Tile::BM + r], Tile::exp);
-    part[(size_t)(m0 + r) * gridDim.y + blockIdx.y] = float4{s.top, s.total, s.weighted, 0.f};
+    part[(size_t)(m0 + r) * gridDim.y + blockIdx.y] = make_float4(s.top, s.total, s.weighted, 0.f);
   }
 }
 
 #define PARTS(name, ...)                                                                                              \
-  extern "C" __global__ void __launch_bounds__(256) name(                                                             \
+  extern "C" __global__ void __launch_bounds__(__VA_ARGS__::THREADS) name(                                                             \
       float4* part, float* target_logit, const __VA_ARGS__::T* hidden, const __VA_ARGS__::T* head, const u32* index,  \
       const u32* targets, int n_rows, int vocab, int c, float inverse_temperature) {                                  \
     parts<__VA_ARGS__>(part, target_logit, hidden, head, index, targets, n_rows, vocab, c, inverse_temperature);      \
   }                                                                                                                   \
   EXPORT_KERNEL(name)
 
-typedef MmaTile<128, 128, 2, false, false> LargeBf16;
-typedef MmaTile<16, 128, 1, false, false> SmallBf16;
+// Both deal out columns alike, so that a row's statistics are joined in one order.
+typedef MmaTile<128, 128, 2, 4, false, false> LargeBf16;
+typedef MmaTile<16, 128, 1, 4, false, false> SmallBf16;
 typedef SimtTile<64, false, false> LargeF32;
 typedef SimtTile<16, false, false> SmallF32;
 PARTS(linear_logprob_parts_bf16, LargeBf16)

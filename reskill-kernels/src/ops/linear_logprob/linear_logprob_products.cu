@@ -13,12 +13,6 @@
 
 #define STRIP 256
 
-__device__ __forceinline__ float loaded(float x) { return x; }
-__device__ __forceinline__ float loaded(bf16 x) { return to_f32(x); }
-template <class T> __device__ __forceinline__ T stored(float x);
-template <> __device__ __forceinline__ float stored<float>(float x) { return x; }
-template <> __device__ __forceinline__ bf16 stored<bf16>(float x) { return to_bf16(x); }
-
 // flags: 1 the first slab, 2 the last, 4 add to d_hidden.
 template <class Tile>
 __device__ __forceinline__ void d_hidden_of(typename Tile::T* d_hidden, float* partial, const typename Tile::T* slab,
@@ -44,7 +38,7 @@ __device__ __forceinline__ void d_hidden_of(typename Tile::T* d_hidden, float* p
         float* p = partial + (size_t)r * c + x;
         float sum = flags & 1 ? tile.at(i, j) : *p + tile.at(i, j);
         if (!(flags & 2)) *p = sum;
-        else out[x] = stored<T>(flags & 4 ? loaded(out[x]) + sum : sum);
+        else out[x] = from_f32<T>(flags & 4 ? to_f32(out[x]) + sum : sum);
       }
     }
   });
@@ -88,8 +82,8 @@ __device__ __forceinline__ void d_head_of(float* d_head,                      //
   }                                                                                                                   \
   EXPORT_KERNEL(linear_logprob_d_head_##suffix)
 
-typedef MmaTile<128, 128, 2, false, true> HiddenBf16;
-typedef MmaTile<128, 128, 2, true, true> HeadBf16;
+typedef MmaTile<128, 128, 2, 4, false, true> HiddenBf16;
+typedef MmaTile<128, 128, 2, 4, true, true> HeadBf16;
 typedef SimtTile<64, false, true> HiddenF32;
 typedef SimtTile<64, true, true> HeadF32;
 PRODUCTS(bf16, HiddenBf16, HeadBf16)

@@ -9,28 +9,7 @@
 // Numerics  a dot product's 32 lanes in ascending order, then a tree: the same for every batch. d_head adds the rows of
 //           a token in ascending order, in segments of at most 256 that are joined in order: no atomics.
 #include "prelude.cuh"
-
-__device__ __forceinline__ float loaded(float x) { return x; }
-__device__ __forceinline__ float loaded(bf16 x) { return to_f32(x); }
-template <class T> __device__ __forceinline__ T stored(float x);
-template <> __device__ __forceinline__ float stored<float>(float x) { return x; }
-template <> __device__ __forceinline__ bf16 stored<bf16>(float x) { return to_bf16(x); }
-
-// Sum over the 128 threads of a block, known to all of them. `shared` holds 4.
-__device__ __forceinline__ float sum_of_block(float x, float* shared) {
-  x = warp_sum(x);
-  __syncthreads();                                       // the last sum is read
-  if ((threadIdx.x & 31) == 0) shared[threadIdx.x >> 5] = x;
-  __syncthreads();                                       // all four are there
-  return (shared[0] + shared[1]) + (shared[2] + shared[3]);
-}
-__device__ __forceinline__ float max_of_block(float x, float* shared) {
-  x = warp_max(x);
-  __syncthreads();                                       // the last maximum is read
-  if ((threadIdx.x & 31) == 0) shared[threadIdx.x >> 5] = x;
-  __syncthreads();                                       // all four are there
-  return fmaxf(fmaxf(shared[0], shared[1]), fmaxf(shared[2], shared[3]));
-}
+#include "reduce.cuh"
 
 // Logits of the sets.
 template <class T>
@@ -42,7 +21,7 @@ __device__ __forceinline__ void set_logits(float* logits, const T* hidden, const
   for (u32 e = offsets[n] + (threadIdx.x >> 5); e < offsets[n + 1]; e += 4) {
     const T* w = head + (size_t)ids[e] * c;
     float sum = 0.f;
-    for (int x = lane; x < c; x += 32) sum = fmaf(loaded(h[x]), loaded(w[x]), sum);
+    for (int x = lane; x < c; x += 32) sum = fmaf(to_f32(h[x]), to_f32(w[x]), sum);
     sum = warp_sum(sum);
     if (lane == 0) logits[e] = sum * inverse_temperature;
   }
@@ -62,19 +41,18 @@ EXPORT_KERNEL(linear_logprob_set_logits_f32)
 extern "C" __global__ void __launch_bounds__(128) linear_logprob_set_statistics(
     float* logprobs, float* entropy, float* lse,                        // (N) each
     const float* logits, const u32* rows, const u32* offsets, const u32* ids, const u32* targets) {
-  SHARED(float, shared, [4]);
   const u32 n = rows[blockIdx.x], begin = offsets[n], end = offsets[n + 1];
   float top = -3.402823466e38f;
   for (u32 e = begin + threadIdx.x; e < end; e += 128) top = fmaxf(top, logits[e]);
-  top = max_of_block(top, shared);
+  top = block_max(top);
   float total = 0.f, weighted = 0.f;
   for (u32 e = begin + threadIdx.x; e < end; e += 128) {
     const float shift = logits[e] - top, p = expf(shift);
     total += p;
     weighted = fmaf(p, shift, weighted);
   }
-  total = sum_of_block(total, shared);
-  weighted = sum_of_block(weighted, shared);
+  total = block_sum(total);
+  weighted = block_sum(weighted);
   const float ln_total = logf(total), l = top + ln_total;
   if (threadIdx.x == 0) lse[n] = l;
   if (!targets) return;
@@ -109,14 +87,13 @@ EXPORT_KERNEL(linear_logprob_set_d_logits)
 extern "C" __global__ void __launch_bounds__(128) linear_kl_set_forward(
     float* kl, const float* logits, const float* ref_logits, const float* lse, const float* ref_lse, const u32* rows,
     const u32* offsets) {
-  SHARED(float, shared, [4]);
   const u32 n = rows[blockIdx.x];
   float sum = 0.f;
   for (u32 e = offsets[n] + threadIdx.x; e < offsets[n + 1]; e += 128) {
     const float logp = logits[e] - lse[n];
     sum = fmaf(expf(logp), logp - (ref_logits[e] - ref_lse[n]), sum);
   }
-  sum = sum_of_block(sum, shared);
+  sum = block_sum(sum);
   if (threadIdx.x == 0) kl[n] = sum;
 }
 EXPORT_KERNEL(linear_kl_set_forward)
@@ -139,9 +116,9 @@ __device__ __forceinline__ void set_d_hidden(T* d_hidden, const float* d_logits,
   const u32 n = rows[blockIdx.x];
   T* out = d_hidden + (size_t)n * c;
   for (int x = threadIdx.x; x < c; x += 128) {
-    float sum = accumulate ? loaded(out[x]) : 0.f;
-    for (u32 e = offsets[n]; e < offsets[n + 1]; ++e) sum = fmaf(d_logits[e], loaded(head[(size_t)ids[e] * c + x]), sum);
-    out[x] = stored<T>(sum);
+    float sum = accumulate ? to_f32(out[x]) : 0.f;
+    for (u32 e = offsets[n]; e < offsets[n + 1]; ++e) sum = fmaf(d_logits[e], to_f32(head[(size_t)ids[e] * c + x]), sum);
+    out[x] = from_f32<T>(sum);
   }
 }
 extern "C" __global__ void __launch_bounds__(128) linear_logprob_set_d_hidden_bf16(
@@ -170,7 +147,7 @@ __device__ __forceinline__ void set_d_head(float* d_head, float* part, const flo
   for (int x = threadIdx.x; x < c; x += 128) {
     float sum = 0.f;
     for (u32 i = segments[s]; i < segments[s + 1]; ++i)
-      sum = fmaf(d_logits[entries[i]], loaded(hidden[(size_t)entry_rows[i] * c + x]), sum);
+      sum = fmaf(d_logits[entries[i]], to_f32(hidden[(size_t)entry_rows[i] * c + x]), sum);
     out[x] = part_of[s] ? sum : out[x] + sum;
   }
 }

@@ -6,12 +6,13 @@
 //           part (R, n_strips): statistics of strips of 256 tokens, by linear_logprob_parts_*
 // Bytes     parts: see linear_logprob_forward.cu; then size * 256*C a row: the head's rows of one strip
 // Flops     2*256*C a row
-// Launch    strip: grid (ceil(R/8)), block (256), a warp a row; token: grid (R), block (256), dynamic shared memory of
+// Launch    strip: grid (ceil(R/8)), block (256), a warp a row; token: grid (R), block (256; bf16: 128), dynamic shared memory of
 //           the tile; sets: grid (R), block (128)
 // Numerics  the strip is found from its statistics, its logits are computed again by the same instructions as before:
 //           log-probabilities equal those of linear_logprob_forward to the bit. Cumulative sums are f64.
 // Source    inversion of the cumulative distribution, in two levels
 #include "product_tile.cuh"
+#include "reduce.cuh"
 
 #define STRIP 256
 
@@ -111,7 +112,7 @@ __device__ __forceinline__ void token_of_strip(u32* tokens, float* logprobs, con
 }
 
 #define TOKEN(name, ...)                                                                                              \
-  extern "C" __global__ void __launch_bounds__(256) name(                                                             \
+  extern "C" __global__ void __launch_bounds__(__VA_ARGS__::THREADS) name(                                                             \
       u32* tokens, float* logprobs, const __VA_ARGS__::T* hidden, const __VA_ARGS__::T* head, const float* lse,       \
       const u32* strip, const double* rest, const u32* index, int vocab, int c, float inverse_temperature,            \
       int greedy) {                                                                                                   \
@@ -120,7 +121,7 @@ __device__ __forceinline__ void token_of_strip(u32* tokens, float* logprobs, con
   }                                                                                                                   \
   EXPORT_KERNEL(name)
 
-typedef MmaTile<16, 128, 1, false, false> TileBf16;
+typedef MmaTile<16, 128, 1, 4, false, false> TileBf16;
 typedef SimtTile<16, false, false> TileF32;
 TOKEN(linear_sample_token_bf16, TileBf16)
 TOKEN(linear_sample_token_f32, TileF32)

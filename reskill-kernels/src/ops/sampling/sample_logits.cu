@@ -7,7 +7,7 @@
 // Bytes     DRAM floor size * N*V; a row is read 3 times without truncation, 2 to 8 times with, from L2 after the first
 // Flops     N*V exponentials in f64 a pass for weights above 2^-46 of the largest
 // Launch    grid (N), block (512): a block a row
-// Numerics  weights are f64, summed as integers (2^-44 of the largest at V <= 2^18): sums do not depend on the order, so
+// Numerics  weights are f64, summed as integers (2^-bits of the largest, 44 bits at V = 2^18): sums do not depend on the order, so
 //           neither does the result. Equal logits: the smaller token first.
 // Source    order of the filters as in Hugging Face transformers; selection by histograms instead of a sort
 #include "prelude.cuh"
@@ -26,9 +26,6 @@ struct Drawn {
   float logprob, sampling_logprob, lse;
 };
 
-__device__ __forceinline__ float loaded(float x) { return x; }
-__device__ __forceinline__ float loaded(bf16 x) { return to_f32(x); }
-
 // What is known of a row.
 template <class T> struct Row {
   const T* logits;
@@ -38,7 +35,7 @@ template <class T> struct Row {
   u64 cut;                 // tokens of smaller order are not kept
   double min_weight;       // nor are those of smaller weight
 
-  __device__ __forceinline__ float z(int v) const { return loaded(logits[v]); }
+  __device__ __forceinline__ float z(int v) const { return to_f32(logits[v]); }
   __device__ __forceinline__ double weight(float z) const { return exp((double)(z - best) / temperature); }
   // Weight as an integer; what is below 2^-46 of the largest counts nothing.
   __device__ __forceinline__ u64 fixed(float z) const {
@@ -198,7 +195,8 @@ template <class T> __device__ __forceinline__ int in_order(const Row<T>& row, u6
 
 template <class T>
 __device__ __forceinline__ void draw(Drawn* out, const T* all_logits, const RowFilter* filters, const float* uniforms,
-                                     int vocab, double scale) {
+                                     int vocab, int bits) {
+  const double scale = (double)((u64)1 << bits);
   SHARED(Shared, s, [1]);
   SHARED(float, tops, [THREADS / 32]);
   SHARED(int, tokens, [THREADS / 32]);
@@ -207,7 +205,7 @@ __device__ __forceinline__ void draw(Drawn* out, const T* all_logits, const RowF
   const int n = blockIdx.x, lane = threadIdx.x & 31, warp = (int)threadIdx.x >> 5;
   Row<T> row{all_logits + (size_t)n * vocab, vocab, 0.f, 1.0, scale, 0, 0.0};
   // The largest logit, and the first token that has it.
-  float best = -INFINITY;
+  float best = -__int_as_float(0x7f800000);
   int token = vocab;
   for (int v = threadIdx.x; v < vocab; v += THREADS) {
     const float z = row.z(v);
@@ -236,7 +234,7 @@ __device__ __forceinline__ void draw(Drawn* out, const T* all_logits, const RowF
   const RowFilter filter = filters[n];
   float sampling_logprob = 0.f;
   // A row without a finite log-sum-exp is refused by the caller.
-  if (isfinite(lse) && filter.temperature > 0.f) {
+  if (lse - lse == 0.f && filter.temperature > 0.f) {
     row.best = best;
     row.temperature = (double)filter.temperature;
     const bool by_count = filter.top_k > 0 && filter.top_k < (u32)vocab;
@@ -265,13 +263,13 @@ __device__ __forceinline__ void draw(Drawn* out, const T* all_logits, const RowF
   if (threadIdx.x == 0) out[n] = Drawn{(u32)token, row.z(token < vocab ? token : 0) - lse, sampling_logprob, lse};
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) sample_logits_f32(Drawn* out, const float* logits, const RowFilter* filters,
-                                                                        const float* uniforms, int vocab, double scale) {
-  draw<float>(out, logits, filters, uniforms, vocab, scale);
+extern "C" __global__ void __launch_bounds__(THREADS, 1) sample_logits_f32(Drawn* out, const float* logits, const RowFilter* filters,
+                                                                        const float* uniforms, int vocab, int bits) {
+  draw<float>(out, logits, filters, uniforms, vocab, bits);
 }
 EXPORT_KERNEL(sample_logits_f32)
-extern "C" __global__ void __launch_bounds__(THREADS) sample_logits_bf16(Drawn* out, const bf16* logits, const RowFilter* filters,
-                                                                         const float* uniforms, int vocab, double scale) {
-  draw<bf16>(out, logits, filters, uniforms, vocab, scale);
+extern "C" __global__ void __launch_bounds__(THREADS, 1) sample_logits_bf16(Drawn* out, const bf16* logits, const RowFilter* filters,
+                                                                         const float* uniforms, int vocab, int bits) {
+  draw<bf16>(out, logits, filters, uniforms, vocab, bits);
 }
 EXPORT_KERNEL(sample_logits_bf16)
