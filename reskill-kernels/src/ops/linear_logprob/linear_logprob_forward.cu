@@ -103,8 +103,9 @@ extern "C" __global__ void __launch_bounds__(256) linear_logprob_join(
     float* lse,                 // (N)
     const float4* part,         // (R, n_strips)
     const float* target_logit,  // (R), or null with logprobs
+    const u32* targets,         // (N), or null with logprobs
     const u32* index,           // (R) or null
-    int n_rows, int n_strips) {
+    int n_rows, int n_strips, int vocab) {
   const int r = blockIdx.x * 8 + (int)(threadIdx.x >> 5), lane = threadIdx.x & 31;
   if (r >= n_rows) return;                               // a whole warp
   const float4* mine = part + (size_t)r * n_strips;
@@ -128,7 +129,8 @@ extern "C" __global__ void __launch_bounds__(256) linear_logprob_join(
     const size_t n = mapped(index, r);
     const float l = (float)((double)top + log(total));
     lse[n] = l;
-    if (logprobs) logprobs[n] = target_logit[r] - l;
+    // A target outside the vocabulary has no logit.
+    if (logprobs) logprobs[n] = targets[n] < (u32)vocab ? target_logit[r] - l : __int_as_float(0x7fffffff);
     if (entropy) entropy[n] = (float)(log(total) - weighted / total);
   }
 }

@@ -44,6 +44,7 @@ extern "C" __global__ void __launch_bounds__(128) linear_logprob_set_statistics(
   const u32 n = rows[blockIdx.x], begin = offsets[n], end = offsets[n + 1];
   float top = -3.402823466e38f;
   for (u32 e = begin + threadIdx.x; e < end; e += 128) top = fmaxf(top, logits[e]);
+  if (targets && threadIdx.x == 0) logprobs[n] = __int_as_float(0x7fffffff);   // a target outside its set has no logit
   top = block_max(top);
   float total = 0.f, weighted = 0.f;
   for (u32 e = begin + threadIdx.x; e < end; e += 128) {
