@@ -1,8 +1,8 @@
 // AdamW with moments of eight bits in blocks of 256 that share a scale.
 //
 // Formula   as adamw.cu; the codes: eight_bit.rs beside this file
-// Shapes    weight, grad (n) f32 | m, v (n) u8 | m_scale, v_scale (ceil(n/256)) f32 | shadow (n) bf16 or null
-// Bytes     16*n + 16*ceil(n/256) (+ 2*n for the bf16 copy)
+// Shapes    weight, grad (n) f32 | m, v (n) u8 | m_scale, v_scale (ceil(n/256)) f32
+// Bytes     16*n + 16*ceil(n/256)
 // Flops     ~40*n: bound by memory
 // Launch    grid (ceil(n/2048)), block (256): a warp a block of moments, eight neighbouring elements a lane
 // Numerics  every multiplication, addition, division and root rounded alone, as on the CPU: codes and weights are the
@@ -50,7 +50,7 @@ __device__ __forceinline__ float scale_of(float largest, float* inverse) {
   return *inverse == 0.f ? 0.f : largest;
 }
 
-extern "C" __global__ void __launch_bounds__(256) adamw_8bit(float* weight, bf16* shadow, u8* m_codes,
+extern "C" __global__ void __launch_bounds__(256) adamw_8bit(float* weight, u8* m_codes,
                                                             u8* v_codes, float* m_scale, float* v_scale,
                                                             const float* grad, i64 n, float learning_rate, float beta1, float beta2,
                                                             float eps, float weight_decay, float grad_scale, float bias1,
@@ -99,14 +99,12 @@ extern "C" __global__ void __launch_bounds__(256) adamw_8bit(float* weight, bf16
   }
   if (whole) {
     store8(weight + first, w);
-    if (shadow) store8(shadow + first, w);
     *reinterpret_cast<uint2*>(m_codes + first) = *reinterpret_cast<const uint2*>(codes);
     *reinterpret_cast<uint2*>(v_codes + first) = *reinterpret_cast<const uint2*>(codes + 8);
     return;
   }
   for (int e = 0; e < 8 && first + e < n; ++e) {
     weight[first + e] = w[e];
-    if (shadow) shadow[first + e] = to_bf16(w[e]);
     m_codes[first + e] = codes[e];
     v_codes[first + e] = codes[e + 8];
   }

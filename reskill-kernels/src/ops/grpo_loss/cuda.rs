@@ -11,7 +11,7 @@ use crate::tensor::Tensor;
 
 const OP: &str = "grpo_loss";
 /// Sums of a block.
-pub(super) const SUMS: usize = 9;
+const SUMS: usize = super::N_SUMS;
 /// Bits of `flags`.
 const DUAL_CLIP: i32 = 1;
 const LOG_RATIO_CLAMP: i32 = 2;
@@ -98,7 +98,8 @@ fn tokens<F: Real>(
         params.k3_clamp,
         params.importance_truncation,
     ];
-    let launch = launch.number(surrogate_code(params.surrogate)).number(kl_code(params.kl)).number(flags(params));
+    let launch =
+        launch.number(surrogate_code(params.surrogate)).number(kl_code(params.kl)).number(flags(params));
     let launch =
         numbers.into_iter().fold(launch, |launch, it| launch.number(it.unwrap_or_default() as f32)).size(n);
     // SAFETY:

@@ -44,7 +44,9 @@ pub fn linear_kl_forward(
     match placed(OP, &arguments)? {
         Device::Cpu => pair(policy, reference, allowed, temperature).forward(kl.as_mut_slice()),
         #[cfg(feature = "cuda")]
-        Device::Cuda(device) => cuda::Pair::new(&device, OP, policy, reference, allowed, temperature)?.forward(kl)?,
+        Device::Cuda(device) => {
+            cuda::Pair::new(&device, OP, policy, reference, allowed, temperature)?.forward(kl)?
+        }
     }
     Ok(())
 }

@@ -141,8 +141,14 @@ pub fn linear_logprob_backward<'h>(
     allowed: &TokenSets,
     temperature: f32,
 ) -> Result<(), KernelError> {
-    let inputs =
-        Backward { upstream: Upstream { d_logprobs, d_entropy, entropy, lse }, hidden, head, targets, allowed, temperature };
+    let inputs = Backward {
+        upstream: Upstream { d_logprobs, d_entropy, entropy, lse },
+        hidden,
+        head,
+        targets,
+        allowed,
+        temperature,
+    };
     inputs.run("linear_logprob_backward", d_hidden, d_head.into(), None)
 }
 
@@ -174,8 +180,14 @@ pub fn linear_logprob_backward_filtered<'h>(
 ) -> Result<(), KernelError> {
     const OP: &str = "linear_logprob_backward_filtered";
     check_range(filter > 0.0 && filter < 1.0, OP, "filter", filter, "a number in (0, 1)")?;
-    let inputs =
-        Backward { upstream: Upstream { d_logprobs, d_entropy, entropy, lse }, hidden, head, targets, allowed, temperature };
+    let inputs = Backward {
+        upstream: Upstream { d_logprobs, d_entropy, entropy, lse },
+        hidden,
+        head,
+        targets,
+        allowed,
+        temperature,
+    };
     inputs.run(OP, d_hidden, d_head.into(), Some(filter))
 }
 
@@ -217,7 +229,8 @@ impl Backward<'_> {
                     lse: upstream.lse.as_slice(),
                 };
                 let targets = targets.as_slice();
-                let gradient = cpu::backward::LogprobGradient { problem: &problem, upstream, targets, filter };
+                let gradient =
+                    cpu::backward::LogprobGradient { problem: &problem, upstream, targets, filter };
                 cpu::backward::backward(d_hidden, d_head, &problem, &gradient, false);
             }
             #[cfg(feature = "cuda")]
@@ -231,7 +244,12 @@ impl Backward<'_> {
     }
 
     /// The device of all arguments, whose shapes and types fit.
-    fn check(&self, op: &'static str, d_hidden: &Tensor, d_head: Option<&Tensor>) -> Result<Device, KernelError> {
+    fn check(
+        &self,
+        op: &'static str,
+        d_hidden: &Tensor,
+        d_head: Option<&Tensor>,
+    ) -> Result<Device, KernelError> {
         let &Backward { upstream, hidden, head, targets, allowed, temperature } = self;
         check_inputs(op, hidden, head, allowed, temperature)?;
         check_targets(op, targets, hidden.rows(), head.rows(), allowed)?;

@@ -43,7 +43,8 @@ pub(crate) fn backward(
     targets: &Tensor<u32>,
     filter: Option<f32>,
 ) -> Result<(), KernelError> {
-    let gradient = |slab: &mut Slab<'_>, block: Block<'_>| d_logits(slab, block, problem, upstream, targets, filter);
+    let gradient =
+        |slab: &mut Slab<'_>, block: Block<'_>| d_logits(slab, block, problem, upstream, targets, filter);
     add_slabs(d_hidden, d_head.as_deref_mut(), problem, rows, false, filter.is_some(), gradient)?;
     match &rows.sets {
         Some(sets) => sets.backward(d_hidden, d_head, problem, upstream, targets),

@@ -8,8 +8,8 @@ mod sets;
 use std::mem::size_of;
 
 pub(crate) use backward::{Slab, add_slabs, backward};
-pub(crate) use forward::{Parts, forward, parts};
-pub(crate) use sets::{SetLogits, Sets};
+pub(crate) use forward::{Parts, SHARED_FEW_BF16, forward, parts};
+pub(crate) use sets::Sets;
 
 use super::TokenSets;
 use crate::cuda::{CudaDevice, Launch, Scratch};

@@ -48,7 +48,8 @@ impl Sets {
     pub(crate) fn logits<'d>(&self, problem: &Problem<'d>) -> Result<SetLogits<'d>, KernelError> {
         let logits = problem.device.scratch(problem.op, self.ids.len() * F32)?;
         let kernel = problem.dtype().pick("linear_logprob_set_logits_f32", "linear_logprob_set_logits_bf16");
-        let launch = problem.launch(UNIT, kernel).scratch(&logits, 0).input(problem.hidden).input(problem.head);
+        let launch =
+            problem.launch(UNIT, kernel).scratch(&logits, 0).input(problem.hidden).input(problem.head);
         let launch = launch.input(&self.rows).input(&self.offsets).input(&self.ids);
         let launch = launch.size(problem.width()).number(problem.inverse_temperature());
         // SAFETY:
@@ -126,7 +127,8 @@ impl Sets {
         d_logits: &SetLogits<'_>,
         accumulate: bool,
     ) -> Result<(), KernelError> {
-        let kernel = problem.dtype().pick("linear_logprob_set_d_hidden_f32", "linear_logprob_set_d_hidden_bf16");
+        let kernel =
+            problem.dtype().pick("linear_logprob_set_d_hidden_f32", "linear_logprob_set_d_hidden_bf16");
         let launch = problem.launch(UNIT, kernel).output(d_hidden).scratch(d_logits, 0).input(problem.head);
         let launch = launch.input(&self.rows).input(&self.offsets).input(&self.ids);
         let launch = launch.size(problem.width()).number(i32::from(accumulate));
@@ -151,7 +153,8 @@ impl Sets {
         let c = problem.width();
         let plan = HeadPlan::new(&self.host);
         let table = |values: &[u32]| upload(problem.device, values);
-        let (segments, tokens, part_of) = (table(&plan.segments)?, table(&plan.tokens)?, table(&plan.part_of)?);
+        let (segments, tokens, part_of) =
+            (table(&plan.segments)?, table(&plan.tokens)?, table(&plan.part_of)?);
         let (entries, entry_rows) = (table(&plan.entries)?, table(&plan.entry_rows)?);
         let parts = problem.scratch(plan.n_parts * c * F32)?;
         let kernel = problem.dtype().pick("linear_logprob_set_d_head_f32", "linear_logprob_set_d_head_bf16");
@@ -198,7 +201,8 @@ struct HeadPlan {
 
 impl HeadPlan {
     fn new(host: &Host) -> HeadPlan {
-        let entries_of = |&row: &u32| (host.offsets[row as usize]..host.offsets[row as usize + 1]).map(move |e| (e, row));
+        let entries_of =
+            |&row: &u32| (host.offsets[row as usize]..host.offsets[row as usize + 1]).map(move |e| (e, row));
         let mut all: Vec<(u32, u32)> = host.rows.iter().flat_map(entries_of).collect();
         all.sort_by_key(|&(entry, _)| host.ids[entry as usize]);
         let mut plan = HeadPlan { segments: vec![0], joined: vec![0], ..HeadPlan::default() };
