@@ -32,6 +32,13 @@ impl Grid {
         Grid::linear(n.div_ceil(256), 256)
     }
 
+    /// For kernels that take a row of `len` elements in runs of 256 threads, eight elements a thread where `len` allows:
+    /// blocks (n, runs).
+    pub(crate) fn row_runs(n: usize, len: usize) -> Grid {
+        let width = if len.is_multiple_of(8) { 8 } else { 1 };
+        Grid { blocks: [n, len.div_ceil(256 * width), 1], threads: [256, 1, 1], shared: 0 }
+    }
+
     /// The same with dynamic shared memory.
     pub(crate) fn with_shared(self, bytes: usize) -> Grid {
         Grid { shared: bytes, ..self }
