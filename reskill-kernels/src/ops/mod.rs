@@ -1,5 +1,7 @@
 //! The operations, one folder each.
 
+#[cfg(feature = "cuda")]
+pub(crate) mod elementwise;
 pub mod embedding;
 pub mod rms_norm;
 pub mod matmul;
