@@ -49,7 +49,11 @@ struct __align__(16) KeySum { u32 first, len, slot, n_slots; };
 // rows: number slot + flat / group. All of the rows see the positions below p_full.
 struct __align__(16) SpanTile { u32 rows_first, m_first, len, pages_first, p0, p1, slot, p_full; };
 
-// Sizes of a launch.
+// Sizes of a launch. A kernel takes them as ATTENTION_HEADS_PARAMETERS and makes them ATTENTION_HEADS.
+#define ATTENTION_HEADS_PARAMETERS int n_heads, int n_kv_heads, int head_dim, float scale
+#define ATTENTION_HEADS attention::Heads{n_heads, n_kv_heads, head_dim, n_heads / n_kv_heads, scale}
+// The same where the size of a head is known: it stays a constant.
+#define ATTENTION_HEADS_OF(D) attention::Heads{n_heads, n_kv_heads, D, n_heads / n_kv_heads, scale}
 struct Heads {
   int n_heads, n_kv_heads, head_dim, group;
   float scale;
@@ -60,14 +64,11 @@ struct Heads {
 
 // Tables of a cached batch, all in device memory, so that a captured launch reads those of the moment.
 struct CachedTables {
-  const u32* counts;           // (2) number of small and of large tiles
-  const SpanTile* small_tiles;
-  const SpanTile* large_tiles;
-  const u32* rows;             // rows of the tiles
-  const u32* pages;            // blocks of the sequences
-  const u32* n_seen;           // (N) positions that a row sees
-  const u32* part_offsets;     // (N + 1) into `parts`
-  const u32* parts;            // slots of partial results, row by row
+  const u32* count;        // number of tiles
+  const SpanTile* tiles;
+  const u32* rows;         // rows of the tiles
+  const u32* pages;        // blocks of the sequences
+  const u32* n_seen;       // (N) positions that a row sees
 };
 
 struct Partials {

@@ -164,14 +164,14 @@ __device__ __forceinline__ void backward_sum(T* d_qkv, const float* sums, const 
 
 #define ATTENTION_BACKWARD_TYPE(TYPE, T)                                                                              \
   extern "C" __global__ void __launch_bounds__(256) attention_backward_delta_##TYPE(                                 \
-      float* __restrict__ delta, const T* __restrict__ d_out, const T* __restrict__ out, int head_dim, u64 n) {      \
-    attention::backward_delta<T>(delta, d_out, out, head_dim, n);                                                    \
+      float* __restrict__ delta, const T* __restrict__ d_out, const T* __restrict__ out, int head_dim, int n) {      \
+    attention::backward_delta<T>(delta, d_out, out, head_dim, (u64)n);                                                  \
   }                                                                                                                  \
   EXPORT_KERNEL(attention_backward_delta_##TYPE)                                                                     \
   extern "C" __global__ void __launch_bounds__(256)                                                                  \
       attention_backward_sum_##TYPE(T* __restrict__ d_qkv, const float* __restrict__ sums,                           \
-                                    const attention::KeySum* list, int tile_rows, attention::Heads heads) {          \
-    attention::backward_sum<T>(d_qkv, sums, list, tile_rows, heads);                                                 \
+                                    const attention::KeySum* list, int tile_rows, ATTENTION_HEADS_PARAMETERS) {          \
+    attention::backward_sum<T>(d_qkv, sums, list, tile_rows, ATTENTION_HEADS);                                                 \
   }                                                                                                                  \
   EXPORT_KERNEL(attention_backward_sum_##TYPE)
 
@@ -179,21 +179,21 @@ __device__ __forceinline__ void backward_sum(T* d_qkv, const float* sums, const 
   extern "C" __global__ void __launch_bounds__(256, 2) attention_backward_query_##SUFFIX(                               \
       T* __restrict__ d_qkv, const T* __restrict__ d_out, const float* __restrict__ lse,                             \
       const float* __restrict__ delta, const T* __restrict__ qkv, const attention::RowView* views,                   \
-      const attention::QueryTile* tiles, attention::Heads heads) {                                                   \
+      const attention::QueryTile* tiles, ATTENTION_HEADS_PARAMETERS) {                                                   \
     DYN_SHARED(float, shared);                                                                                       \
-    const int kv_head = blockIdx.x % heads.n_kv_heads;                                                               \
-    const attention::Saved<T> saved{d_out, lse, delta, qkv, views, {heads, kv_head}};                                  \
-    attention::backward_query<T, R, CHUNKS>(d_qkv, saved, tiles[blockIdx.x / heads.n_kv_heads], shared);             \
+    const int kv_head = blockIdx.x % n_kv_heads;                                                               \
+    const attention::Saved<T> saved{d_out, lse, delta, qkv, views, {ATTENTION_HEADS, kv_head}};                                  \
+    attention::backward_query<T, R, CHUNKS>(d_qkv, saved, tiles[blockIdx.x / n_kv_heads], shared);             \
   }                                                                                                                  \
   EXPORT_KERNEL(attention_backward_query_##SUFFIX)                                                                   \
   extern "C" __global__ void __launch_bounds__(256, 2) attention_backward_key_value_##SUFFIX(                           \
       T* __restrict__ d_qkv, float* __restrict__ sums, const T* __restrict__ d_out, const float* __restrict__ lse,   \
       const float* __restrict__ delta, const T* __restrict__ qkv, const attention::RowView* views,                   \
-      const attention::KeyTile* tiles, const attention::QueryRun* runs, attention::Heads heads) {                    \
+      const attention::KeyTile* tiles, const attention::QueryRun* runs, ATTENTION_HEADS_PARAMETERS) {                    \
     DYN_SHARED(float, shared);                                                                                       \
-    const int kv_head = blockIdx.x % heads.n_kv_heads;                                                               \
-    const attention::Saved<T> saved{d_out, lse, delta, qkv, views, {heads, kv_head}};                                  \
-    attention::backward_key_value<T, R, CHUNKS>(d_qkv, sums, saved, tiles[blockIdx.x / heads.n_kv_heads], runs,      \
+    const int kv_head = blockIdx.x % n_kv_heads;                                                               \
+    const attention::Saved<T> saved{d_out, lse, delta, qkv, views, {ATTENTION_HEADS, kv_head}};                                  \
+    attention::backward_key_value<T, R, CHUNKS>(d_qkv, sums, saved, tiles[blockIdx.x / n_kv_heads], runs,      \
                                                 shared);                                                             \
   }                                                                                                                  \
   EXPORT_KERNEL(attention_backward_key_value_##SUFFIX)

@@ -71,21 +71,22 @@ __device__ __forceinline__ void cache_append(T* keys, T* values, const T* qkv, c
 }
 
 template <class T>
-__device__ __forceinline__ void merge(T* out, CachedTables tables, Partials partials, Heads heads, u64 n) {
+__device__ __forceinline__ void merge(T* out, const Partials& partials, const u32* n_seen, const u32* part_offsets,
+                                      const u32* parts, const Heads& heads, u64 n) {
   const u64 index = (u64)blockIdx.x * 8 + (threadIdx.x >> 5);
   if (index >= n) return;
   const u32 row = (u32)(index / heads.n_heads), head = (u32)(index % heads.n_heads);
-  const u32 first = tables.part_offsets[row], end = tables.part_offsets[row + 1];
-  if (first == end && tables.n_seen[row] != 0) return;   // written by the only tile of the row
+  const u32 first = part_offsets[row], end = part_offsets[row + 1];
+  if (first == end && n_seen[row] != 0) return;   // written by the only tile of the row
   float top = minus_infinity(), total = 0.f;
   for (u32 part = first; part < end; ++part)
-    top = fmaxf(top, partials.lse[(u64)tables.parts[part] * heads.n_heads + head]);
+    top = fmaxf(top, partials.lse[(u64)parts[part] * heads.n_heads + head]);
   for (u32 part = first; part < end; ++part)
-    total += expf(partials.lse[(u64)tables.parts[part] * heads.n_heads + head] - top);
+    total += expf(partials.lse[(u64)parts[part] * heads.n_heads + head] - top);
   for (int c = threadIdx.x & 31; c < heads.head_dim; c += 32) {
     float sum = 0.f;
     for (u32 part = first; part < end; ++part) {
-      const u64 at = (u64)tables.parts[part] * heads.n_heads + head;
+      const u64 at = (u64)parts[part] * heads.n_heads + head;
       sum = fmaf(expf(partials.lse[at] - top), partials.out[at * heads.head_dim + c], sum);
     }
     out[row * heads.out_width() + head * heads.head_dim + c] = from_f32<T>(first == end ? 0.f : sum / total);
@@ -95,29 +96,29 @@ __device__ __forceinline__ void merge(T* out, CachedTables tables, Partials part
 }  // namespace attention
 
 #define ATTENTION_CACHED(SUFFIX, T, R, CHUNKS)                                                                        \
-  extern "C" __global__ void __launch_bounds__(256) attention_cached_##SUFFIX(                                       \
-      T* __restrict__ out, attention::Partials partials, const T* __restrict__ qkv, const T* __restrict__ keys,      \
-      const T* __restrict__ values, attention::CachedTables tables, int page, attention::Heads heads) {              \
+  extern "C" __global__ void __launch_bounds__(256, 2) attention_cached_##SUFFIX(                                       \
+      T* __restrict__ out, float* partial_out, float* partial_lse, const T* __restrict__ qkv,                        \
+      const T* __restrict__ keys, const T* __restrict__ values, const u32* count, const attention::SpanTile* tiles,  \
+      const u32* rows, const u32* pages, const u32* n_seen, int page, ATTENTION_HEADS_PARAMETERS) {                  \
     DYN_SHARED(float, shared);                                                                                       \
-    if (blockIdx.x >= tables.counts[0]) return;                                                                      \
-    const attention::SpanTile tile = tables.small_tiles[blockIdx.x];                                                 \
-    const attention::PagedPlain<T> problem{qkv, keys, values, tables, tile, heads, (int)blockIdx.y, page, out,       \
-                                           partials};                                                                \
-    attention::plain_forward<R, CHUNKS>(problem, (int)tile.len, heads.head_dim, heads.scale, shared);                \
+    if (blockIdx.x >= *count) return;                                                                                \
+    const attention::PagedPlain<T> problem{qkv, keys, values, {count, tiles, rows, pages, n_seen}, tiles[blockIdx.x], \
+                                           ATTENTION_HEADS, (int)blockIdx.y, page, out, {partial_out, partial_lse}}; \
+    attention::plain_forward<R, CHUNKS>(problem, (int)problem.tile.len, head_dim, scale, shared);                    \
   }                                                                                                                  \
   EXPORT_KERNEL(attention_cached_##SUFFIX)
 
 #define ATTENTION_CACHED_TYPE(TYPE, T)                                                                               \
   extern "C" __global__ void __launch_bounds__(128)                                                                  \
       cache_append_##TYPE(T* __restrict__ keys, T* __restrict__ values, const T* __restrict__ qkv,                   \
-                          const u32* __restrict__ places, int page, attention::Heads heads) {                        \
-    attention::cache_append<T>(keys, values, qkv, places, page, heads);                                              \
+                          const u32* __restrict__ places, int page, ATTENTION_HEADS_PARAMETERS) {                    \
+    attention::cache_append<T>(keys, values, qkv, places, page, ATTENTION_HEADS);                                    \
   }                                                                                                                  \
   EXPORT_KERNEL(cache_append_##TYPE)                                                                                 \
-  extern "C" __global__ void __launch_bounds__(256)                                                                  \
-      attention_cached_merge_##TYPE(T* __restrict__ out, attention::Partials partials,                               \
-                                    attention::CachedTables tables, attention::Heads heads, u64 n) {                 \
-    attention::merge<T>(out, tables, partials, heads, n);                                                            \
+  extern "C" __global__ void __launch_bounds__(256) attention_cached_merge_##TYPE(                                   \
+      T* __restrict__ out, float* partial_out, float* partial_lse, const u32* n_seen, const u32* part_offsets,       \
+      const u32* parts, ATTENTION_HEADS_PARAMETERS, int n) {                                                         \
+    attention::merge<T>(out, {partial_out, partial_lse}, n_seen, part_offsets, parts, ATTENTION_HEADS, (u64)n);      \
   }                                                                                                                  \
   EXPORT_KERNEL(attention_cached_merge_##TYPE)
 

@@ -98,7 +98,7 @@ __device__ __forceinline__ void flash_backward_query(bf16* d_qkv, const Saved<bf
 }
 
 // Queries, d_out and statistics of a run of BQ query rows in shared memory.
-template <int D, int BQ> struct QueryBuffer {
+template <int D, int BQ> struct __align__(16) QueryBuffer {
   bf16 q[BQ][D + 8];
   bf16 d_out[BQ][D + 8];
   RowView views[BQ];
@@ -223,22 +223,22 @@ __device__ __forceinline__ void flash_backward_key_value(bf16* d_qkv, float* sum
   extern "C" __global__ void __launch_bounds__(128) attention_flash_backward_query_bf16_##D##_##STAGES(              \
       bf16* __restrict__ d_qkv, const bf16* __restrict__ d_out, const float* __restrict__ lse,                       \
       const float* __restrict__ delta, const bf16* __restrict__ qkv, const attention::RowView* views,                \
-      const attention::QueryTile* tiles, attention::Heads heads) {                                                   \
+      const attention::QueryTile* tiles, ATTENTION_HEADS_PARAMETERS) {                                                   \
     DYN_SHARED(bf16, shared);                                                                                        \
-    const int kv_head = blockIdx.x % heads.n_kv_heads;                                                               \
-    const attention::Saved<bf16> saved{d_out, lse, delta, qkv, views, {heads, kv_head}};                                \
-    attention::flash_backward_query<D, BN, STAGES>(d_qkv, saved, tiles[blockIdx.x / heads.n_kv_heads], shared);      \
+    const int kv_head = blockIdx.x % n_kv_heads;                                                               \
+    const attention::Saved<bf16> saved{d_out, lse, delta, qkv, views, {ATTENTION_HEADS_OF(D), kv_head}};                                \
+    attention::flash_backward_query<D, BN, STAGES>(d_qkv, saved, tiles[blockIdx.x / n_kv_heads], shared);      \
   }                                                                                                                  \
   EXPORT_KERNEL(attention_flash_backward_query_bf16_##D##_##STAGES)                                                  \
   extern "C" __global__ void __launch_bounds__(128) attention_flash_backward_key_value_bf16_##D##_##STAGES(          \
       bf16* __restrict__ d_qkv, float* __restrict__ sums, const bf16* __restrict__ d_out,                            \
       const float* __restrict__ lse, const float* __restrict__ delta, const bf16* __restrict__ qkv,                  \
       const attention::RowView* views, const attention::KeyTile* tiles, const attention::QueryRun* runs,             \
-      attention::Heads heads) {                                                                                      \
+      ATTENTION_HEADS_PARAMETERS) {                                                                                      \
     DYN_SHARED(bf16, shared);                                                                                        \
-    const int kv_head = blockIdx.x % heads.n_kv_heads;                                                               \
-    const attention::Saved<bf16> saved{d_out, lse, delta, qkv, views, {heads, kv_head}};                                \
-    attention::flash_backward_key_value<D, M, BQ, STAGES>(d_qkv, sums, saved, tiles[blockIdx.x / heads.n_kv_heads],      \
+    const int kv_head = blockIdx.x % n_kv_heads;                                                               \
+    const attention::Saved<bf16> saved{d_out, lse, delta, qkv, views, {ATTENTION_HEADS_OF(D), kv_head}};                                \
+    attention::flash_backward_key_value<D, M, BQ, STAGES>(d_qkv, sums, saved, tiles[blockIdx.x / n_kv_heads],      \
                                                       runs, shared);                                                 \
   }                                                                                                                  \
   EXPORT_KERNEL(attention_flash_backward_key_value_bf16_##D##_##STAGES)

@@ -127,14 +127,14 @@ template <int D> struct FlashPaged : PagedPlaces<D> {
 };
 
 // A warp's pages of a small tile, and after the loop its sums.
-template <int D> struct WarpBuffer {
+template <int D> struct __align__(16) WarpBuffer {
   union {
     bf16 keys[D][PAGE + 8];
     float acc[16][D];
   };
   bf16 values[PAGE][D + 8];
 };
-template <int D> struct SmallBuffer {
+template <int D> struct __align__(16) SmallBuffer {
   bf16 q[16][D + 8];
   float top[4][16], total[4][16];   // of a warp and row, in units of log2
   WarpBuffer<D> warps[4];
@@ -218,28 +218,30 @@ __device__ __forceinline__ void flash_small(const PagedPlaces<D>& places, SmallB
 
 }  // namespace attention
 
+#define ATTENTION_FLASH_CACHED_PARAMETERS                                                                            \
+  bf16 *__restrict__ out, float *partial_out, float *partial_lse, const bf16 *__restrict__ qkv,                      \
+      const bf16 *__restrict__ keys, const bf16 *__restrict__ values, const u32 *count,                              \
+      const attention::SpanTile *tiles, const u32 *rows, const u32 *pages, const u32 *n_seen,                        \
+      ATTENTION_HEADS_PARAMETERS
+#define ATTENTION_FLASH_CACHED_PLACES(D)                                                                             \
+  attention::PagedPlaces<D> {                                                                                        \
+    out, {partial_out, partial_lse}, qkv, keys, values, {count, tiles, rows, pages, n_seen}, tiles[blockIdx.x],      \
+        ATTENTION_HEADS_OF(D), (int)blockIdx.y                                                                       \
+  }
 #define ATTENTION_FLASH_CACHED(D)                                                                                    \
-  extern "C" __global__ void __launch_bounds__(128) attention_flash_cached_small_bf16_##D(                           \
-      bf16* __restrict__ out, attention::Partials partials, const bf16* __restrict__ qkv,                            \
-      const bf16* __restrict__ keys, const bf16* __restrict__ values, attention::CachedTables tables,                \
-      attention::Heads heads) {                                                                                      \
+  extern "C" __global__ void __launch_bounds__(128)                                                                  \
+      attention_flash_cached_small_bf16_##D(ATTENTION_FLASH_CACHED_PARAMETERS) {                                     \
     DYN_SHARED(attention::SmallBuffer<D>, shared);                                                                   \
-    if (blockIdx.x >= tables.counts[0]) return;                                                                      \
-    const attention::PagedPlaces<D> places{out,    partials, qkv, keys, values, tables, tables.small_tiles[blockIdx.x], \
-                                           heads, (int)blockIdx.y};                                                  \
-    attention::flash_small<D>(places, *shared);                                                                      \
+    if (blockIdx.x >= *count) return;                                                                                \
+    attention::flash_small<D>(ATTENTION_FLASH_CACHED_PLACES(D), *shared);                                            \
   }                                                                                                                  \
   EXPORT_KERNEL(attention_flash_cached_small_bf16_##D)                                                               \
-  extern "C" __global__ void __launch_bounds__(128) attention_flash_cached_large_bf16_##D(                           \
-      bf16* __restrict__ out, attention::Partials partials, const bf16* __restrict__ qkv,                            \
-      const bf16* __restrict__ keys, const bf16* __restrict__ values, attention::CachedTables tables,                \
-      attention::Heads heads) {                                                                                      \
+  extern "C" __global__ void __launch_bounds__(128)                                                                  \
+      attention_flash_cached_large_bf16_##D(ATTENTION_FLASH_CACHED_PARAMETERS) {                                     \
     DYN_SHARED(bf16, shared);                                                                                        \
-    if (blockIdx.x >= tables.counts[1]) return;                                                                      \
-    const attention::SpanTile tile = tables.large_tiles[blockIdx.x];                                                 \
-    const attention::FlashPaged<D> problem(attention::PagedPlaces<D>{out, partials, qkv, keys, values, tables, tile, \
-                                                                     heads, (int)blockIdx.y});                       \
-    attention::flash_forward<D, 64>(problem, (int)tile.len, heads.scale, shared);                                    \
+    if (blockIdx.x >= *count) return;                                                                                \
+    const attention::FlashPaged<D> problem(ATTENTION_FLASH_CACHED_PLACES(D));                                        \
+    attention::flash_forward<D, 64>(problem, (int)problem.tile.len, scale, shared);                                  \
   }                                                                                                                  \
   EXPORT_KERNEL(attention_flash_cached_large_bf16_##D)
 

@@ -67,12 +67,12 @@ template <int D, int BN> struct FlashPacked {
 #define ATTENTION_FLASH_FORWARD(D, BN)                                                                               \
   extern "C" __global__ void __launch_bounds__(128) attention_flash_forward_bf16_##D(                                \
       bf16* __restrict__ out, float* __restrict__ lse, const bf16* __restrict__ qkv,                                 \
-      const attention::RowView* views, const attention::QueryTile* tiles, attention::Heads heads) {                  \
+      const attention::RowView* views, const attention::QueryTile* tiles, ATTENTION_HEADS_PARAMETERS) {                  \
     DYN_SHARED(bf16, shared);                                                                                        \
-    const int kv_head = blockIdx.x % heads.n_kv_heads;                                                               \
-    const attention::QueryTile tile = tiles[blockIdx.x / heads.n_kv_heads];                                          \
-    const attention::FlashPacked<D, BN> problem{out, lse, qkv, views, tile, {heads, kv_head}};                         \
-    attention::flash_forward<D, BN>(problem, (int)tile.len, heads.scale, shared);                                    \
+    const int kv_head = blockIdx.x % n_kv_heads;                                                               \
+    const attention::QueryTile tile = tiles[blockIdx.x / n_kv_heads];                                          \
+    const attention::FlashPacked<D, BN> problem{out, lse, qkv, views, tile, {ATTENTION_HEADS_OF(D), kv_head}};                         \
+    attention::flash_forward<D, BN>(problem, (int)tile.len, scale, shared);                                    \
   }                                                                                                                  \
   EXPORT_KERNEL(attention_flash_forward_bf16_##D)
 

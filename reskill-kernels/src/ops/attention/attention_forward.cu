@@ -49,10 +49,10 @@ __device__ __forceinline__ void packed_forward(T* out, float* lse, const T* qkv,
 
 // R rows of 16, CHUNKS of 16 elements of a head: head sizes up to 16 CHUNKS.
 #define ATTENTION_FORWARD(NAME, T, R, CHUNKS)                                                                        \
-  extern "C" __global__ void __launch_bounds__(256)                                                                  \
+  extern "C" __global__ void __launch_bounds__(256, 2)                                                                  \
       NAME(T* __restrict__ out, float* __restrict__ lse, const T* __restrict__ qkv, const attention::RowView* views, \
-           const attention::QueryTile* tiles, attention::Heads heads) {                                              \
-    attention::packed_forward<T, R, CHUNKS>(out, lse, qkv, views, tiles, heads);                                     \
+           const attention::QueryTile* tiles, ATTENTION_HEADS_PARAMETERS) {                                              \
+    attention::packed_forward<T, R, CHUNKS>(out, lse, qkv, views, tiles, ATTENTION_HEADS);                                     \
   }                                                                                                                  \
   EXPORT_KERNEL(NAME)
 
