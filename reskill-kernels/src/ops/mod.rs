@@ -21,7 +21,7 @@ pub mod adamw;
 
 pub use adamw::{AdamWParams, Moments8, adamw, adamw_8bit};
 pub use attention::{
-    AttentionShape, CachedSpan, PackedSegment, attention_backward, attention_cached, attention_forward,
+    AttentionShape, CachedSpan, PackedSegment, PackedSegments, attention_backward, attention_cached, attention_forward,
     cache_append,
 };
 pub use bias::{bias_backward, bias_forward};

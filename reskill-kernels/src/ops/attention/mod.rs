@@ -1,14 +1,24 @@
 //! Causal grouped-query attention: over packed sequences with a shared prefix, and over a key-value cache.
 //!
 //! `out_i = sum_j p_ij v_j`, `p_ij = exp(scale q_i . k_j - lse_i)`, `scale = 1 / sqrt(D)`, over the keys `j` that row
-//! `i` sees. Both forms sum the visible keys in the same order, so a reply that was sampled from the cache gets the same
-//! log-probabilities to the bit when it is trained on in a packed batch.
+//! `i` sees.
 //!
 //! Source: Vaswani et al. 2017, arXiv:1706.03762; grouped queries: Ainslie et al. 2023, arXiv:2305.13245; backward
 //! from the saved log-sum-exp as in Dao 2023, arXiv:2307.08691.
 
-mod cpu;
+//!
+//! On the CPU both forms sum the visible keys in the same order, so a reply that was sampled from the cache gets the same
+//! log-probabilities to the bit when it is trained on in a packed batch. On a CUDA device they agree to rounding.
 
+mod segments;
+mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
+
+pub use segments::{PackedSegment, PackedSegments};
+
+use crate::device::{Device, placed};
+use crate::dtype::DType;
 use crate::error::{KernelError, check_range, check_shape};
 use crate::tensor::Tensor;
 
@@ -49,31 +59,6 @@ impl AttentionShape {
     }
 }
 
-/// Rows of a packed batch: each sees one earlier run of rows, the prefix, and its own segment up to itself.
-///
-/// A segment whose (empty) prefix starts at its own first row opens a new sequence. In trunk/branch packing the trunk
-/// of an episode is such a segment, and each branch follows with the part of the trunk that it saw as its prefix, or
-/// with an empty prefix at the first row of the trunk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PackedSegment {
-    /// First row.
-    pub start: usize,
-    /// Number of rows.
-    pub len: usize,
-    /// First row of the prefix, inside the same sequence.
-    pub prefix_start: usize,
-    /// Rows of the prefix.
-    pub prefix_len: usize,
-}
-
-impl PackedSegment {
-    /// Whether this segment opens a new sequence.
-    #[must_use]
-    pub fn opens_sequence(&self) -> bool {
-        self.prefix_len == 0 && self.prefix_start == self.start
-    }
-}
-
 /// Rows that continue one sequence of a paged key-value cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CachedSpan<'a> {
@@ -91,18 +76,21 @@ pub struct CachedSpan<'a> {
 ///
 /// | argument | shape | dtype | direction |
 /// |---|---|---|---|
-/// | `out` | (N, H D) | f32 | out |
+/// | `out` | (N, H D) | T | out |
 /// | `lse` | (N, H) | f32 | out, log-sum-exp of the scaled scores, kept for the backward pass |
-/// | `qkv` | (N, (H + 2K) D) | f32 | in |
+/// | `qkv` | (N, (H + 2K) D) | T | in |
 /// | `segments` | | | in, covering the rows in order |
 ///
+/// T is f32, or bf16 on a CUDA device; there D is at most 256, and heads of 64 and 128 in bf16 run on tensor cores.
+///
 /// # Errors
-/// [`KernelError::Shape`]; [`KernelError::Range`] if the segments leave a gap or a prefix leaves its sequence.
+/// [`KernelError::Shape`]; [`KernelError::Range`] if the segments leave a gap or a prefix leaves its sequence;
+/// [`KernelError::DType`], [`KernelError::Placement`]; errors of the device.
 pub fn attention_forward(
     out: &mut Tensor,
     lse: &mut Tensor,
     qkv: &Tensor,
-    segments: &[PackedSegment],
+    segments: &PackedSegments,
     shape: AttentionShape,
 ) -> Result<(), KernelError> {
     const OP: &str = "attention_forward";
@@ -112,7 +100,12 @@ pub fn attention_forward(
     check_shape(OP, "out", out.shape(), &[n, shape.out_width()])?;
     check_shape(OP, "lse", lse.shape(), &[n, shape.n_heads])?;
     check_segments(OP, segments, n)?;
-    cpu::forward(out, lse, qkv, segments, shape);
+    let t = qkv.dtype();
+    match placed(OP, &[qkv.is("qkv", t), out.is("out", t), lse.is("lse", DType::F32)])? {
+        Device::Cpu => cpu::forward(out, lse, qkv, segments, shape),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => cuda::forward(&device, out, lse, qkv, segments, shape)?,
+    }
     Ok(())
 }
 
@@ -120,11 +113,13 @@ pub fn attention_forward(
 ///
 /// | argument | shape | dtype | direction |
 /// |---|---|---|---|
-/// | `d_qkv` | (N, (H + 2K) D) | f32 | out |
-/// | `d_out` | (N, H D) | f32 | in |
-/// | `out` | (N, H D) | f32 | in, from the forward pass |
+/// | `d_qkv` | (N, (H + 2K) D) | T | out |
+/// | `d_out` | (N, H D) | T | in |
+/// | `out` | (N, H D) | T | in, from the forward pass |
 /// | `lse` | (N, H) | f32 | in, from the forward pass |
-/// | `qkv` | (N, (H + 2K) D) | f32 | in |
+/// | `qkv` | (N, (H + 2K) D) | T | in |
+///
+/// Two runs give the same bits: no sum depends on the order in which parts of it are ready.
 ///
 /// # Errors
 /// As [`attention_forward`].
@@ -134,7 +129,7 @@ pub fn attention_backward(
     out: &Tensor,
     lse: &Tensor,
     qkv: &Tensor,
-    segments: &[PackedSegment],
+    segments: &PackedSegments,
     shape: AttentionShape,
 ) -> Result<(), KernelError> {
     const OP: &str = "attention_backward";
@@ -146,7 +141,22 @@ pub fn attention_backward(
     check_shape(OP, "out", out.shape(), &[n, shape.out_width()])?;
     check_shape(OP, "lse", lse.shape(), &[n, shape.n_heads])?;
     check_segments(OP, segments, n)?;
-    cpu::backward(d_qkv, d_out, out, lse, qkv, segments, shape);
+    let t = qkv.dtype();
+    let arguments = [
+        qkv.is("qkv", t),
+        d_qkv.is("d_qkv", t),
+        d_out.is("d_out", t),
+        out.is("out", t),
+        lse.is("lse", DType::F32),
+    ];
+    match placed(OP, &arguments)? {
+        Device::Cpu => cpu::backward(d_qkv, d_out, out, lse, qkv, segments, shape),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => {
+            let saved = cuda::Saved { d_out, out, lse, qkv };
+            cuda::backward(&device, d_qkv, &saved, segments, shape)?;
+        }
+    }
     Ok(())
 }
 
@@ -169,7 +179,11 @@ pub fn cache_append(
 ) -> Result<(), KernelError> {
     const OP: &str = "cache_append";
     check_cache(OP, keys, values, qkv, spans, shape)?;
-    cpu::append(keys, values, qkv, spans, shape);
+    match placed(OP, &[keys.is("keys", DType::F32), values.is("values", DType::F32), qkv.is("qkv", DType::F32)])? {
+        Device::Cpu => cpu::append(keys, values, qkv, spans, shape),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) => return Err(KernelError::CudaNotCompiled { ordinal: 0 }),
+    }
     Ok(())
 }
 
