@@ -45,7 +45,7 @@ struct __align__(16) QueryRun { u32 first, len, full, unused; };
 struct __align__(16) KeySum { u32 first, len, slot, n_slots; };
 
 // Rows of the new tokens: rows[rows_first + flat / group], flat = m_first .. m_first + len, by the positions p0 .. p1 of
-// the sequence whose pages are pages[pages_first ..]. Results go to `out` (slot NONE) or to the partial results of the
+// the sequence whose page i is pages[pages_first + i] (in 32 bits, which may wrap around). Results go to `out` (slot NONE) or to the partial results of the
 // rows: number slot + flat / group. All of the rows see the positions below p_full.
 struct __align__(16) SpanTile { u32 rows_first, m_first, len, pages_first, p0, p1, slot, p_full; };
 

@@ -11,10 +11,14 @@
 //! log-probabilities to the bit when it is trained on in a packed batch. On a CUDA device they agree to rounding.
 
 mod segments;
+mod cached_plan;
+mod cost;
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 
+pub use cached_plan::CachedPlan;
+pub use cost::{AttentionCost, cached_cost, packed_cost};
 pub use segments::{PackedSegment, PackedSegments};
 
 use crate::device::{Device, placed};
@@ -162,14 +166,19 @@ pub fn attention_backward(
 
 /// Writes the keys and values of new rows into the paged cache of one layer.
 ///
-/// - `keys`: (blocks, K D, P) f32, transposed, so that the scores of many keys are computed side by side
-/// - `values`: (blocks, P, K D) f32
-/// - `qkv`: (N, (H + 2K) D) f32, keys already rotated
+/// | argument | shape | dtype | direction |
+/// |---|---|---|---|
+/// | `keys` | (blocks, K D, P), transposed, so that the scores of many keys are computed side by side | T | out |
+/// | `values` | (blocks, P, K D) | T | out |
+/// | `qkv` | (N, (H + 2K) D), keys already rotated | T | in |
+/// | `spans` | | | in, covering the rows in order |
 ///
-/// A page length P that is a multiple of 16 is quickest. No two spans may write to the same block.
+/// T is f32, or bf16 on a CUDA device. A page length P that is a multiple of 16 is quickest; tensor cores take 32. No two
+/// spans may write to the same block. On a device [`cache_append_planned`] is quicker from the second layer on.
 ///
 /// # Errors
-/// [`KernelError::Shape`]; [`KernelError::Range`] for a span outside the batch or the cache.
+/// [`KernelError::Shape`]; [`KernelError::Range`] for a span outside the batch or the cache; [`KernelError::DType`],
+/// [`KernelError::Placement`]; errors of the device.
 pub fn cache_append(
     keys: &mut Tensor,
     values: &mut Tensor,
@@ -178,21 +187,54 @@ pub fn cache_append(
     shape: AttentionShape,
 ) -> Result<(), KernelError> {
     const OP: &str = "cache_append";
-    check_cache(OP, keys, values, qkv, spans, shape)?;
-    match placed(OP, &[keys.is("keys", DType::F32), values.is("values", DType::F32), qkv.is("qkv", DType::F32)])? {
+    let page = check_cache(OP, keys, values, qkv, shape)?;
+    let covered = check_spans(OP, spans, page, values.rows())?;
+    check_range(covered == qkv.rows(), OP, "spans", format!("{covered} rows"), format!("{} rows", qkv.rows()))?;
+    match placed_cache(OP, keys, values, qkv)? {
         Device::Cpu => cpu::append(keys, values, qkv, spans, shape),
         #[cfg(feature = "cuda")]
-        Device::Cuda(_) => return Err(KernelError::CudaNotCompiled { ordinal: 0 }),
+        Device::Cuda(device) => {
+            let mut tables = cuda::CachedTables::new(OP, &device, qkv.dtype(), shape, page)?;
+            tables.set(OP, spans, qkv.rows())?;
+            cuda::append(&device, keys, values, qkv, &tables)?;
+        }
+    }
+    Ok(())
+}
+
+/// [`cache_append`] of the spans of a plan; rows behind them are left out.
+///
+/// # Errors
+/// As [`cache_append`]; [`KernelError::Range`] if the plan was set for another cache or batch.
+pub fn cache_append_planned(
+    keys: &mut Tensor,
+    values: &mut Tensor,
+    qkv: &Tensor,
+    plan: &CachedPlan,
+) -> Result<(), KernelError> {
+    const OP: &str = "cache_append";
+    check_plan(OP, keys, values, qkv, plan)?;
+    match placed_cache(OP, keys, values, qkv)? {
+        Device::Cpu => cpu::append(keys, values, qkv, &plan.spans(), plan.shape()),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => cuda::append(&device, keys, values, qkv, cuda::tables(OP, plan, &device)?)?,
     }
     Ok(())
 }
 
 /// Attention of new rows to their sequence in the paged cache, which already holds their own keys and values: row `t` of a
-/// span sees the positions `0..=position + t`. Sequences may share blocks.
+/// span sees the positions `0..=position + t`. Sequences may share blocks; on a device rows of one token that share their
+/// first pages read them together.
 ///
-/// - `out`: (N, H D) f32, overwritten
-/// - `qkv`: (N, (H + 2K) D) f32, of which the queries are read
-/// - `keys`: (blocks, K D, P) f32, `values`: (blocks, P, K D) f32
+/// | argument | shape | dtype | direction |
+/// |---|---|---|---|
+/// | `out` | (N, H D) | T | out |
+/// | `qkv` | (N, (H + 2K) D), of which the queries are read | T | in |
+/// | `keys` | (blocks, K D, P) | T | in |
+/// | `values` | (blocks, P, K D) | T | in |
+/// | `spans` | | | in, covering the rows in order |
+///
+/// On a device [`attention_cached_planned`] is quicker from the second layer on.
 ///
 /// # Errors
 /// As [`cache_append`].
@@ -205,9 +247,51 @@ pub fn attention_cached(
     shape: AttentionShape,
 ) -> Result<(), KernelError> {
     const OP: &str = "attention_cached";
-    check_cache(OP, keys, values, qkv, spans, shape)?;
+    let page = check_cache(OP, keys, values, qkv, shape)?;
+    let covered = check_spans(OP, spans, page, values.rows())?;
+    check_range(covered == qkv.rows(), OP, "spans", format!("{covered} rows"), format!("{} rows", qkv.rows()))?;
     check_shape(OP, "out", out.shape(), &[qkv.rows(), shape.out_width()])?;
-    cpu::forward_cached(out, qkv, keys, values, spans, shape);
+    placed(OP, &[qkv.is("qkv", qkv.dtype()), out.is("out", qkv.dtype())])?;
+    match placed_cache(OP, keys, values, qkv)? {
+        Device::Cpu => cpu::forward_cached(out, qkv, keys, values, spans, shape),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => {
+            let mut tables = cuda::CachedTables::new(OP, &device, qkv.dtype(), shape, page)?;
+            tables.set(OP, spans, qkv.rows())?;
+            cuda::forward_cached(&device, out, qkv, keys, values, &tables)?;
+        }
+    }
+    Ok(())
+}
+
+/// [`attention_cached`] of the spans of a plan; rows behind them get zeros.
+///
+/// # Errors
+/// As [`cache_append_planned`].
+pub fn attention_cached_planned(
+    out: &mut Tensor,
+    qkv: &Tensor,
+    keys: &Tensor,
+    values: &Tensor,
+    plan: &CachedPlan,
+) -> Result<(), KernelError> {
+    const OP: &str = "attention_cached";
+    let shape = plan.shape();
+    check_plan(OP, keys, values, qkv, plan)?;
+    check_shape(OP, "out", out.shape(), &[qkv.rows(), shape.out_width()])?;
+    placed(OP, &[qkv.is("qkv", qkv.dtype()), out.is("out", qkv.dtype())])?;
+    match placed_cache(OP, keys, values, qkv)? {
+        Device::Cpu => {
+            let spans = plan.spans();
+            let covered: usize = spans.iter().map(|span| span.len).sum();
+            out.as_mut_slice()[covered * shape.out_width()..].fill(0.0);
+            cpu::forward_cached(out, qkv, keys, values, &spans, shape);
+        }
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => {
+            cuda::forward_cached(&device, out, qkv, keys, values, cuda::tables(OP, plan, &device)?)?;
+        }
+    }
     Ok(())
 }
 
@@ -246,20 +330,40 @@ fn check_segments(op: &'static str, segments: &[PackedSegment], n: usize) -> Res
     check_range(next == n, op, "segments", format!("{next} rows"), format!("{n} rows"))
 }
 
+/// The length of a page.
 fn check_cache(
     op: &'static str,
     keys: &Tensor,
     values: &Tensor,
     qkv: &Tensor,
-    spans: &[CachedSpan<'_>],
     shape: AttentionShape,
-) -> Result<(), KernelError> {
+) -> Result<usize, KernelError> {
     check_heads(op, shape)?;
     check_shape(op, "qkv", qkv.shape(), &[qkv.rows(), shape.qkv_width()])?;
     let page = values.shape().get(1).copied().unwrap_or(0);
     check_range(page > 0, op, "values.shape()[1]", page, ">= 1")?;
     check_shape(op, "values", values.shape(), &[values.rows(), page, shape.kv_width()])?;
     check_shape(op, "keys", keys.shape(), &[values.rows(), shape.kv_width(), page])?;
+    Ok(page)
+}
+
+fn placed_cache(
+    op: &'static str,
+    keys: &Tensor,
+    values: &Tensor,
+    qkv: &Tensor,
+) -> Result<Device, KernelError> {
+    let t = qkv.dtype();
+    placed(op, &[qkv.is("qkv", t), keys.is("keys", t), values.is("values", t)])
+}
+
+/// The rows that the spans cover.
+fn check_spans(
+    op: &'static str,
+    spans: &[CachedSpan<'_>],
+    page: usize,
+    n_blocks: usize,
+) -> Result<usize, KernelError> {
     let mut next = 0;
     for span in spans {
         check_range(span.row == next, op, "spans[].row", span.row, next)?;
@@ -271,10 +375,24 @@ fn check_cache(
             end,
             format!("<= {capacity} ({} blocks of {page})", span.blocks.len()),
         )?;
-        let unknown = span.blocks.iter().find(|&&block| block as usize >= values.rows());
+        let unknown = span.blocks.iter().find(|&&block| block as usize >= n_blocks);
         let largest = unknown.copied().unwrap_or(0);
-        check_range(unknown.is_none(), op, "spans[].blocks", largest, format!("< {}", values.rows()))?;
+        check_range(unknown.is_none(), op, "spans[].blocks", largest, format!("< {n_blocks}"))?;
         next += span.len;
     }
-    check_range(next == qkv.rows(), op, "spans", format!("{next} rows"), format!("{} rows", qkv.rows()))
+    Ok(next)
+}
+
+fn check_plan(
+    op: &'static str,
+    keys: &Tensor,
+    values: &Tensor,
+    qkv: &Tensor,
+    plan: &CachedPlan,
+) -> Result<(), KernelError> {
+    let page = check_cache(op, keys, values, qkv, plan.shape())?;
+    let (blocks, rows) = (plan.n_blocks(), plan.rows());
+    check_range(page == plan.page(), op, "values.shape()[1]", page, plan.page())?;
+    check_range(values.rows() >= blocks, op, "values.rows()", values.rows(), format!("at least {blocks}"))?;
+    check_range(qkv.rows() == rows, op, "qkv.rows()", qkv.rows(), format!("{rows} rows of the plan"))
 }
