@@ -29,6 +29,7 @@ pub use bias::{bias_backward, bias_forward};
 pub use embedding::{embedding_backward, embedding_forward};
 pub use grpo_loss::{
     GrpoLossInputs, GrpoLossParams, GrpoLossSums, KlEstimator, RatioLevel, Real, Surrogate, grpo_loss,
+    grpo_loss_into,
 };
 pub use linear_kl::{Distribution, linear_kl_backward, linear_kl_forward};
 pub use linear_logprob::{
