@@ -65,6 +65,7 @@ fn stand_in() -> &'static Functions {
     static FUNCTIONS: OnceLock<Functions> = OnceLock::new();
     FUNCTIONS.get_or_init(|| {
         let path = library_dir().join("libcuda.so");
+        let blas = library_dir().join("libcublasLt.so");
         // SAFETY: the library is the one that this crate's build made; its initialisers only fill the table of kernels.
         let library = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) }
             .unwrap_or_else(|error| panic!("{} cannot be loaded: {error}", path.display()));
@@ -78,6 +79,10 @@ fn stand_in() -> &'static Functions {
             }
         };
         std::mem::forget(library);
+        // SAFETY: as above; it finds the driver's entry points, which are loaded by now.
+        let blas = unsafe { Library::open(Some(&blas), RTLD_NOW | RTLD_GLOBAL) }
+            .unwrap_or_else(|error| panic!("{} cannot be loaded: {error}", blas.display()));
+        std::mem::forget(blas);
         functions
     })
 }

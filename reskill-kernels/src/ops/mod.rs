@@ -20,10 +20,11 @@ pub mod sum_squares;
 pub mod adamw;
 pub mod cost;
 
-pub use adamw::{AdamWParams, Moments8, adamw, adamw_8bit};
+pub use adamw::{AdamWParams, Moments8, adamw, adamw_8bit, adamw_scaled};
 pub use attention::{
-    AttentionShape, CachedSpan, PackedSegment, attention_backward, attention_cached, attention_forward,
-    cache_append,
+    AttentionCost, AttentionShape, CachedPlan, CachedSpan, PackedSegment, PackedSegments, attention_backward,
+    attention_cached, attention_cached_planned, attention_forward, cache_append, cache_append_planned, cached_cost,
+    packed_cost,
 };
 pub use bias::{bias_backward, bias_forward};
 pub use cost::Cost;
@@ -43,5 +44,5 @@ pub use qk_norm::{qk_norm_backward, qk_norm_forward};
 pub use rms_norm::{rms_norm_backward, rms_norm_forward};
 pub use rope::{RopeTable, rope_backward, rope_forward};
 pub use sampling::{SampledToken, SamplingFilter, linear_sample, sample_logits};
-pub use sum_squares::sum_squares;
+pub use sum_squares::{add_sum_squares, clip_scale, sum_squares};
 pub use swiglu::{swiglu_backward, swiglu_forward};

@@ -5,9 +5,10 @@
 // Bytes     DRAM floor 4*(M*K + N*K + M*N).
 // Flops     2*M*N*K without tensor cores: 67 TFLOP/s at most on an H100. TF32 is not used: this is the exact path.
 // Launch    grid (tiles of M times tiles of N, 1, splits of K), block 256, static shared memory. The reduction: grid
-//           (M, columns / 256), block 256.
+//           (M, columns / 256), block 256; the comparison: grid (M), block 256.
 // Numerics  fused multiply-adds in order of k, the same for both tiles; splits are added in order.
 #include "gemm.cuh"
+#include "reduce.cuh"
 
 constexpr int kDepth = 16;  // of k in a stage
 
@@ -127,3 +128,36 @@ extern "C" __global__ void __launch_bounds__(256) matmul_reduce_bf16(
   add_parts(out, parts, n, splits, out_stride, accumulate, alpha);
 }
 EXPORT_KERNEL(matmul_reduce_bf16)
+
+// rows[m] = max_n |a[m, n] - b[m, n]| / max_n |a[m, n]|, 0 for rows of zeros, NaN if anything is not finite.
+template <class T>
+__device__ __forceinline__ void row_distance(float* rows, const T* a, const T* b, int n) {
+  const size_t row = (size_t)blockIdx.x * n;
+  float far = 0.0f, largest = 0.0f, odd = 0.0f;
+  for (int i = threadIdx.x; i < n; i += blockDim.x) {
+    const float x = to_f32(a[row + i]), y = to_f32(b[row + i]);
+    far = fmaxf(far, fabsf(x - y));
+    largest = fmaxf(largest, fabsf(x));
+    odd += x * 0.0f + y * 0.0f;  // NaN if x or y is not finite, which fmaxf would pass over
+  }
+  far = block_max(far);
+  largest = block_max(largest);
+  odd = block_sum(odd);
+  if (threadIdx.x == 0) rows[blockIdx.x] = odd + (far == 0.0f ? 0.0f : far / largest);
+}
+extern "C" __global__ void __launch_bounds__(256) matmul_distance_f32(
+    float* rows,     // (M)
+    const float* a,  // (M, N)
+    const float* b,  // (M, N)
+    int n) {
+  row_distance(rows, a, b, n);
+}
+EXPORT_KERNEL(matmul_distance_f32)
+extern "C" __global__ void __launch_bounds__(256) matmul_distance_bf16(
+    float* rows,    // (M)
+    const bf16* a,  // (M, N)
+    const bf16* b,  // (M, N)
+    int n) {
+  row_distance(rows, a, b, n);
+}
+EXPORT_KERNEL(matmul_distance_bf16)
