@@ -1,7 +1,7 @@
 //! Causal grouped-query attention over packed sequences, forward and backward.
 
 use anyhow::Result;
-use reskill_kernels::ops::{self, AttentionShape, Cost, PackedSegment};
+use reskill_kernels::ops::{self, AttentionShape, Cost, PackedSegment, PackedSegments, packed_cost};
 use reskill_kernels::{KernelError, Tensor};
 
 use super::exact::{inner, log_softmax};
@@ -20,7 +20,7 @@ struct Attention {
     out: Tensor,
     lse: Tensor,
     qkv: Tensor,
-    segments: Vec<PackedSegment>,
+    segments: PackedSegments,
     shape: AttentionShape,
     size: usize,
     tolerance: f64,
@@ -41,16 +41,11 @@ impl Attention {
             out: inputs.tensor(1, &[n, shape.out_width()], 1.0)?,
             lse: inputs.wide(2, &[n, shape.n_heads], 1.0)?,
             qkv: inputs.tensor(3, &[n, shape.qkv_width()], 2.0)?,
-            segments: (0..n).step_by(LONGEST).map(segment).collect(),
+            segments: (0..n).step_by(LONGEST).map(segment).collect::<Vec<_>>().into(),
             shape,
             size: inputs.size(),
             tolerance: inputs.rounding(2e-5),
         })
-    }
-
-    /// Pairs of a row and one that it sees.
-    fn pairs(&self) -> usize {
-        self.segments.iter().map(|it| it.len * it.prefix_len + it.len * (it.len + 1) / 2).sum()
     }
 
     /// Of row `n` and a head: the rows seen and their probabilities.
@@ -77,9 +72,8 @@ impl Operation for Attention {
         vec![("N", self.qkv.rows()), ("H", n_heads), ("K", n_kv_heads), ("D", head_dim)]
     }
     fn cost(&self) -> Cost {
-        let (n, width) = (self.qkv.rows(), self.qkv.row_len() + self.out.row_len());
-        let bytes = n * (width * self.size + 4 * self.shape.n_heads);
-        Cost { bytes: bytes as u64, flops: (4 * self.pairs() * self.out.row_len()) as u64 }
+        let cost = packed_cost(&self.segments, self.shape, self.size);
+        Cost { bytes: cost.forward_bytes as u64, flops: cost.forward_flops as u64 }
     }
     fn poison(&mut self) -> Result<()> {
         poison(&mut [&mut self.out, &mut self.lse])
@@ -127,10 +121,9 @@ impl Operation for AttentionBackward {
         self.forward.shape()
     }
     fn cost(&self) -> Cost {
-        let forward = &self.forward;
-        let (n, width) = (forward.qkv.rows(), forward.qkv.row_len() + forward.out.row_len());
-        let bytes = n * (2 * width * forward.size + 4 * forward.shape.n_heads);
-        Cost { bytes: bytes as u64, flops: (10 * forward.pairs() * forward.out.row_len()) as u64 }
+        let Attention { segments, shape, size, .. } = &self.forward;
+        let cost = packed_cost(segments, *shape, *size);
+        Cost { bytes: cost.backward_bytes as u64, flops: cost.backward_flops as u64 }
     }
     fn poison(&mut self) -> Result<()> {
         poison(&mut [&mut self.d_qkv])

@@ -193,7 +193,7 @@ impl Rope {
             qkv: original.try_clone()?,
             original,
             positions: inputs.ids(2, inputs.n, longest)?,
-            table,
+            table: table.to_device(inputs.device)?,
             heads: model.heads + model.kv_heads,
             head_dim: model.head_dim,
             size: inputs.size(),
