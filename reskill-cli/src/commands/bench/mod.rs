@@ -4,6 +4,7 @@ pub mod cpu;
 mod env;
 pub mod grpo;
 mod kernels;
+mod model;
 mod replay;
 mod report;
 mod trace;
@@ -25,6 +26,9 @@ enum Bench {
     Grpo(grpo::GrpoArgs),
     Ceilings(kernels::CeilingArgs),
     Kernels(kernels::KernelArgs),
+    Prefill(model::PrefillArgs),
+    Decode(model::DecodeArgs),
+    Train(model::TrainArgs),
 }
 
 /// Runs the command; the result is the exit code.
@@ -38,6 +42,9 @@ pub fn run(args: &BenchArgs) -> Result<u8> {
         Bench::Grpo(args) => grpo::run(args),
         Bench::Ceilings(args) => kernels::run_ceilings(args),
         Bench::Kernels(args) => kernels::run(args),
+        Bench::Prefill(args) => model::prefill(args),
+        Bench::Decode(args) => model::decode(args),
+        Bench::Train(args) => model::train(args),
     }
 }
 

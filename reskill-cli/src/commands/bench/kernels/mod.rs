@@ -20,25 +20,28 @@ use clap::{Args, ValueEnum};
 use regex::Regex;
 use reskill_kernels::{DType, Device};
 
-use self::ceilings::Ceilings;
+pub(super) use self::ceilings::Ceilings;
 use self::operation::{Inputs, Operation};
 use self::output::{Line, Printer};
-use self::sizes::Sizes;
+pub(super) use self::sizes::Sizes;
+pub(super) use self::timing::Timing;
 use self::timing::{Mode, measure};
 use super::report::Machine;
 use crate::progress::print_line;
 
 /// Measures every operation on fresh random inputs, beside the floor that its bytes and operations set.
 #[derive(Debug, Args)]
-#[command(after_help = "Each case: outputs are filled with NaN, the operation runs, its result is compared with f64; it is
+#[command(
+    after_help = "Each case: outputs are filled with NaN, the operation runs, its result is compared with f64; it is
 measured; and is checked once more. The floor is the least time that its bytes take at the bandwidth, or its operations at
 the matrix rate, that `bench ceilings` finds in the same run. `noise` is how far two halves of the same measurements are
 apart: differences within twice that mean nothing.
 
 Examples:
   reskill-cli bench kernels --sizes smollm2 --filter 'rms_norm|adamw'
-  reskill-cli bench kernels --device cuda --dtype bf16 --sizes qwen3-0.6b --json --plot roofline.svg")]
-pub struct KernelArgs {
+  reskill-cli bench kernels --device cuda --dtype bf16 --sizes qwen3-0.6b --json --plot roofline.svg"
+)]
+pub(super) struct KernelArgs {
     #[command(flatten)]
     common: CommonArgs,
     /// Regular expression that the name of an operation must match
@@ -57,7 +60,7 @@ pub struct KernelArgs {
 
 /// Measures what the device can do at best: bandwidth, matrix rate, launches.
 #[derive(Debug, Args)]
-pub struct CeilingArgs {
+pub(super) struct CeilingArgs {
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -92,24 +95,29 @@ enum Stored {
 }
 
 /// What all cases are run with.
-struct Bench {
-    device: Device,
-    dtype: DType,
-    rounds: usize,
-    seed: u64,
+pub(super) struct Bench {
+    pub(super) device: Device,
+    pub(super) dtype: DType,
+    pub(super) rounds: usize,
+    pub(super) seed: u64,
     quick: bool,
-    json: bool,
+    pub(super) json: bool,
 }
 
 impl Bench {
-    fn new(args: &CommonArgs) -> Result<Bench> {
+    pub(super) fn new(args: &CommonArgs) -> Result<Bench> {
         if args.rounds < 2 {
-            bail!("--rounds {}: expected 2 or more, half of them to be set against the other half", args.rounds);
+            bail!(
+                "--rounds {}: expected 2 or more, half of them to be set against the other half",
+                args.rounds
+            );
         }
         let device = Device::parse(&args.device)?;
         let dtype = match args.dtype {
             Stored::F32 => DType::F32,
-            Stored::Bf16 if device.is_cpu() => bail!("--dtype bf16: the CPU computes in f32; use --device cuda"),
+            Stored::Bf16 if device.is_cpu() => {
+                bail!("--dtype bf16: the CPU computes in f32; use --device cuda")
+            }
             Stored::Bf16 => DType::Bf16,
         };
         let clock = || {
@@ -120,13 +128,17 @@ impl Bench {
         Ok(Bench { device, dtype, rounds: args.rounds, seed, quick: args.quick, json: args.json })
     }
 
-    fn machine(&self) -> Machine {
+    pub(super) fn machine(&self) -> Machine {
         Machine::here(self.seed)
     }
 
     /// The ways in which a case is measured on this device.
     fn modes(&self) -> &'static [Mode] {
-        if self.device.can_record() { &[Mode::Hot, Mode::Cold, Mode::Graph] } else { &[Mode::Hot, Mode::Cold] }
+        if self.device.can_record() {
+            &[Mode::Hot, Mode::Cold, Mode::Graph]
+        } else {
+            &[Mode::Hot, Mode::Cold]
+        }
     }
 }
 
@@ -134,7 +146,7 @@ impl Bench {
 ///
 /// # Errors
 /// One line for the person who typed the command.
-pub fn run_ceilings(args: &CeilingArgs) -> Result<u8> {
+pub(super) fn run_ceilings(args: &CeilingArgs) -> Result<u8> {
     let bench = Bench::new(&args.common)?;
     let ceilings = Ceilings::measure(&bench)?;
     output::print_ceilings(&bench, &ceilings)?;
@@ -145,9 +157,10 @@ pub fn run_ceilings(args: &CeilingArgs) -> Result<u8> {
 ///
 /// # Errors
 /// One line for the person who typed the command.
-pub fn run(args: &KernelArgs) -> Result<u8> {
+pub(super) fn run(args: &KernelArgs) -> Result<u8> {
     let bench = Bench::new(&args.common)?;
-    let filter = Regex::new(&args.filter).with_context(|| format!("--filter {}: is no regular expression", args.filter))?;
+    let filter = Regex::new(&args.filter)
+        .with_context(|| format!("--filter {}: is no regular expression", args.filter))?;
     let model = args.sizes.model();
     let n = args.rows.unwrap_or_else(|| args.sizes.rows(&bench.device));
     if n == 0 {
@@ -187,7 +200,7 @@ fn run_operation(
     name: &'static str,
     operation: &mut dyn Operation,
 ) -> Result<Vec<Line>> {
-    let mut check = |operation: &mut dyn Operation| -> Result<f64> {
+    let check = |operation: &mut dyn Operation| -> Result<f64> {
         operation.poison()?;
         operation.run()?;
         operation.error()
