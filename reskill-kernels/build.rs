@@ -244,13 +244,18 @@ fn compile_unit(nvcc: &Path, folder: &Path, unit: &Unit) -> BuildResult<()> {
 fn table(units: &[Unit]) -> BuildResult<String> {
     let mut text = String::from("static UNITS: &[Unit] = &[\n");
     for unit in units {
+        let origin = match &unit.fatbin {
+            Some(file) if file.parent().is_some_and(|folder| folder.ends_with("prebuilt")) => "prebuilt",
+            Some(_) => "nvcc",
+            None => "source",
+        };
         let code = match &unit.fatbin {
             Some(file) => format!("Some(include_bytes!({file:?}))"),
             None => "None".to_owned(),
         };
         writeln!(
             text,
-            "    Unit {{ name: {:?}, hopper: {}, source: include_str!({:?}), code: {code} }},",
+            "    Unit {{ name: {:?}, hopper: {}, source: include_str!({:?}), code: {code}, origin: {origin:?} }},",
             unit.name,
             unit.is_hopper(),
             unit.source
