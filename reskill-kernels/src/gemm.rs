@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use crate::device::Device;
+use crate::error::KernelError;
+
 /// The source of the kernels for products of matrices on a CUDA device. On the CPU there is one only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
@@ -33,6 +36,33 @@ pub struct GemmChoice {
     pub product: String,
     /// The kernels that are used.
     pub chosen: &'static str,
-    /// Microseconds of each candidate, or why it was left out.
-    pub candidates: Vec<(&'static str, Result<f64, String>)>,
+    /// How each candidate did, or why it was left out.
+    pub candidates: Vec<(&'static str, Result<GemmTrial, String>)>,
+}
+
+/// How a candidate did.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GemmTrial {
+    /// Microseconds of the quickest of some runs.
+    pub micros: f64,
+    /// Largest difference from our portable kernels, as a part of the largest value of its row.
+    pub distance: f32,
+}
+
+impl Device {
+    /// Says who computes products of matrices on this device, for all its handles. The CPU has one way only and is left
+    /// as it is.
+    ///
+    /// # Errors
+    /// [`KernelError::Unsupported`] if cuBLASLt is asked for and cannot be used.
+    pub fn set_gemm_backend(&self, backend: GemmBackend) -> Result<(), KernelError> {
+        match self {
+            Device::Cpu => {
+                let _ = backend;
+                Ok(())
+            }
+            #[cfg(feature = "cuda")]
+            Device::Cuda(device) => device.set_gemm_backend(backend),
+        }
+    }
 }

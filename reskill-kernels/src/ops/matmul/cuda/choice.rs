@@ -10,7 +10,7 @@ use super::{Layout, Product, View, ViewMut, hopper, own};
 use crate::cuda::{CudaDevice, Grid, Launch};
 use crate::dtype::DType;
 use crate::error::KernelError;
-use crate::gemm::{GemmBackend, GemmChoice};
+use crate::gemm::{GemmBackend, GemmChoice, GemmTrial};
 use crate::tensor::Tensor;
 
 /// Runs of a candidate of which the quickest counts.
@@ -161,8 +161,8 @@ fn choose(
     Ok(candidate)
 }
 
-/// Microseconds of each candidate, or why it is left out.
-type Times = Vec<(&'static str, Result<f64, String>)>;
+/// How each candidate did, or why it is left out.
+type Trials = Vec<(&'static str, Result<GemmTrial, String>)>;
 
 /// Runs all candidates on memory of their own; the quickest that agrees with our portable kernels is the choice.
 fn compare(
@@ -172,31 +172,44 @@ fn compare(
     right: View<'_>,
     p: &Product,
     out_type: DType,
-) -> Result<(Candidate, Times), KernelError> {
+) -> Result<(Candidate, Trials), KernelError> {
     let p = Product { accumulate: false, ..*p };
     let mut reference: Tensor = device.scratch_tensor(op, &[p.m, p.n], out_type)?;
-    let time = time(Candidate::Own, device, op, &mut reference, left, right, &p)?;
-    let mut best = (Candidate::Own, time);
-    let mut times: Times = vec![(Candidate::Own.name(), Ok(time))];
+    let micros = time(Candidate::Own, device, op, &mut reference, left, right, &p)?;
+    let mut best = (Candidate::Own, micros);
+    let mut trials: Trials = vec![(Candidate::Own.name(), Ok(GemmTrial { micros, distance: 0.0 }))];
     let mut other: Tensor = device.scratch_tensor(op, &[p.m, p.n], out_type)?;
     for candidate in [Candidate::Hopper, Candidate::CublasLt] {
         if candidate == Candidate::Hopper && !hopper::takes(device, &ViewMut::of(&mut other), &left, &right, &p) {
             continue;
         }
-        let tried = self::time(candidate, device, op, &mut other, left, right, &p)
-            .map_err(|error| error.to_string())
-            .and_then(|time| {
-                let apart = distance(device, op, &reference, &other).map_err(|error| error.to_string())?;
-                if apart <= TOLERANCE { Ok(time) } else { Err(format!("its results are off by {apart} of the largest")) }
-            });
-        if let Ok(time) = tried
-            && time < best.1
+        let trial = trial(candidate, device, op, (&reference, &mut other), left, right, &p);
+        if let Ok(GemmTrial { micros, .. }) = trial
+            && micros < best.1
         {
-            best = (candidate, time);
+            best = (candidate, micros);
         }
-        times.push((candidate.name(), tried));
+        trials.push((candidate.name(), trial));
     }
-    Ok((best.0, times))
+    Ok((best.0, trials))
+}
+
+/// Times a candidate and compares its results with those of our portable kernels.
+fn trial(
+    candidate: Candidate,
+    device: &CudaDevice,
+    op: &'static str,
+    (reference, out): (&Tensor, &mut Tensor),
+    left: View<'_>,
+    right: View<'_>,
+    p: &Product,
+) -> Result<GemmTrial, String> {
+    let micros = time(candidate, device, op, out, left, right, p).map_err(|error| error.to_string())?;
+    let distance = distance(device, op, reference, out).map_err(|error| error.to_string())?;
+    if distance <= TOLERANCE {
+        return Ok(GemmTrial { micros, distance });
+    }
+    Err(format!("its results are off by {distance} of the largest of a row"))
 }
 
 /// Microseconds of the quickest of some runs.
