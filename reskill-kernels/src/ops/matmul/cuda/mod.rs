@@ -1,8 +1,5 @@
 //! Products of matrices on a CUDA device.
 
-mod choice;
-mod cublaslt;
-mod hopper;
 mod own;
 
 use std::fmt;
@@ -11,8 +8,6 @@ use crate::cuda::CudaDevice;
 use crate::dtype::DType;
 use crate::error::KernelError;
 use crate::tensor::Tensor;
-
-pub(crate) use choice::GemmState;
 
 /// How the factors of a product are stored, as letters of the left and the right one: `N` with the summed index along
 /// the row for the left and down the rows for the right, `T` the other way.
@@ -129,7 +124,7 @@ pub(crate) fn product(
     if product.m == 0 || product.n == 0 {
         return Ok(());
     }
-    choice::product(device, op, out, left, right, product)
+    own::product(device, op, out, left, right, product)
 }
 
 /// `rows` rows of `cols` elements, `stride` apart from `first` on, lie inside the tensor and do not overlap.
