@@ -33,6 +33,17 @@ impl CudaBuffer {
         Ok(buffer)
     }
 
+    /// Undefined contents in scratch memory.
+    pub(super) fn scratch(
+        device: &CudaDevice,
+        dtype: DType,
+        len: usize,
+        op: &'static str,
+    ) -> Result<CudaBuffer, KernelError> {
+        let memory = device.pooled_memory_of(op, len * dtype.size())?;
+        Ok(CudaBuffer { device: device.clone(), dtype, len, memory })
+    }
+
     pub(crate) fn device(&self) -> &CudaDevice {
         &self.device
     }

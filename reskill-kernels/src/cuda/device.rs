@@ -5,10 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
 use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
 
-use super::driver;
 use super::modules::Modules;
 use super::scratch::Pool;
 use super::stream::Gate;
+use super::{driver, units};
 use crate::dtype::DType;
 use crate::error::KernelError;
 
@@ -148,6 +148,13 @@ impl CudaDevice {
             self.ordinal(),
             self.precision
         )
+    }
+
+    /// Where the machine code of a unit (the name of its `.cu` file) comes from in this build: `prebuilt`, `nvcc`, or
+    /// `source`, to be compiled by NVRTC. None if there is no such unit.
+    #[must_use]
+    pub fn code_origin(unit: &str) -> Option<&'static str> {
+        units::origin(unit).ok()
     }
 
     pub(super) fn inner(&self) -> &Inner {

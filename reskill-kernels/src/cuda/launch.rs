@@ -32,6 +32,13 @@ impl Grid {
         Grid::linear(n.div_ceil(256), 256)
     }
 
+    /// For kernels that take a row of `len` elements in runs of 256 threads, eight elements a thread where `len` allows:
+    /// blocks (n, runs).
+    pub(crate) fn row_runs(n: usize, len: usize) -> Grid {
+        let width = if len.is_multiple_of(8) { 8 } else { 1 };
+        Grid { blocks: [n, len.div_ceil(256 * width), 1], threads: [256, 1, 1], shared: 0 }
+    }
+
     /// The same with dynamic shared memory.
     pub(crate) fn with_shared(self, bytes: usize) -> Grid {
         Grid { shared: bytes, ..self }
@@ -109,22 +116,6 @@ impl<'a> Launch<'a> {
     /// A tensor that is read from element `first` on.
     pub(crate) fn input_at<T: Element>(self, tensor: &'a Tensor<T>, first: usize) -> Launch<'a> {
         self.tensor(tensor, first)
-    }
-
-    /// A tensor that is read if it is there; the kernel gets a null pointer if not.
-    pub(crate) fn optional_input<T: Element>(self, tensor: Option<&'a Tensor<T>>) -> Launch<'a> {
-        match tensor {
-            Some(tensor) => self.input(tensor),
-            None => self.value(Value::Address(0)),
-        }
-    }
-
-    /// A tensor that is written if it is there; the kernel gets a null pointer if not.
-    pub(crate) fn optional_output<T: Element>(self, tensor: Option<&'a mut Tensor<T>>) -> Launch<'a> {
-        match tensor {
-            Some(tensor) => self.output(tensor),
-            None => self.value(Value::Address(0)),
-        }
     }
 
     /// Scratch memory from byte `offset` on.

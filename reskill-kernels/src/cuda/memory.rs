@@ -11,6 +11,8 @@ use crate::error::KernelError;
 #[derive(Debug)]
 pub(super) struct Memory {
     device: CudaDevice,
+    /// Whether it comes from the pool of scratch memory and goes back there.
+    pooled: bool,
     /// None only while it is dropped.
     slice: Option<CudaSlice<u8>>,
 }
@@ -20,17 +22,22 @@ impl Memory {
         self.slice.as_ref().map_or(0, CudaSlice::len)
     }
 
-    /// The address of its first byte. A recording that asks for it becomes an owner.
+    /// The address of its first byte. A recording that asks for it becomes an owner, but of scratch memory: that is never
+    /// freed, and operations of one recording share it.
     pub(super) fn address(self: &Arc<Memory>) -> u64 {
-        self.device.keep_for_recording(self);
+        if !self.pooled {
+            self.device.keep_for_recording(self);
+        }
         self.slice.as_ref().map_or(0, |slice| address_of(&self.device, slice))
     }
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        if let Some(slice) = self.slice.take() {
-            self.device.free(slice);
+        match self.slice.take() {
+            Some(slice) if self.pooled => self.device.give_to_pool(slice),
+            Some(slice) => self.device.free(slice),
+            None => {}
         }
     }
 }
@@ -43,7 +50,17 @@ impl CudaDevice {
         bytes: usize,
     ) -> Result<Option<Arc<Memory>>, KernelError> {
         let slice = self.allocate(op, bytes)?;
-        Ok(slice.map(|slice| Arc::new(Memory { device: self.clone(), slice: Some(slice) })))
+        Ok(slice.map(|slice| Arc::new(Memory { device: self.clone(), pooled: false, slice: Some(slice) })))
+    }
+
+    /// The same from the pool of scratch memory.
+    pub(super) fn pooled_memory_of(
+        &self,
+        op: &'static str,
+        bytes: usize,
+    ) -> Result<Option<Arc<Memory>>, KernelError> {
+        let slice = self.take_from_pool(op, bytes)?;
+        Ok(slice.map(|slice| Arc::new(Memory { device: self.clone(), pooled: true, slice: Some(slice) })))
     }
 
     /// The same, for an owner that frees it with the device.

@@ -4,9 +4,12 @@ use std::sync::PoisonError;
 
 use cudarc::driver::CudaSlice;
 
+use super::buffer::CudaBuffer;
 use super::device::CudaDevice;
 use super::memory::address_of;
+use crate::dtype::{DType, Element};
 use crate::error::KernelError;
+use crate::tensor::Tensor;
 
 /// Smallest piece taken from the driver.
 const SMALLEST: usize = 1 << 16;
@@ -52,23 +55,47 @@ impl CudaDevice {
     /// [`KernelError::OutOfDeviceMemory`], [`KernelError::Driver`]; [`KernelError::Unsupported`] if a graph is being
     /// recorded and no piece is large enough.
     pub(crate) fn scratch(&self, op: &'static str, bytes: usize) -> Result<Scratch<'_>, KernelError> {
+        Ok(Scratch { device: self, memory: self.take_from_pool(op, bytes)? })
+    }
+
+    /// A tensor of undefined contents in scratch memory. As [`Scratch`], it must not outlive the operation.
+    ///
+    /// # Errors
+    /// As [`CudaDevice::scratch`].
+    pub(crate) fn scratch_tensor<T: Element>(
+        &self,
+        op: &'static str,
+        shape: &[usize],
+        dtype: DType,
+    ) -> Result<Tensor<T>, KernelError> {
+        let buffer = CudaBuffer::scratch(self, dtype, shape.iter().product(), op)?;
+        Ok(Tensor::from_cuda(shape, buffer))
+    }
+
+    pub(super) fn take_from_pool(
+        &self,
+        op: &'static str,
+        bytes: usize,
+    ) -> Result<Option<CudaSlice<u8>>, KernelError> {
         if bytes == 0 {
-            return Ok(Scratch { device: self, memory: None });
+            return Ok(None);
         }
         let pooled = self.inner().pool.lock().unwrap_or_else(PoisonError::into_inner).take(bytes);
-        let memory = match pooled {
-            Some(memory) => Some(memory),
-            None => self.allocate(op, rounded(bytes))?,
-        };
-        Ok(Scratch { device: self, memory })
+        match pooled {
+            Some(slice) => Ok(Some(slice)),
+            None => self.allocate(op, rounded(bytes)),
+        }
+    }
+
+    pub(super) fn give_to_pool(&self, slice: CudaSlice<u8>) {
+        self.inner().pool.lock().unwrap_or_else(PoisonError::into_inner).free.push(slice);
     }
 }
 
 impl Drop for Scratch<'_> {
     fn drop(&mut self) {
         if let Some(memory) = self.memory.take() {
-            let mut pool = self.device.inner().pool.lock().unwrap_or_else(PoisonError::into_inner);
-            pool.free.push(memory);
+            self.device.give_to_pool(memory);
         }
     }
 }

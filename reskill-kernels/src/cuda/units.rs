@@ -49,13 +49,16 @@ fn is_simulator() -> bool {
 fn compile(unit: &Unit, (major, minor): (u32, u32)) -> Result<Vec<u8>, String> {
     // SAFETY: the call looks for a shared library by NVRTC's names; its initialisers have no requirement on the caller.
     if !unsafe { nvrtc::sys::is_culib_present() } {
-        return Err("this build has no machine code of it, and libnvrtc is not found; install CUDA's NVRTC (put its \
+        return Err(
+            "this build has no machine code of it, and libnvrtc is not found; install CUDA's NVRTC (put its \
                     folder into LD_LIBRARY_PATH) or build where scripts/cuda-toolkit was run"
-            .to_owned());
+                .to_owned(),
+        );
     }
     let architecture = format!("--gpu-architecture=sm_{major}{minor}{}", if unit.hopper { "a" } else { "" });
     let source = std::ffi::CString::new(unit.source).map_err(|error| error.to_string())?;
-    let program = nvrtc::result::create_program(&source, None).map_err(|error| format!("nvrtc: {error:?}"))?;
+    let program =
+        nvrtc::result::create_program(&source, None).map_err(|error| format!("nvrtc: {error:?}"))?;
     // SAFETY: `program` was just created and is destroyed below, after its last use; the options are NVRTC's.
     let code = unsafe { nvrtc::result::compile_program(program, &[architecture.as_str(), "--std=c++17"]) }
         .map_err(|error| format!("nvrtc: {error:?}: {}", log(program)))
@@ -77,7 +80,9 @@ fn log(program: nvrtc::sys::nvrtcProgram) -> String {
 fn cubin(program: nvrtc::sys::nvrtcProgram) -> Result<Vec<u8>, String> {
     let mut bytes = 0;
     // SAFETY: `program` is live, and `bytes` is a live size_t.
-    unsafe { nvrtc::sys::nvrtcGetCUBINSize(program, &raw mut bytes) }.result().map_err(|error| format!("nvrtc: {error:?}"))?;
+    unsafe { nvrtc::sys::nvrtcGetCUBINSize(program, &raw mut bytes) }
+        .result()
+        .map_err(|error| format!("nvrtc: {error:?}"))?;
     let mut code = vec![0_u8; bytes];
     // SAFETY: `code` has the size that NVRTC asked for.
     unsafe { nvrtc::sys::nvrtcGetCUBIN(program, code.as_mut_ptr().cast()) }

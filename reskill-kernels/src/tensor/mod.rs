@@ -207,6 +207,13 @@ impl<T: Element> Tensor<T> {
         }
     }
 
+    /// A tensor over memory of a CUDA device.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn from_cuda(shape: &[usize], buffer: CudaBuffer) -> Tensor<T> {
+        let device = Device::Cuda(buffer.device().clone());
+        Tensor { shape: shape.to_vec(), storage: Storage::Cuda(buffer, device) }
+    }
+
     /// The memory of a tensor on a CUDA device; none if it is elsewhere or was lost.
     #[cfg(feature = "cuda")]
     pub(crate) fn cuda(&self) -> Option<&CudaBuffer> {
