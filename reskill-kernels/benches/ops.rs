@@ -337,7 +337,7 @@ fn updates(bench: &Bench) -> Result<(), KernelError> {
         })?;
         let mut total = 0.0;
         bench.run("sum_squares", &[len], 2.0 * len as f64, bytes(len), || {
-            total += ops::sum_squares(&grad);
+            total += ops::sum_squares(&grad).expect("the tensor is on the CPU");
             Ok(())
         })?;
         assert!(total >= 0.0, "a sum of squares");

@@ -19,7 +19,7 @@ pub mod grpo_loss;
 pub mod sum_squares;
 pub mod adamw;
 
-pub use adamw::{AdamWParams, Moments8, adamw, adamw_8bit};
+pub use adamw::{AdamWParams, Moments8, adamw, adamw_8bit, adamw_scaled};
 pub use attention::{
     AttentionCost, AttentionShape, CachedPlan, CachedSpan, PackedSegment, PackedSegments, attention_backward,
     attention_cached, attention_cached_planned, attention_forward, cache_append, cache_append_planned, cached_cost,
@@ -41,5 +41,5 @@ pub use qk_norm::{qk_norm_backward, qk_norm_forward};
 pub use rms_norm::{rms_norm_backward, rms_norm_forward};
 pub use rope::{RopeTable, rope_backward, rope_forward};
 pub use sampling::{SampledToken, SamplingFilter, linear_sample, sample_logits};
-pub use sum_squares::sum_squares;
+pub use sum_squares::{add_sum_squares, clip_scale, sum_squares};
 pub use swiglu::{swiglu_backward, swiglu_forward};
