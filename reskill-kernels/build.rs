@@ -82,6 +82,7 @@ struct Unit {
     source: PathBuf,
     stamp: String,
     fatbin: Option<PathBuf>,
+    origin: &'static str,
 }
 
 impl Unit {
@@ -98,6 +99,7 @@ impl Unit {
         let stamp = fs::read_to_string(file.with_extension("stamp")).unwrap_or_default();
         if let (true, Ok(file)) = (stamp.trim() == self.stamp, file.canonicalize()) {
             self.fatbin = Some(file);
+            self.origin = "prebuilt";
         }
     }
 }
@@ -116,7 +118,7 @@ fn units(out: &Path) -> BuildResult<Vec<Unit>> {
         flatten(&file, &mut BTreeSet::new(), &mut text)?;
         let source = out.join(format!("{name}.cu"));
         write_if_changed(&source, &text)?;
-        let mut unit = Unit { name, source, stamp: String::new(), fatbin: None };
+        let mut unit = Unit { name, source, stamp: String::new(), fatbin: None, origin: "source" };
         unit.stamp = stamp(&text, unit.targets());
         units.push(unit);
     }
@@ -218,6 +220,7 @@ fn compile(nvcc: &Path, folder: &Path, units: &mut [Unit], fresh: bool) -> Build
     }
     for unit in &mut open {
         unit.fatbin = Some(folder.join(format!("{}.fatbin", unit.name)));
+        unit.origin = "nvcc";
     }
     Ok(())
 }
@@ -250,10 +253,11 @@ fn table(units: &[Unit]) -> BuildResult<String> {
         };
         writeln!(
             text,
-            "    Unit {{ name: {:?}, hopper: {}, source: include_str!({:?}), code: {code} }},",
+            "    Unit {{ name: {:?}, hopper: {}, source: include_str!({:?}), code: {code}, origin: {:?} }},",
             unit.name,
             unit.is_hopper(),
-            unit.source
+            unit.source,
+            unit.origin
         )?;
     }
     text.push_str("];\n");

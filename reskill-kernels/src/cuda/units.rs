@@ -13,6 +13,8 @@ struct Unit {
     source: &'static str,
     /// A fatbin, if the build had one.
     code: Option<&'static [u8]>,
+    /// Where the code comes from: `prebuilt`, `nvcc` or `source`.
+    origin: &'static str,
 }
 
 include!(concat!(env!("OUT_DIR"), "/units/table.rs"));
@@ -32,6 +34,11 @@ pub(super) fn image(unit: &str, capability: (u32, u32)) -> Result<Ptx, String> {
         return Ok(Ptx::from_binary(code.to_vec()));
     }
     compile(unit, capability).map(Ptx::from_binary)
+}
+
+/// Where the code of a unit comes from: `prebuilt`, `nvcc` or `source`.
+pub(super) fn origin(unit: &str) -> Result<&'static str, String> {
+    find(unit).map(|unit| unit.origin)
 }
 
 fn find(name: &str) -> Result<&'static Unit, String> {
