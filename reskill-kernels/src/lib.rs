@@ -25,6 +25,7 @@ pub mod device;
 pub mod dtype;
 pub mod tensor;
 pub mod graph;
+mod timing;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod ops;

@@ -13,6 +13,7 @@ mod memory;
 mod modules;
 mod scratch;
 mod stream;
+mod timing;
 mod units;
 
 pub use device::{CudaDevice, Properties};

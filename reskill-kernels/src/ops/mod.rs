@@ -18,6 +18,7 @@ pub mod sampling;
 pub mod grpo_loss;
 pub mod sum_squares;
 pub mod adamw;
+pub mod cost;
 
 pub use adamw::{AdamWParams, Moments8, adamw, adamw_8bit, adamw_scaled};
 pub use attention::{
@@ -26,6 +27,7 @@ pub use attention::{
     packed_cost,
 };
 pub use bias::{bias_backward, bias_forward};
+pub use cost::Cost;
 pub use embedding::{embedding_backward, embedding_forward};
 pub use grpo_loss::{
     GrpoLossInputs, GrpoLossParams, GrpoLossSums, KlEstimator, RatioLevel, Real, Surrogate, grpo_loss,

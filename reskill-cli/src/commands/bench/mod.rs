@@ -3,6 +3,7 @@
 pub mod cpu;
 mod env;
 pub mod grpo;
+mod kernels;
 mod replay;
 mod report;
 mod trace;
@@ -22,6 +23,8 @@ enum Bench {
     Cpu(cpu::CpuArgs),
     Env(env::EnvBenchArgs),
     Grpo(grpo::GrpoArgs),
+    Ceilings(kernels::CeilingArgs),
+    Kernels(kernels::KernelArgs),
 }
 
 /// Runs the command; the result is the exit code.
@@ -33,6 +36,8 @@ pub fn run(args: &BenchArgs) -> Result<u8> {
         Bench::Cpu(args) => cpu::run(args),
         Bench::Env(args) => env::run(args),
         Bench::Grpo(args) => grpo::run(args),
+        Bench::Ceilings(args) => kernels::run_ceilings(args),
+        Bench::Kernels(args) => kernels::run(args),
     }
 }
 

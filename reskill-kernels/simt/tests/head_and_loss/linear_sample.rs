@@ -38,8 +38,7 @@ fn check(n: usize, c: usize, vocab: usize, mixed: bool, scale: f32) {
                 let below: f64 = logprobs[..at].iter().map(|l| l.exp()).sum();
                 (below - slack..=below + logprobs[at].exp() + slack).contains(&u)
             };
-            let drawn =
-                case.tokens(n).iter().enumerate().any(|(at, &token)| token == tokens[n] && means(at));
+            let drawn = case.tokens(n).iter().enumerate().any(|(at, &token)| token == tokens[n] && means(at));
             assert!(drawn, "{dtype} row {n} of {vocab}: {u} does not mean {}", tokens[n]);
         }
         // The log-probabilities are those of training.

@@ -91,14 +91,15 @@ fn a_filter_leaves_out_the_blocks_that_the_cpu_leaves_out() {
     let [cpu, cpu_head] = of(&Device::Cpu, Some(filter));
     let [exact, exact_head] = of(&device, None);
     let [ours, ours_head] = of(&device, Some(filter));
-    assert_ne!(bits(&exact_head), bits(&ours_head), "the filter left nothing out");
-    assert_ne!(bits(&exact), bits(&ours), "the filter left nothing out");
-    // Rows of the head that nobody added to are as they were.
+    // Tiles of the head that nobody added to are as they were.
     let untouched = |d_head: &Tensor| -> Vec<bool> {
-        d_head.to_vec().unwrap().chunks(c).map(|row| row.iter().all(|&d| d == 1.0)).collect()
+        d_head.to_vec().unwrap().chunks(256 * c).map(|tile| tile.iter().all(|&d| d == 1.0)).collect()
     };
-    assert_eq!(untouched(&ours_head), untouched(&cpu_head));
-    assert!(untouched(&ours_head).iter().any(|&untouched| untouched));
+    assert_eq!(
+        (untouched(&ours_head), untouched(&cpu_head)),
+        (vec![false, true, false], vec![false, true, false])
+    );
+    assert_eq!(untouched(&exact_head), [false; 3]);
     // Two f32 versions; logits near 90 carry some 1e-5 each.
     assert_within(&ours, &wide(&cpu), |_| 3e-4, "d_hidden");
     assert_within(&ours_head, &wide(&cpu_head), |_| 3e-4, "d_head");

@@ -13,3 +13,4 @@ mod linear_sample;
 mod sample_logits;
 mod grpo_loss;
 mod adamw_8bit;
+mod costs;
