@@ -54,6 +54,9 @@ impl Source {
             valid_actions: self.valid_actions,
             simplification: self.simplification.clone().unwrap_or_else(|| "easy".into()),
             objects: false,
+            // One episode, as the original package plays it.
+            environments_per_jvm: 1,
+            reproducible: false,
             ..ScienceWorldOptions::all_tasks()
         };
         let env = self.env.unwrap_or(EnvChoice::External);

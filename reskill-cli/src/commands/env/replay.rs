@@ -57,7 +57,7 @@ pub(super) fn run(args: &ReplayArgs) -> Result<u8> {
         }
         let step = env.step(action)?;
         let (obs, admissible) = seen(step.observation);
-        let (score, done, won) = (number(step.score * full_score), step.done, step.won);
+        let (score, done, won) = (number(scaled(step.score, full_score)), step.done, step.won);
         more = print_data(&line(&Played { action, obs, admissible, score, done, won })?)?;
     }
     Ok(0)
@@ -89,9 +89,29 @@ fn line(value: &impl Serialize) -> Result<Vec<u8>> {
     Ok(line)
 }
 
-fn number(score: f32) -> serde_json::Number {
+/// A score as the benchmark counts it. What is beyond the digits of 32 bits is not of the environment.
+fn scaled(score: f32, full_score: f32) -> f64 {
+    let exact = score.to_string().parse().unwrap_or_else(|_| f64::from(score));
+    if full_score == 1.0 { f64::from(score) } else { (exact * f64::from(full_score) * 1e6).round() / 1e6 }
+}
+
+fn number(score: f64) -> serde_json::Number {
     if score.fract() == 0.0 {
         return (score as i64).into();
     }
-    serde_json::Number::from_f64(score.into()).unwrap_or_else(|| 0.into())
+    serde_json::Number::from_f64(score).unwrap_or_else(|| 0.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scores_of_hundredths_print_as_whole_numbers_of_a_hundred() {
+        for percent in -100..=100_i16 {
+            let printed = number(scaled(f32::from(percent) / 100.0, 100.0)).to_string();
+            assert_eq!(printed, percent.to_string());
+        }
+        assert_eq!(number(scaled(0.25, 1.0)).to_string(), "0.25");
+    }
 }
