@@ -3,16 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use reskill_envs::alfworld::AlfworldOptions;
-use reskill_envs::external::ExternalOptions;
-use reskill_envs::household::HouseholdConfig;
 use reskill_envs::prompt::PromptConfig;
-use reskill_envs::scienceworld::ScienceWorldOptions;
 use reskill_grpo::{AdvantageConfig, LearnerConfig, LossConfig, OptimizerConfig};
 use reskill_model::ModelConfig;
 use reskill_skills::{LifecycleConfig, SkillMode, Trigger};
 use serde::{Deserialize, Serialize};
 
+pub use crate::env_config::{EnvConfig, EnvName};
 use crate::model_config::BaseModelConfig;
 use crate::schedule::Schedule;
 
@@ -61,51 +58,6 @@ pub struct TrainConfig {
     pub eval: EvalConfig,
     /// Checkpoints.
     pub checkpoint: CheckpointConfig,
-}
-
-/// Which environment, and its own settings.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct EnvConfig {
-    /// `household`, `alfworld`, `scienceworld` or `external`.
-    pub name: EnvName,
-    /// ALFWorld: a download tree, a pack, or one game file. ScienceWorld: `scienceworld.jar` or its folder.
-    pub data: Option<PathBuf>,
-    /// Household: what is generated.
-    pub household: HouseholdConfig,
-    /// ALFWorld: which games are read.
-    pub alfworld: AlfworldOptions,
-    /// ScienceWorld: which tasks, and how the simulator is run.
-    pub scienceworld: ScienceWorldOptions,
-    /// External: the command that plays.
-    pub external: ExternalOptions,
-}
-
-/// The environments that can be trained on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EnvName {
-    /// Generated household games.
-    Household,
-    /// Real ALFWorld games.
-    Alfworld,
-    /// ScienceWorld, by its simulator.
-    Scienceworld,
-    /// Any other, by a program of its own.
-    External,
-}
-
-impl Default for EnvConfig {
-    fn default() -> Self {
-        EnvConfig {
-            name: EnvName::Household,
-            data: None,
-            household: HouseholdConfig::default(),
-            alfworld: AlfworldOptions::default(),
-            scienceworld: ScienceWorldOptions::default(),
-            external: ExternalOptions::default(),
-        }
-    }
 }
 
 /// The policy: its sizes and what it is shown.
@@ -407,18 +359,7 @@ impl TrainConfig {
         self.grpo.optimizer.validate().context("grpo")?;
         self.sft.optimizer.validate().context("sft")?;
         self.skills.validate().context("skills")?;
-        match self.env.name {
-            EnvName::Household => self.env.household.validate().context("env.household")?,
-            EnvName::Alfworld if self.env.data.is_none() => {
-                bail!("`env.data` is missing, expected a folder with ALFWorld games: --set env.data=DIR");
-            }
-            EnvName::Scienceworld if self.env.data.is_none() => {
-                bail!("`env.data` is missing, expected a folder with scienceworld.jar: --set env.data=DIR");
-            }
-            EnvName::Alfworld => {}
-            EnvName::Scienceworld => self.env.scienceworld.validate().context("env.scienceworld")?,
-            EnvName::External => self.env.external.validate().context("env.external")?,
-        }
+        self.env.validate()?;
         if self.policy.vocabulary_games == 0 {
             bail!("`policy.vocabulary_games` = 0, expected at least 1");
         }

@@ -1,11 +1,15 @@
 //! Opening the configured environment.
 
+use std::path::Path;
+
 use anyhow::{Context, Result};
 use reskill_envs::Suite;
 use reskill_envs::alfworld::Alfworld;
 use reskill_envs::external::External;
 use reskill_envs::household::{Household, HouseholdConfig};
 use reskill_envs::scienceworld::ScienceWorld;
+use reskill_envs::sql::SqlSuite;
+use reskill_envs::wands::Wands;
 
 use crate::config::{EnvConfig, EnvName};
 
@@ -17,17 +21,25 @@ pub fn open_suite(config: &EnvConfig) -> Result<Box<dyn Suite>> {
     match config.name {
         EnvName::Household => Ok(Box::new(Household::generate(&config.household)?)),
         EnvName::Alfworld => {
-            let path = config.data.as_ref().context("`env.data` is missing: --set env.data=DIR")?;
-            let suite = Alfworld::open_path(path, &config.alfworld)
+            let suite = Alfworld::open_path(data(config)?, &config.alfworld)
                 .context("env.data: give an alfworld-download tree, a pack, or a game.tw-pddl file")?;
             Ok(Box::new(suite))
         }
         EnvName::Scienceworld => {
-            let path = config.data.as_ref().context("`env.data` is missing: --set env.data=DIR")?;
+            let path = data(config)?;
             Ok(Box::new(ScienceWorld::open_path(path, &config.scienceworld).context("env.scienceworld")?))
         }
+        EnvName::Sql => Ok(Box::new(SqlSuite::open_path(data(config)?, &config.sql).context("env.sql")?)),
+        EnvName::Wands => Ok(Box::new(match &config.data {
+            Some(folder) => Wands::open_path(folder, &config.wands).context("env.wands")?,
+            None => Wands::generate(&config.wands).context("env.wands")?,
+        })),
         EnvName::External => Ok(Box::new(External::start(&config.external).context("env.external")?)),
     }
+}
+
+fn data(config: &EnvConfig) -> Result<&Path> {
+    config.data.as_deref().context("`env.data` is missing: --set env.data=PATH")
 }
 
 /// The same games with other shares of closed containers and idle appliances; other environments have no such

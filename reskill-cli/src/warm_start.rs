@@ -75,18 +75,27 @@ fn planned_demonstration(
 ) -> Result<TokenTrajectory> {
     let mut rng = stream(config.seed, "demonstration", &[index as u64]);
     let avoid: &[String] = if plan.needed.is_empty() { &config.sft.avoid } else { &[] };
-    let task = draw_task(suite, avoid, &mut rng)?;
+    let mut task = draw_task(suite, avoid, &mut rng)?;
     let settings =
         DemonstrationSettings { max_turns: config.rollout.max_turns, search: config.sft.search, avoid };
     let bank = plan.bank(suite.vocabulary(), &mut rng)?;
-    demonstrate(policy, suite, &task, &bank, settings, &mut rng)
+    let mut demonstration = demonstrate(policy, suite, &task, &bank, settings, &mut rng)?;
+    for _ in 0..REDRAWS {
+        if !demonstration.turns.is_empty() {
+            break;
+        }
+        // The expert knows no way: another task.
+        task = draw_task(suite, avoid, &mut rng)?;
+        demonstration = demonstrate(policy, suite, &task, &bank, settings, &mut rng)?;
+    }
+    Ok(demonstration)
 }
 
 fn is_fault(error: &anyhow::Error) -> bool {
     error.downcast_ref::<EnvError>().is_some_and(EnvError::is_fault)
 }
 
-/// How often a task is drawn again because its plan needs a verb that is to be avoided.
+/// How often a task is drawn again because its plan needs a verb that is to be avoided, or because it has no plan.
 const REDRAWS: usize = 200;
 
 /// A training task whose plan needs none of the verbs in `avoid`, if one turns up.
@@ -174,11 +183,8 @@ impl Plan {
             let after = verbs[rng.random_range(0..verbs.len())];
             let verb = verbs[rng.random_range(0..verbs.len())].to_string();
             let polarity = if rng.random_bool(0.75) { Polarity::Next } else { Polarity::DoNot };
-            let trigger = if rng.random_bool(0.15) {
-                Trigger::EpisodeStart
-            } else {
-                Trigger::after_action(&format!("^{after}"))?
-            };
+            let trigger =
+                if rng.random_bool(0.15) { Trigger::EpisodeStart } else { Trigger::after_verb(after)? };
             operations.push(tip(operations.len(), trigger, Guidance { polarity, verb }));
         }
         if operations.len() > 1 && rng.random_bool(0.5) {

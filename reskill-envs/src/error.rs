@@ -68,6 +68,14 @@ pub enum EnvError {
         /// How many states were searched.
         states: usize,
     },
+    /// What a task is judged by cannot be worked out.
+    #[error("task `{id}`: the gold answer cannot be had: {reason}")]
+    Gold {
+        /// The task.
+        id: String,
+        /// Why.
+        reason: String,
+    },
     /// The program that an environment runs in failed. It costs the episode that met it, never a run.
     #[error("{program}: {fault}")]
     Fault {

@@ -1,10 +1,12 @@
 //! `reskill-cli bench`: measurements, one file each.
 
+mod by_expert;
 pub mod cpu;
 mod env;
 pub mod grpo;
 mod replay;
 mod report;
+mod scienceworld;
 mod trace;
 
 use anyhow::Result;

@@ -28,8 +28,9 @@ pub(super) fn measure(data: &Path, games: usize, rounds: usize) -> Result<Vec<Ca
         let options = ScienceWorldOptions { valid_actions, objects, ..ScienceWorldOptions::default() };
         let suite = ScienceWorld::open_path(data, &options)?;
         let tasks = suite.tasks(Split::Train);
-        let tasks: Vec<&Task> =
-            (0..games.min(tasks.len())).map(|index| tasks[index * tasks.len() / games.min(tasks.len())].as_ref()).collect();
+        let tasks: Vec<&Task> = (0..games.min(tasks.len()))
+            .map(|index| tasks[index * tasks.len() / games.min(tasks.len())].as_ref())
+            .collect();
         let (mut starts, mut resets, mut steps) = (Vec::new(), Vec::new(), Vec::new());
         let mut envs: Vec<Box<dyn TextEnv>> = Vec::new();
         for task in tasks.iter().take(options.max_running()) {
@@ -48,10 +49,15 @@ pub(super) fn measure(data: &Path, games: usize, rounds: usize) -> Result<Vec<Ca
             }
         }
         if (valid_actions, objects) == (false, false) {
-            let first = Case::new("scienceworld: first reset, Java machine started", "s", starts[..1].to_vec());
+            let first =
+                Case::new("scienceworld: first reset, Java machine started", "s", starts[..1].to_vec());
             cases.push(first.beside(PYTHON_START.0, PYTHON_START.1));
             cases.push(Case::new("scienceworld: reset", "ms", resets));
-            cases.push(Case::new(format!("scienceworld: memory with {n_running} episodes"), "MiB", vec![memory]));
+            cases.push(Case::new(
+                format!("scienceworld: memory with {n_running} episodes"),
+                "MiB",
+                vec![memory],
+            ));
             let each = Case::new("scienceworld: memory an episode", "MiB", vec![memory / n_running]);
             cases.push(each.beside(PYTHON_MEMORY.0, PYTHON_MEMORY.1));
         }

@@ -4,34 +4,22 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use reskill_envs::scienceworld::ScienceWorldOptions;
 use reskill_envs::{Split, Suite, Task};
 
-use crate::config::{EnvConfig, EnvName};
+use crate::env_config::{EnvConfig, EnvName};
 use crate::suites::{open_suite, words};
-
-/// The environments that can be named on the command line.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(super) enum EnvChoice {
-    /// Generated household games; needs no data
-    Household,
-    /// ALFWorld games, from `--data`
-    Alfworld,
-    /// ScienceWorld tasks, by the simulator in `--data`
-    Scienceworld,
-    /// What the program of `--env-cmd` plays
-    External,
-}
 
 /// An environment.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Source {
     /// Which environment
     #[arg(long, value_enum, required_unless_present = "env_cmd")]
-    env: Option<EnvChoice>,
+    env: Option<EnvName>,
     /// ALFWorld: a download tree, a pack (games_all.jsonl.zst or its folder), or one game.tw-pddl. ScienceWorld:
-    /// scienceworld.jar or its folder
+    /// scienceworld.jar or its folder. SQL: a folder with ic_spider_dev.json and sqlite_sql/. WANDS: a folder with
+    /// product.csv, query.csv and label.csv; without it a catalogue is generated
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
     /// External: the command that plays
@@ -59,29 +47,12 @@ impl Source {
             reproducible: false,
             ..ScienceWorldOptions::all_tasks()
         };
-        let env = self.env.unwrap_or(EnvChoice::External);
-        let is_scienceworld = matches!(env, EnvChoice::Scienceworld);
+        config.name = self.env.unwrap_or(EnvName::External);
+        let is_scienceworld = config.name == EnvName::Scienceworld;
         if !is_scienceworld && (self.valid_actions || self.simplification.is_some()) {
             bail!("--valid-actions and --simplification are for --env scienceworld");
         }
-        config.name = match (env, &self.data) {
-            (EnvChoice::Household, None) => EnvName::Household,
-            (EnvChoice::Household, Some(_)) => bail!(
-                "--data: household games are generated; leave it out, or read exported ones with --env alfworld"
-            ),
-            (EnvChoice::Alfworld, Some(_)) => EnvName::Alfworld,
-            (EnvChoice::Alfworld, None) => {
-                bail!("--data is missing: give a download tree, a pack, or a game.tw-pddl file")
-            }
-            (EnvChoice::Scienceworld, Some(_)) => EnvName::Scienceworld,
-            (EnvChoice::Scienceworld, None) => {
-                bail!(
-                    "--data is missing: give scienceworld.jar or its folder; scripts/get-scienceworld fetches it"
-                )
-            }
-            (EnvChoice::External, None) => EnvName::External,
-            (EnvChoice::External, Some(_)) => bail!("--data: the program of --env-cmd has its own data"),
-        };
+        config.name.check_data("--data", self.data.is_some())?;
         match (&self.env_cmd, config.name) {
             (Some(command), EnvName::External) => config.external.command = words(command)?,
             (None, EnvName::External) => bail!("--env-cmd is missing: give the command that plays"),
