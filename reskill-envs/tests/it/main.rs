@@ -9,6 +9,9 @@ mod alfworld_data;
 mod golden;
 mod household;
 mod corpus;
+mod external;
+#[cfg(feature = "scienceworld")]
+mod scienceworld;
 #[cfg(feature = "sql")]
 mod sql;
 #[cfg(feature = "wands")]

@@ -58,6 +58,11 @@ pub(super) fn run(args: &EnvBenchArgs) -> Result<u8> {
             bail!("{name} 0: expected at least 1");
         }
     }
+    if args.env == Some(EnvName::Scienceworld) {
+        let data = args.data.as_deref().context("--data is missing: give scienceworld.jar or its folder")?;
+        print(&super::scienceworld::measure(data, args.games, args.rounds)?, args.seed, args.json)?;
+        return Ok(0);
+    }
     if let Some(env) = args.env.filter(|env| !matches!(env, EnvName::Household | EnvName::Alfworld)) {
         print(&by_expert::measure(env, args)?, args.seed, args.json)?;
         return Ok(0);

@@ -8,6 +8,7 @@ mod kernels;
 mod model;
 mod replay;
 mod report;
+mod scienceworld;
 mod trace;
 
 use anyhow::Result;

@@ -42,6 +42,9 @@ impl Source {
             valid_actions: self.valid_actions,
             simplification: self.simplification.clone().unwrap_or_else(|| "easy".into()),
             objects: false,
+            // One episode, as the original package plays it.
+            environments_per_jvm: 1,
+            reproducible: false,
             ..ScienceWorldOptions::all_tasks()
         };
         config.name = self.env.unwrap_or(EnvName::External);
