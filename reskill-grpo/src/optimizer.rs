@@ -172,7 +172,8 @@ impl Optimizer {
                 });
             }
         }
-        let norm = grads.iter().map(|grad| sum_squares(grad)).sum::<f64>().sqrt();
+        let squares = grads.iter().map(|grad| sum_squares(grad)).sum::<Result<f64, _>>()?;
+        let norm = squares.sqrt();
         if !norm.is_finite() {
             return Err(GrpoError::NonFiniteGradient { value: norm });
         }

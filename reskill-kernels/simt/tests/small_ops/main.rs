@@ -9,3 +9,7 @@ mod tensor;
 mod rms_norm;
 mod embedding;
 mod swiglu;
+mod rope;
+mod qk_norm;
+mod bias;
+mod optimizer;

@@ -46,12 +46,13 @@ elementwise_cast_bf16_f32(float* __restrict__ out /* (n) */, const bf16* __restr
 EXPORT_KERNEL(elementwise_cast_bf16_f32)
 
 extern "C" __global__ void __launch_bounds__(256)
-elementwise_add_column_sums_f32(float* __restrict__ out /* (C) */, const float* __restrict__ parts /* (P, C) */, int p, int c) {
+elementwise_add_column_sums_f32(float* __restrict__ out /* (C) */, const float* __restrict__ parts /* (P, width), C of it */,
+                                int p, int width, int c) {
   SHARED(float, sums, [8][32]);
   const int column = blockIdx.x * 32 + threadIdx.x;
   float sum = 0.0f;
   if (column < c) {
-    for (int part = threadIdx.y; part < p; part += 8) sum += parts[(size_t)part * c + column];
+    for (int part = threadIdx.y; part < p; part += 8) sum += parts[(size_t)part * width + column];
   }
   sums[threadIdx.y][threadIdx.x] = sum;
   __syncthreads();  // all eight sums of a column are written before one thread adds them

@@ -75,24 +75,35 @@ pub(crate) fn cast<T: Element>(
     unsafe { launch.launch(Grid::items(n)) }
 }
 
-/// `out[c] += sum_p parts[p, c]` over the (P, C) f32 of `parts`, in a fixed order.
+/// Sums that blocks left in scratch memory: `rows` of them, `width` f32 each, of which those from `first` on are wanted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Parts<'a> {
+    pub(crate) scratch: &'a Scratch<'a>,
+    pub(crate) rows: usize,
+    pub(crate) width: usize,
+    pub(crate) first: usize,
+}
+
+/// `out[c] += sum_p parts[p, first + c]`, in a fixed order.
 pub(crate) fn add_column_sums(
     device: &CudaDevice,
     op: &'static str,
     out: &mut Tensor,
-    parts: &Scratch<'_>,
-    p: usize,
+    parts: Parts<'_>,
 ) -> Result<(), KernelError> {
     let c = out.len();
+    debug_assert!(parts.first + c <= parts.width);
     let launch = Launch::of(device, op, UNIT, "elementwise_add_column_sums_f32")
         .output(out)
-        .scratch(parts, 0)
-        .size(p)
+        .scratch(parts.scratch, parts.first * size_of::<f32>())
+        .size(parts.rows)
+        .size(parts.width)
         .size(c);
     let grid = Grid { blocks: [c.div_ceil(32), 1, 1], threads: [32, 8, 1], shared: 0 };
     // SAFETY:
-    // - arguments: order and types match `elementwise_add_column_sums_f32(float*, const float*, int, int)`;
-    // - bounds: `out` holds C f32, `parts` P * C (the caller's promise), and columns from C on are left alone;
+    // - arguments: order and types match `elementwise_add_column_sums_f32(float*, const float*, int, int, int)`;
+    // - bounds: `out` holds C f32, `parts` `rows` times `width` (the caller's promise), of which C from `first` on are
+    //   read, and columns from C on are left alone;
     // - aliasing: the kernel writes `out` only, borrowed mutably here.
     unsafe { launch.launch(grid) }
 }

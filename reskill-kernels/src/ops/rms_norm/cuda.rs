@@ -2,7 +2,7 @@
 
 use crate::cuda::{CudaDevice, Grid, Launch};
 use crate::error::KernelError;
-use crate::ops::elementwise::add_column_sums;
+use crate::ops::elementwise::{Parts, add_column_sums};
 use crate::tensor::Tensor;
 
 const UNIT: &str = "rms_norm";
@@ -67,7 +67,7 @@ pub(super) fn backward(
     //   C for each block, and the shared memory C f32;
     // - aliasing: the kernel writes `d_x` (borrowed mutably here) and `parts` only.
     unsafe { launch.launch(grid) }?;
-    add_column_sums(device, OP, d_weight, &parts, n_parts)
+    add_column_sums(device, OP, d_weight, Parts { scratch: &parts, rows: n_parts, width: c, first: 0 })
 }
 
 /// Threads for a row of `c` elements: a multiple of a warp, about four elements each.
