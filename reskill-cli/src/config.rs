@@ -200,8 +200,21 @@ pub struct RolloutConfig {
     pub temperature: f32,
     /// Longest reply, in tokens, >= 1.
     pub max_new_tokens: usize,
-    /// Return of a success.
+    /// Return of a success, or of a full score.
     pub success_reward: f32,
+    /// What the return is made of: `success` or `score`.
+    pub reward: Reward,
+}
+
+/// What the return of an episode is made of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reward {
+    /// `success_reward` for a success, else 0.
+    #[default]
+    Success,
+    /// `success_reward` times the score at the end, which may be partial or negative.
+    Score,
 }
 
 impl Default for RolloutConfig {
@@ -213,6 +226,7 @@ impl Default for RolloutConfig {
             temperature: 1.0,
             max_new_tokens: 16,
             success_reward: 1.0,
+            reward: Reward::Success,
         }
     }
 }

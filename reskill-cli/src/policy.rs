@@ -9,7 +9,7 @@ use reskill_envs::prompt::{
     ANSWER, ActionFormat, ENTRY, ParsedReply, PromptConfig, PromptLayout, PromptStyle, compact_command,
     paper_words, parse_reply,
 };
-use reskill_envs::{Split, Suite, plain_prompt};
+use reskill_envs::{EnvError, Split, Suite, Task, plain_prompt};
 use reskill_model::constraint::Unconstrained;
 use reskill_model::{
     Lora, ModelConfig, Next, PolicyTokenizer, Pretrained, Reply, TokenConstraint, TokenTrie, Transformer,
@@ -67,18 +67,32 @@ pub fn build_tokenizer(suite: &dyn Suite, prompt: &PromptConfig) -> Result<Polic
         texts.insert(task.goal.clone());
     }
     for task in fixed_games(tasks, VOCABULARY_GAMES) {
-        let mut env = suite.open(&task.id)?;
-        let first = env.reset();
-        texts.insert(first.text);
-        texts.extend(first.admissible);
-        // A game without a plan still gives its first words.
-        for action in env.expert().unwrap_or_default() {
-            let step = env.step(&action);
-            texts.insert(step.observation.text);
-            texts.extend(step.observation.admissible);
-        }
+        texts.extend(words_of(suite, &task).or_else(|error| match error.is_fault() {
+            // A program that failed once is replaced; the words must not depend on it.
+            true => words_of(suite, &task),
+            false => Err(error),
+        })?);
     }
     Ok(PolicyTokenizer::word_level(texts.iter().map(String::as_str))?)
+}
+
+/// What a player of a game reads on the expert's way.
+fn words_of(suite: &dyn Suite, task: &Task) -> Result<Vec<String>, EnvError> {
+    let mut env = suite.open(&task.id)?;
+    let first = env.reset()?;
+    let mut texts = vec![first.text];
+    texts.extend(first.admissible);
+    let plan = match env.expert() {
+        Err(error) if error.is_fault() => return Err(error),
+        // A game without a plan still gives its first words.
+        plan => plan.unwrap_or_default(),
+    };
+    for action in plan {
+        let step = env.step(&action)?;
+        texts.push(step.observation.text);
+        texts.extend(step.observation.admissible);
+    }
+    Ok(texts)
 }
 
 impl Policy {

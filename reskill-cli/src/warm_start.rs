@@ -17,10 +17,11 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use reskill_envs::prompt::PromptBuilder;
-use reskill_envs::{ActionVocabulary, Observation, Split, Suite, Task};
+use reskill_envs::{ActionVocabulary, EnvError, Observation, Split, Suite, Task};
 use reskill_grpo::{TokenTrajectory, TokenTurn};
 use reskill_model::{Next, ReplyToken, TokenConstraint};
 use reskill_skills::{Guidance, Operation, Polarity, SkillBank, SkillContent, SkillLimits, Trigger};
+use tracing::warn;
 
 use crate::config::{EnvName, TrainConfig};
 use crate::policy::Policy;
@@ -44,18 +45,42 @@ pub fn demonstrations(config: &TrainConfig, policy: &Policy) -> Result<Vec<Token
         .enumerate()
         .map(|(index, plan)| {
             let suite = worlds[&plan.world_key()].as_ref();
-            let mut rng = stream(config.seed, "demonstration", &[index as u64]);
-            let avoid: &[String] = if plan.needed.is_empty() { &config.sft.avoid } else { &[] };
-            let task = draw_task(suite, avoid, &mut rng)?;
-            let settings = DemonstrationSettings {
-                max_turns: config.rollout.max_turns,
-                search: config.sft.search,
-                avoid,
-            };
-            let bank = plan.bank(suite.vocabulary(), &mut rng)?;
-            demonstrate(policy, suite, &task, &bank, settings, &mut rng)
+            let attempt = || planned_demonstration(config, policy, suite, &plan, index);
+            match attempt() {
+                // A program that failed once is replaced; a second time the demonstration is given up.
+                Err(error) if is_fault(&error) => attempt(),
+                demonstration => demonstration,
+            }
+        })
+        .map(|demonstration| match demonstration {
+            Err(error) if is_fault(&error) => {
+                warn!(%error, "a demonstration is lost");
+                Ok(TokenTrajectory { group: 0, stratum: 0, turns: Vec::new(), return_: 0.0 })
+            }
+            demonstration => demonstration,
         })
         .collect()
+}
+
+/// Demonstration `index`, the same whenever it is asked for.
+fn planned_demonstration(
+    config: &TrainConfig,
+    policy: &Policy,
+    suite: &dyn Suite,
+    plan: &Plan,
+    index: usize,
+) -> Result<TokenTrajectory> {
+    let mut rng = stream(config.seed, "demonstration", &[index as u64]);
+    let avoid: &[String] = if plan.needed.is_empty() { &config.sft.avoid } else { &[] };
+    let task = draw_task(suite, avoid, &mut rng)?;
+    let settings =
+        DemonstrationSettings { max_turns: config.rollout.max_turns, search: config.sft.search, avoid };
+    let bank = plan.bank(suite.vocabulary(), &mut rng)?;
+    demonstrate(policy, suite, &task, &bank, settings, &mut rng)
+}
+
+fn is_fault(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<EnvError>().is_some_and(EnvError::is_fault)
 }
 
 /// How often a task is drawn again because its plan needs a verb that is to be avoided.
@@ -70,7 +95,7 @@ fn draw_task(suite: &dyn Suite, avoid: &[String], rng: &mut ChaCha8Rng) -> Resul
             break;
         }
         let mut env = suite.open(&task.id)?;
-        env.reset();
+        env.reset()?;
         let verb = |command: &str| suite.vocabulary().parse(command).map(|parsed| parsed.verb.to_string());
         let plan = env.expert().unwrap_or_default();
         if !plan.iter().any(|command| verb(command).is_some_and(|verb| avoid.contains(&verb))) {
@@ -256,7 +281,7 @@ fn demonstrate(
 ) -> Result<TokenTrajectory> {
     let vocabulary = suite.vocabulary();
     let mut env = suite.open(&task.id)?;
-    let mut now = env.reset();
+    let mut now = env.reset()?;
     let mut prompt = PromptBuilder::new(&policy.prompt, task);
     let mut trunk = policy.opening_ids(&prompt.opening(task, &[]))?;
     let mut turns = Vec::new();
@@ -292,15 +317,15 @@ fn demonstrate(
             };
             reply.push(ReplyToken { token, logprob: 0.0, allowed });
         }
-        let step = env.step(&action);
+        let step = env.step(&action)?;
         turns.push(TokenTurn { trunk: std::mem::take(&mut trunk), branch, reply, invalid: false });
         trunk = policy
             .tokenizer
             .encode(&prompt.entry(vocabulary, Some(&action), &step.observation.text))?
             .to_vec();
         now = step.observation;
+        won = step.won;
         if step.done {
-            won = step.won;
             break;
         }
         plan =

@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-/// What can go wrong when games are read, generated or planned.
+use crate::fault::Fault;
+
+/// What can go wrong when games are read, generated, planned or played.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EnvError {
@@ -100,6 +102,20 @@ pub enum EnvError {
         /// How many states were searched.
         states: usize,
     },
+    /// The program that an environment runs in failed. It costs the episode that met it, never a run.
+    #[error("{program}: {fault}")]
+    Fault {
+        /// The program, e.g. `scienceworld.jar`.
+        program: String,
+        /// What happened to it.
+        fault: Fault,
+    },
+    /// The environment has no such thing.
+    #[error("this environment has no {what}")]
+    Unsupported {
+        /// What was asked for.
+        what: &'static str,
+    },
     /// A configuration value is out of range.
     #[error("`{key}` = {value}, expected {expected}")]
     Config {
@@ -110,6 +126,14 @@ pub enum EnvError {
         /// The range.
         expected: &'static str,
     },
+}
+
+impl EnvError {
+    /// Whether the error costs the episode that met it and nothing else.
+    #[must_use]
+    pub fn is_fault(&self) -> bool {
+        matches!(self, EnvError::Fault { .. })
+    }
 }
 
 /// A place in a text.

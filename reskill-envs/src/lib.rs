@@ -10,7 +10,7 @@
 //! let suite = Household::generate(&HouseholdConfig::default())?;
 //! let task = &suite.tasks(Split::Train)[0];
 //! let mut env = suite.open(&task.id)?;
-//! let first = env.reset();
+//! let first = env.reset()?;
 //! println!("{}\n{:?}", first.text, first.admissible);
 //! # Ok::<(), reskill_envs::EnvError>(())
 //! ```
@@ -22,10 +22,12 @@ pub mod action;
 pub mod prompt;
 pub mod plain_prompt;
 pub mod error;
+pub mod fault;
 pub mod alfworld;
 pub mod household;
 
 pub use action::{ActionTemplate, ActionVocabulary, ParsedAction};
 pub use episode::{Episode, Outcome, Segment, Turn};
 pub use error::{EnvError, Position};
+pub use fault::Fault;
 pub use suite::{Observation, Split, Step, Suite, Task, TaskId, TextEnv};

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use reskill_cli::config::TrainConfig;
+use reskill_cli::config::{Reward, TrainConfig};
 use reskill_cli::policy::{Policy, build_tokenizer};
 use reskill_cli::rollout::{Assignment, RolloutSettings, Trajectory, collect};
 use reskill_cli::streams::stream;
@@ -77,6 +77,7 @@ fn rollouts(world: &World, n: usize, only: Option<usize>) -> Vec<Trajectory> {
     let settings = RolloutSettings {
         max_turns: 9,
         success_reward: 1.0,
+        reward: Reward::Success,
         sampling: SamplingParams {
             temperature: 0.7,
             max_new_tokens: 8,

@@ -13,7 +13,7 @@ use rand::RngExt;
 use rayon::prelude::*;
 use reskill_envs::alfworld::{Alfworld, AlfworldOptions, Game, GameEnv, RulesCache};
 use reskill_envs::household::{Household, HouseholdConfig};
-use reskill_envs::{Split, Suite, TaskId, TextEnv};
+use reskill_envs::{Split, Suite, TaskId};
 
 use super::report::{Case, print};
 use crate::streams::stream;

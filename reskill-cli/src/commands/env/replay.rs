@@ -29,14 +29,15 @@ pub(super) struct ReplayArgs {
 #[derive(Serialize)]
 struct Start {
     obs: String,
-    admissible: Vec<String>,
+    /// Null where the environment does not list commands.
+    admissible: Option<Vec<String>>,
 }
 
 #[derive(Serialize)]
 struct Played<'a> {
     action: &'a str,
     obs: String,
-    admissible: Vec<String>,
+    admissible: Option<Vec<String>>,
     /// Whole numbers are printed as such.
     score: serde_json::Number,
     done: bool,
@@ -47,18 +48,23 @@ pub(super) fn run(args: &ReplayArgs) -> Result<u8> {
     let actions = read_actions(&args.actions)?;
     let suite = args.source.open()?;
     let mut env = suite.open(&find(suite.as_ref(), args.game.as_deref())?.id)?;
-    let Observation { text, admissible } = env.reset();
-    let mut more = print_data(&line(&Start { obs: text, admissible })?)?;
+    let (obs, admissible) = seen(env.reset()?);
+    let mut more = print_data(&line(&Start { obs, admissible })?)?;
     for action in &actions {
         if !more {
             break;
         }
-        let step = env.step(action);
-        let Observation { text, admissible } = step.observation;
+        let step = env.step(action)?;
+        let (obs, admissible) = seen(step.observation);
         let (score, done, won) = (number(step.score), step.done, step.won);
-        more = print_data(&line(&Played { action, obs: text, admissible, score, done, won })?)?;
+        more = print_data(&line(&Played { action, obs, admissible, score, done, won })?)?;
     }
     Ok(0)
+}
+
+fn seen(observation: Observation) -> (String, Option<Vec<String>>) {
+    let Observation { text, admissible, .. } = observation;
+    (text, (!admissible.is_empty()).then_some(admissible))
 }
 
 fn read_actions(path: &std::path::Path) -> Result<Vec<String>> {
