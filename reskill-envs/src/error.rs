@@ -64,14 +64,6 @@ pub enum EnvError {
         /// What is wrong, and the remedy.
         reason: String,
     },
-    /// A search found no server that answers as it should.
-    #[error("retriever {server}: {reason}")]
-    Retriever {
-        /// The address that was tried last.
-        server: String,
-        /// What happened.
-        reason: String,
-    },
     /// A text could not be turned into a vector.
     #[error("embedding model: {reason}")]
     Embedding {

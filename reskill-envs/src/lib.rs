@@ -25,6 +25,8 @@ pub mod error;
 pub mod fault;
 pub mod alfworld;
 pub mod household;
+#[cfg(feature = "search")]
+pub mod search;
 
 pub use action::{ActionTemplate, ActionVocabulary, ParsedAction};
 pub use episode::{Episode, Outcome, Segment, Turn};

@@ -25,6 +25,7 @@ use super::corpus::CorpusPassage;
 use super::manifest::odd;
 use crate::error::EnvError;
 use crate::search::retriever::Passage;
+use crate::search::words::STOP_WORDS;
 
 const ANALYZER: &str = "english";
 /// Longer words are no words.
@@ -33,13 +34,6 @@ const MAX_WORD_BYTES: usize = 40;
 const MAX_QUERY_WORDS: usize = 64;
 /// Unpacked blocks of passages that are kept, at some 16 KiB each.
 const CACHED_BLOCKS: usize = 64;
-
-/// Words that say nothing about what a question asks for.
-const STOP_WORDS: &str = "a about after all also am an and any are as at be been before being between both but by can could \
-    did do does doing during each for from further had has have having he her here hers him his how i if in into is it its \
-    itself just me more most my no nor not of off on once only or other our out over own same she should so some such than \
-    that the their them then there these they this those through to too under until up very was we were what when where \
-    which while who whom whose why will with would you your";
 
 /// The fields of a passage.
 #[derive(Debug, Clone, Copy)]

@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 
 use super::{Passage, Retriever};
 use crate::error::EnvError;
+use crate::fault::Fault;
 
+/// What is asked of a server.
+const REQUEST: &str = "retrieve";
 /// Characters of a response that an error quotes.
 const MAX_QUOTED: usize = 200;
 
@@ -94,10 +97,16 @@ pub struct HttpRetriever {
     turn: AtomicUsize,
 }
 
-/// Why one attempt failed, and whether another may succeed.
+/// Why one attempt failed, and whether it is of any use to ask the same address again.
 struct Failure {
-    reason: String,
+    fault: Fault,
     is_final: bool,
+}
+
+impl Failure {
+    fn protocol(reason: String) -> Failure {
+        Failure { fault: Fault::Protocol { request: REQUEST.into(), reason }, is_final: false }
+    }
 }
 
 impl HttpRetriever {
@@ -119,7 +128,7 @@ impl HttpRetriever {
     fn ask(&self, queries: &[&str], top_k: usize) -> Result<Vec<Vec<Passage>>, EnvError> {
         let body = json!({ "queries": queries, "topk": top_k, "return_scores": true }).to_string();
         let (start, n_urls) = (self.turn.fetch_add(1, Ordering::Relaxed), self.agents.len());
-        let mut last = (0, String::new());
+        let mut last = None;
         for attempt in 0..self.config.max_attempts {
             let index = start.wrapping_add(attempt) % n_urls;
             if attempt > 0 && attempt.is_multiple_of(n_urls) {
@@ -129,50 +138,57 @@ impl HttpRetriever {
                 Ok(lists) => {
                     return Ok(lists.into_iter().map(|list| list.into_iter().take(top_k).collect()).collect());
                 }
-                Err(Failure { reason, is_final }) => {
-                    last = (index, reason);
+                Err(Failure { fault, is_final }) => {
+                    last = Some((index, fault));
                     if is_final && n_urls == 1 {
                         break;
                     }
                 }
             }
         }
-        let (index, reason) = last;
-        Err(EnvError::Retriever { server: self.config.urls[index].clone(), reason })
+        let unasked = || (0, Fault::Start { reason: "no attempt is allowed".into() });
+        let (index, fault) = last.unwrap_or_else(unasked);
+        Err(EnvError::Fault { program: format!("retriever {}", self.config.urls[index]), fault })
     }
 
     fn attempt(&self, index: usize, body: &[u8], n_queries: usize) -> Result<Vec<Vec<Passage>>, Failure> {
-        let again = |reason: String| Failure { reason, is_final: false };
         let url = &self.config.urls[index];
         let request = self.agents[index].post(url).header("content-type", "application/json");
-        let mut response = request.send(body).map_err(|error| again(self.describe(&error)))?;
+        let mut response = request.send(body).map_err(|error| self.failure(&error))?;
         let status = response.status().as_u16();
         let limit = self.config.max_response_bytes;
         let read = response.body_mut().with_config().limit(limit).read_to_vec();
         if !(200..300).contains(&status) {
             let said = quote(&String::from_utf8_lossy(&read.unwrap_or_default()));
             let is_final = !matches!(status, 408 | 429 | 500..600);
-            return Err(Failure { reason: format!("status {status}: {said}"), is_final });
+            let fault = Fault::Refused { request: REQUEST.into(), reason: format!("status {status}: {said}") };
+            return Err(Failure { fault, is_final });
         }
-        let bytes = read.map_err(|error| again(self.describe(&error)))?;
+        let bytes = read.map_err(|error| self.failure(&error))?;
         let said = || quote(&String::from_utf8_lossy(&bytes));
         let value: Value = serde_json::from_slice(&bytes)
-            .map_err(|error| again(format!("the response is not JSON ({error}): {}", said())))?;
-        let lists =
-            parse_result(&value).map_err(|reason| again(format!("{reason} in the response: {}", said())))?;
+            .map_err(|error| Failure::protocol(format!("the response is not JSON ({error}): {}", said())))?;
+        let lists = parse_result(&value)
+            .map_err(|reason| Failure::protocol(format!("{reason} in the response: {}", said())))?;
         if lists.len() != n_queries {
             let (found, asked) = (lists.len(), n_queries);
-            return Err(again(format!("{found} lists of passages for {asked} queries")));
+            return Err(Failure::protocol(format!("{found} lists of passages for {asked} queries")));
         }
         Ok(lists)
     }
 
-    fn describe(&self, error: &ureq::Error) -> String {
-        match error {
-            ureq::Error::Timeout(_) => format!("no answer within {} s", self.config.timeout_secs),
-            ureq::Error::BodyExceedsLimit(limit) => format!("the response has more than {limit} bytes"),
-            other => quote(&other.to_string()),
-        }
+    fn failure(&self, error: &ureq::Error) -> Failure {
+        let request = REQUEST.to_owned();
+        let fault = match error {
+            ureq::Error::Timeout(_) => {
+                Fault::TimedOut { request, limit: Duration::from_secs_f64(self.config.timeout_secs) }
+            }
+            ureq::Error::BodyExceedsLimit(limit) => {
+                Fault::Protocol { request, reason: format!("the response has more than {limit} bytes") }
+            }
+            other => Fault::Lost { request, reason: quote(&other.to_string()) },
+        };
+        Failure { fault, is_final: false }
     }
 }
 

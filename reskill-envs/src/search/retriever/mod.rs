@@ -36,6 +36,6 @@ pub trait Retriever: Send + Sync + std::fmt::Debug {
     /// queries.
     ///
     /// # Errors
-    /// [`EnvError::Retriever`], [`EnvError::Index`], [`EnvError::Embedding`].
+    /// [`EnvError::Fault`] if no server answers as it should, [`EnvError::Index`], [`EnvError::Embedding`].
     fn retrieve(&self, queries: &[&str], top_k: usize) -> Result<Vec<Vec<Passage>>, EnvError>;
 }
