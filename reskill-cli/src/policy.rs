@@ -6,10 +6,10 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use rand_chacha::ChaCha8Rng;
 use reskill_envs::prompt::{
-    ANSWER, ActionFormat, ENTRY, ParsedReply, PromptConfig, PromptLayout, PromptStyle, compact_command,
-    paper_words, parse_reply,
+    ANSWER, ActionFormat, ENTRY, Manner, ParsedReply, PromptConfig, PromptLayout, PromptStyle,
+    compact_command, paper_words,
 };
-use reskill_envs::{EnvError, Split, Suite, Task, plain_prompt};
+use reskill_envs::{EnvError, Split, Suite, Task};
 use reskill_model::constraint::Unconstrained;
 use reskill_model::{
     Lora, ModelConfig, Next, PolicyTokenizer, Pretrained, Reply, TokenConstraint, TokenTrie, Transformer,
@@ -33,6 +33,8 @@ pub struct Policy {
     pub context: usize,
     /// Episodes that are played side by side in an evaluation. Results do not depend on it.
     pub evaluation_slots: usize,
+    /// How the environment speaks, and how replies are read.
+    pub manner: Arc<Manner>,
     /// What a pretrained model brings along.
     pub language: Option<Language>,
 }
@@ -48,12 +50,13 @@ const VOCABULARY_GAMES: usize = 400;
 /// # Errors
 /// If a game cannot be opened.
 pub fn build_tokenizer(suite: &dyn Suite, prompt: &PromptConfig) -> Result<PolicyTokenizer> {
+    let manner = suite.manner();
     let mut texts: HashSet<String> = HashSet::new();
     texts.extend(
-        [ENTRY, ANSWER, "task: tip: new: commands: nothing * <action> </action> , ."].map(String::from),
+        [ENTRY, ANSWER, "task: tip: new: commands: nothing * , .", &manner.tag_words()].map(String::from),
     );
     if prompt.prompt_layout == PromptLayout::Paper {
-        texts.extend(paper_words());
+        texts.extend(paper_words(&manner));
     }
     texts.extend(offline::guidance_words().iter().map(ToString::to_string));
     for template in &suite.vocabulary().templates {
@@ -113,8 +116,15 @@ impl Policy {
             prompt: prompt.clone(),
             context: config.max_position_embeddings,
             evaluation_slots: EVALUATION_SLOTS,
+            manner: Arc::default(),
             language: None,
         })
+    }
+
+    /// The same in the words of an environment.
+    #[must_use]
+    pub fn speaking(self, manner: Manner) -> Policy {
+        Policy { manner: Arc::new(manner), ..self }
     }
 
     /// A pretrained model as a policy, with a fresh adapter beside it if one is trained.
@@ -124,11 +134,12 @@ impl Policy {
     pub fn open(
         base: &BaseModelConfig,
         prompt: &PromptConfig,
+        manner: &Manner,
         slots: usize,
         rng: &mut ChaCha8Rng,
     ) -> Result<Policy> {
         let mut read = || -> Result<Policy> {
-            let language = Language::new(Pretrained::open(&base.path)?, prompt.action_format)?;
+            let language = Language::new(Pretrained::open(&base.path)?, prompt.action_format, manner)?;
             let tokenizer = Arc::new(language.tokenizer()?);
             let mut model = language.checkpoint.model()?;
             if let Some(lora) = &base.lora {
@@ -141,6 +152,7 @@ impl Policy {
                 tokenizer,
                 prompt: PromptConfig { style, ..prompt.clone() },
                 evaluation_slots: slots,
+                manner: Arc::new(manner.clone()),
                 language: Some(language),
             })
         };
@@ -188,6 +200,7 @@ impl Policy {
                 Some(language) => ReplyConstraint::Tagged(TaggedReply {
                     tokenizer: Arc::clone(&self.tokenizer),
                     end_tokens: Arc::clone(&language.end_tokens),
+                    manner: Arc::clone(&self.manner),
                 }),
             });
         }
@@ -217,7 +230,7 @@ impl Policy {
                 let action = trie.resolve(&ids).map(|index| admissible[index].clone());
                 ParsedReply { valid: action.is_some(), action }
             }
-            ReplyConstraint::Free | ReplyConstraint::Tagged(_) => parse_reply(&text, admissible),
+            ReplyConstraint::Free | ReplyConstraint::Tagged(_) => self.manner.parse_reply(&text, admissible),
         };
         Ok((text, parsed))
     }
@@ -237,11 +250,10 @@ impl Policy {
                 Ok(said)
             }
             ReplyConstraint::Tagged(_) => {
-                let text = plain_prompt::demonstration(ActionFormat::Tagged, action);
-                Ok(self.tokenizer.encode(text.as_deref().unwrap_or(action))?.to_vec())
+                Ok(self.tokenizer.encode(&self.manner.demonstration(action))?.to_vec())
             }
             ReplyConstraint::Free => {
-                let mut said = self.tokenizer.encode(&format!("<action>{action}</action>"))?.to_vec();
+                let mut said = self.tokenizer.encode(&self.manner.tagged(action))?.to_vec();
                 said.push(self.tokenizer.end_token());
                 Ok(said)
             }

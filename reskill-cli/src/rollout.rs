@@ -233,7 +233,7 @@ impl<'a> Running<'a> {
             Ok((now, env)) => (now, Some(env), None),
             Err(error) => (Observation::default(), None, Some(lost(error, &assignment.task)?)),
         };
-        let mut prompt = PromptBuilder::new(&policy.prompt, &assignment.task);
+        let mut prompt = PromptBuilder::new(&policy.prompt, &assignment.task).speaking(&policy.manner);
         let general: Vec<&str> =
             assignment.bank.general().iter().map(|skill| skill.content.action.as_str()).collect();
         let opening = prompt.opening(&assignment.task, &general);
@@ -261,7 +261,7 @@ impl<'a> Running<'a> {
         let previous = self.turns.last().and_then(|turn| turn.action.as_deref());
         let skills = self.assignment.bank.triggered(turn_idx, previous);
         let guidance: Vec<&str> = skills.iter().map(|skill| skill.content.action.as_str()).collect();
-        let text = self.prompt.branch(suite.vocabulary(), &self.now.text, &self.now.admissible, &guidance);
+        let text = self.prompt.branch(suite.vocabulary(), &self.now, &guidance);
         let branch = policy.branch_ids(&text)?;
         let cached = if turn_idx == 0 { &[] } else { self.new_trunk.as_slice() };
         let tokens = cached.iter().chain(&branch).copied().collect();

@@ -282,7 +282,7 @@ fn demonstrate(
     let vocabulary = suite.vocabulary();
     let mut env = suite.open(&task.id)?;
     let mut now = env.reset()?;
-    let mut prompt = PromptBuilder::new(&policy.prompt, task);
+    let mut prompt = PromptBuilder::new(&policy.prompt, task).speaking(&policy.manner);
     let mut trunk = policy.opening_ids(&prompt.opening(task, &[]))?;
     let mut turns = Vec::new();
     // Where the planner finds no way (any more), the demonstration ends.
@@ -305,7 +305,7 @@ fn demonstrate(
         let action = obey(&guidance, &planned, &now.admissible, vocabulary, rng);
         knowledge.visited.extend(place_of(vocabulary, &action));
         let tips: Vec<&str> = skills.iter().map(|skill| skill.content.action.as_str()).collect();
-        let branch = prompt.branch(vocabulary, &now.text, &now.admissible, &tips);
+        let branch = prompt.branch(vocabulary, &now, &tips);
         let branch = policy.branch_ids(&branch)?;
         let constraint = policy.constraint(&now.admissible)?;
         let mut reply: Vec<ReplyToken> = Vec::new();

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::action::ActionVocabulary;
 use crate::error::EnvError;
+use crate::prompt::Manner;
 
 /// Identifier of a task, stable across runs, e.g. `train/pick_cool-apple-shelf/0017`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -121,6 +122,11 @@ pub trait Suite: Send + Sync {
 
     /// The action templates of the environment, for parsers and for the skill creator.
     fn vocabulary(&self) -> &ActionVocabulary;
+
+    /// The words of its prompts, and how replies are read; those of a text game unless it says otherwise.
+    fn manner(&self) -> Manner {
+        Manner::default()
+    }
 }
 
 /// One running episode.

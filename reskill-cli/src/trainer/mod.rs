@@ -447,11 +447,13 @@ fn untrained(config: &TrainConfig) -> Result<(Box<dyn Suite>, Policy)> {
     check_verbs(config, suite.as_ref())?;
     let policy = if config.model.is_pretrained() {
         let slots = config.rollout.tasks_per_step * config.rollout.group_size;
-        Policy::open(&config.model, &config.policy.prompt, slots, &mut stream(config.seed, "adapter", &[]))?
+        let (prompt, manner) = (&config.policy.prompt, suite.manner());
+        Policy::open(&config.model, prompt, &manner, slots, &mut stream(config.seed, "adapter", &[]))?
     } else {
         let tokenizer = build_tokenizer(suite.as_ref(), &config.policy.prompt)?;
         let mut rng = stream(config.seed, "weights", &[]);
-        Policy::init(&config.policy.model, &config.policy.prompt, tokenizer, &mut rng)?
+        let policy = Policy::init(&config.policy.model, &config.policy.prompt, tokenizer, &mut rng)?;
+        policy.speaking(suite.manner())
     };
     Ok((suite, policy))
 }
