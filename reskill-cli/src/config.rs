@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use reskill_envs::alfworld::AlfworldOptions;
 use reskill_envs::household::HouseholdConfig;
 use reskill_envs::prompt::PromptConfig;
+use reskill_envs::search::SearchConfig;
 use reskill_grpo::{AdvantageConfig, LearnerConfig, LossConfig, OptimizerConfig};
 use reskill_model::ModelConfig;
 use reskill_skills::{LifecycleConfig, SkillMode, Trigger};
@@ -53,14 +54,16 @@ pub struct TrainConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EnvConfig {
-    /// `household` or `alfworld`.
+    /// `household`, `alfworld` or `search`.
     pub name: EnvName,
-    /// ALFWorld: a download tree, a pack, or one game file.
+    /// ALFWorld: a download tree, a pack, or one game file. Search: a folder of question files, or one of them.
     pub data: Option<PathBuf>,
     /// Household: what is generated.
     pub household: HouseholdConfig,
     /// ALFWorld: which games are read.
     pub alfworld: AlfworldOptions,
+    /// Search: which questions, which retriever.
+    pub search: SearchConfig,
 }
 
 /// The environments that can be trained on.
@@ -71,6 +74,19 @@ pub enum EnvName {
     Household,
     /// Real ALFWorld games.
     Alfworld,
+    /// Questions, answered with a search engine.
+    Search,
+}
+
+impl EnvName {
+    /// What `env.data` holds.
+    fn data(self) -> &'static str {
+        match self {
+            EnvName::Household => "nothing",
+            EnvName::Alfworld => "ALFWorld games",
+            EnvName::Search => "questions",
+        }
+    }
 }
 
 impl Default for EnvConfig {
@@ -80,6 +96,7 @@ impl Default for EnvConfig {
             data: None,
             household: HouseholdConfig::default(),
             alfworld: AlfworldOptions::default(),
+            search: SearchConfig::default(),
         }
     }
 }
@@ -322,6 +339,8 @@ impl TrainConfig {
         let folders = [&mut creator.prompts_dir, &mut creator.record_dir, &mut creator.replay_dir];
         let model = &mut self.model;
         let base = model.is_pretrained().then_some(&mut model.path);
+        let SearchConfig { corpus, index, model: embedding, .. } = &mut self.env.search;
+        let folders = folders.into_iter().chain([corpus, index, embedding]);
         for path in [&mut self.env.data, &mut self.bank].into_iter().chain(folders).flatten().chain(base) {
             *path = std::path::absolute(&*path)
                 .with_context(|| format!("{}: cannot be made absolute", path.display()))?;
@@ -353,7 +372,10 @@ impl TrainConfig {
         if self.env.name == EnvName::Household {
             self.env.household.validate().context("env.household")?;
         } else if self.env.data.is_none() {
-            bail!("`env.data` is missing, expected a folder with ALFWorld games: --set env.data=DIR");
+            bail!("`env.data` is missing, expected a folder with {}: --set env.data=DIR", self.env.name.data());
+        }
+        if self.env.name == EnvName::Search {
+            self.env.search.validate().context("env.search")?;
         }
         let at_least_one = [
             ("sft.episodes", self.sft.episodes),

@@ -6,6 +6,7 @@ use reskill_envs::alfworld::Alfworld;
 use reskill_envs::household::{Household, HouseholdConfig};
 
 use crate::config::{EnvConfig, EnvName};
+use crate::search::open_search;
 
 /// The suite that a configuration names.
 ///
@@ -20,6 +21,7 @@ pub fn open_suite(config: &EnvConfig) -> Result<Box<dyn Suite>> {
                 .context("env.data: give an alfworld-download tree, a pack, or a game.tw-pddl file")?;
             Ok(Box::new(suite))
         }
+        EnvName::Search => Ok(Box::new(open_search(config)?)),
     }
 }
 

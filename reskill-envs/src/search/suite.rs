@@ -15,6 +15,7 @@ use super::scores::{AnswerScores, score_answer};
 use crate::action::{ActionTemplate, ActionVocabulary};
 use crate::episode::Episode;
 use crate::error::EnvError;
+use crate::prompt::{ActionTag, Manner};
 use crate::suite::{Split, Suite, Task, TaskId, TextEnv};
 
 /// Multi-hop question answering with a search engine.
@@ -129,7 +130,33 @@ impl Suite for Search {
     fn vocabulary(&self) -> &ActionVocabulary {
         &self.vocabulary
     }
+
+    fn manner(&self) -> Manner {
+        let tag = |name: &str, command: &str| ActionTag { name: name.into(), command: command.into() };
+        Manner {
+            system: SYSTEM.into(),
+            request: "Answer with one short thought and then <search>query</search> or <answer>answer</answer>.".into(),
+            paper_introduction: "You answer a question with the help of a search engine.".into(),
+            paper_request: "Think in a few words about what is known and what is missing. Then either look it up with \
+                            <search>query</search> or end with <answer>answer</answer> ."
+                .into(),
+            tags: vec![tag("search", "search {}"), tag("answer", "answer {}")],
+            keeps_blanks: false,
+        }
+    }
+
+    /// `exact_match` and `f1` of the last answer.
+    fn measures(&self, episode: &Episode) -> Vec<(&'static str, f64)> {
+        let AnswerScores { exact_match, f1 } = self.scores(episode);
+        vec![("exact_match", f64::from(u8::from(exact_match))), ("f1", f1)]
+    }
 }
+
+/// What a language model is told before anything else.
+const SYSTEM: &str = "You answer questions with the help of a search engine. Each turn you say one short thought and then \
+    either search, as in <search>capital of France</search>, or end with your answer, as in <answer>Paris</answer>. What a \
+    search brings stands between <information> and </information>. The answer is a few words: a name, a number, a date, yes or \
+    no.";
 
 fn vocabulary() -> ActionVocabulary {
     let template = |name: &str, template: &str| ActionTemplate { name: name.into(), template: template.into() };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
+use reskill_envs::search::{HttpConfig, RetrieverKind, SearchConfig};
 use reskill_envs::{Split, Suite, Task};
 
 use crate::config::{EnvConfig, EnvName};
@@ -17,6 +18,8 @@ pub(super) enum EnvChoice {
     Household,
     /// ALFWorld games, from `--data`
     Alfworld,
+    /// Questions from `--data`, answered with a search engine
+    Search,
 }
 
 /// An environment.
@@ -25,9 +28,41 @@ pub(super) struct Source {
     /// Which environment
     #[arg(long, value_enum)]
     env: EnvChoice,
-    /// ALFWorld: a download tree, a pack (games_all.jsonl.zst or its folder), or one game.tw-pddl
+    /// ALFWorld: a download tree, a pack (games_all.jsonl.zst or its folder), or one game.tw-pddl. Search: a folder of
+    /// question files with its corpus.*, or one of those files
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
+    #[command(flatten)]
+    search: SearchSource,
+}
+
+/// Where the passages of the search environment come from.
+#[derive(Debug, Clone, Args)]
+struct SearchSource {
+    /// Search: an index made by `index build`; without it one is built from corpus.* and kept in the cache
+    #[arg(long, value_name = "DIR")]
+    index: Option<PathBuf>,
+    /// Search: a retrieval server, e.g. http://127.0.0.1:8000/retrieve; may be given several times
+    #[arg(long = "retriever", value_name = "URL", conflicts_with = "index")]
+    urls: Vec<String>,
+    /// Search: lists queries and answers to choose from
+    #[arg(long)]
+    candidates: bool,
+}
+
+impl SearchSource {
+    /// Every question there is, whether the corpus answers it or not.
+    fn config(&self) -> SearchConfig {
+        let urls = self.urls.clone();
+        SearchConfig {
+            retriever: if urls.is_empty() { RetrieverKind::Bm25 } else { RetrieverKind::Http },
+            index: self.index.clone(),
+            http: HttpConfig { urls, ..HttpConfig::default() },
+            candidates: self.candidates,
+            answerable_only: false,
+            ..SearchConfig::default()
+        }
+    }
 }
 
 impl Source {
@@ -35,6 +70,7 @@ impl Source {
     pub(super) fn config(&self) -> Result<EnvConfig> {
         let mut config = EnvConfig { data: self.data.clone(), ..EnvConfig::default() };
         config.alfworld.splits = Split::ALL.to_vec();
+        config.search = self.search.config();
         config.name = match (self.env, &self.data) {
             (EnvChoice::Household, None) => EnvName::Household,
             (EnvChoice::Household, Some(_)) => bail!(
@@ -44,6 +80,8 @@ impl Source {
             (EnvChoice::Alfworld, None) => {
                 bail!("--data is missing: give a download tree, a pack, or a game.tw-pddl file")
             }
+            (EnvChoice::Search, Some(_)) => EnvName::Search,
+            (EnvChoice::Search, None) => bail!("--data is missing: give a folder of question files, or one of them"),
         };
         Ok(config)
     }
@@ -73,6 +111,11 @@ pub(super) fn find<'a>(suite: &'a dyn Suite, game: Option<&str>) -> Result<&'a A
         };
     };
     if let Some(task) = tasks.iter().find(|task| task.id.0 == wanted) {
+        return Ok(task);
+    }
+    // The last part is enough where it names one game only.
+    let ends = |task: &&&Arc<Task>| task.id.0.rsplit('/').next() == Some(wanted);
+    if let [task] = tasks.iter().filter(ends).collect::<Vec<_>>()[..] {
         return Ok(task);
     }
     let nearest = nearest(wanted, &tasks);
