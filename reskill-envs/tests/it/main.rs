@@ -9,3 +9,5 @@ mod alfworld_data;
 mod golden;
 mod household;
 mod corpus;
+#[cfg(feature = "search")]
+mod search;
