@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 use reskill_envs::prompt::{
     ANSWER, ActionFormat, ENTRY, Manner, ParsedReply, PromptConfig, PromptLayout, PromptStyle,
     compact_command, paper_words,
@@ -42,14 +43,11 @@ pub struct Policy {
 /// Episodes side by side in an evaluation of a small policy.
 const EVALUATION_SLOTS: usize = 128;
 
-/// How many training games the vocabulary is read from. All words of an environment occur in far fewer.
-const VOCABULARY_GAMES: usize = 400;
-
-/// A tokenizer over all words of the environment's training games, of its commands and of skill guidance.
+/// A tokenizer over all words of `games` of the environment's training games, of its commands and of skill guidance.
 ///
 /// # Errors
 /// If a game cannot be opened.
-pub fn build_tokenizer(suite: &dyn Suite, prompt: &PromptConfig) -> Result<PolicyTokenizer> {
+pub fn build_tokenizer(suite: &dyn Suite, prompt: &PromptConfig, games: usize) -> Result<PolicyTokenizer> {
     let manner = suite.manner();
     let mut texts: HashSet<String> = HashSet::new();
     texts.extend(
@@ -69,13 +67,16 @@ pub fn build_tokenizer(suite: &dyn Suite, prompt: &PromptConfig) -> Result<Polic
     for task in tasks {
         texts.insert(task.goal.clone());
     }
-    for task in fixed_games(tasks, VOCABULARY_GAMES) {
-        texts.extend(words_of(suite, &task).or_else(|error| match error.is_fault() {
+    let read = |task: &Arc<Task>| {
+        words_of(suite, task).or_else(|error| match error.is_fault() {
             // A program that failed once is replaced; the words must not depend on it.
-            true => words_of(suite, &task),
+            true => words_of(suite, task),
             false => Err(error),
-        })?);
-    }
+        })
+    };
+    let read: Vec<Vec<String>> =
+        fixed_games(tasks, games).par_iter().map(read).collect::<Result<_, EnvError>>()?;
+    texts.extend(read.into_iter().flatten());
     Ok(PolicyTokenizer::word_level(texts.iter().map(String::as_str))?)
 }
 

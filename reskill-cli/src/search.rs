@@ -11,7 +11,7 @@ use reskill_envs::search::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::config::EnvConfig;
+use crate::env_config::EnvConfig;
 use crate::progress::Progress;
 use crate::sentence_embedder::SentenceEmbedder;
 
@@ -95,7 +95,8 @@ fn corpus_beside(data: &Path) -> Option<PathBuf> {
 
 /// Where the index of a corpus lies in the cache: a folder named after the path of the corpus and the model.
 fn cached_index(corpus: &Path, embedder: Option<&dyn Embedder>) -> Result<PathBuf> {
-    let corpus = std::fs::canonicalize(corpus).with_context(|| format!("{}: cannot be read", corpus.display()))?;
+    let corpus =
+        std::fs::canonicalize(corpus).with_context(|| format!("{}: cannot be read", corpus.display()))?;
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = variable("XDG_CACHE_HOME").or_else(|| variable("HOME").map(|home| home.join(".cache")));
     let mut hash = Sha256::new();

@@ -21,12 +21,20 @@ pub mod suite;
 pub mod action;
 pub mod prompt;
 pub mod plain_prompt;
+pub mod check;
 pub mod error;
 pub mod fault;
 pub mod alfworld;
 pub mod household;
 #[cfg(feature = "search")]
 pub mod search;
+#[cfg(feature = "sql")]
+pub mod sql;
+#[cfg(feature = "wands")]
+pub mod wands;
+pub mod external;
+#[cfg(feature = "scienceworld")]
+pub mod scienceworld;
 
 pub use action::{ActionTemplate, ActionVocabulary, ParsedAction};
 pub use episode::{Episode, Outcome, Segment, Turn};

@@ -17,6 +17,9 @@ pub struct Manner {
     pub paper_request: String,
     /// Tags that hold an action, at least one. If a reply has several, the one that closes last counts.
     pub tags: Vec<ActionTag>,
+    /// What a fenced block of code stands for where no tag is closed, `name` being that of its language, which may be left
+    /// out; `None` if such a block is no action.
+    pub fence: Option<ActionTag>,
     /// Keeps blanks and line ends inside of an action as they are, for actions in a language of their own, e.g. SQL.
     pub keeps_blanks: bool,
 }
@@ -42,6 +45,7 @@ impl Default for Manner {
                             and </action> ."
                 .into(),
             tags: vec![ActionTag { name: "action".into(), command: "{}".into() }],
+            fence: None,
             keeps_blanks: false,
         }
     }
@@ -50,7 +54,7 @@ impl Default for Manner {
 impl Manner {
     /// Reads the command of a reply. In this order:
     ///
-    /// 1. what stands in the tag that closes last;
+    /// 1. what stands in the tag that closes last, or in the first fenced block of code where such blocks are actions;
     /// 2. what follows a last tag that is not closed, up to the end of its line;
     /// 3. without tags, the admissible command that is named last, the longest if several end there.
     ///

@@ -14,6 +14,8 @@ use crate::suite::{Observation, Task};
 pub use manner::{ActionTag, Manner};
 use paper::PaperPrompt;
 pub use paper::paper_words;
+#[cfg(feature = "sql")]
+pub(crate) use reply::fenced_code;
 pub use reply::{ParsedReply, parse_reply, tagged_action};
 
 /// The last word of every prompt: the policy answers after it.

@@ -26,7 +26,7 @@ pub fn tagged_action(reply: &str) -> Option<String> {
 
 /// [`Manner::parse_reply`].
 pub(super) fn parse(manner: &Manner, reply: &str, admissible: &[String]) -> ParsedReply {
-    if let Some(action) = closed(manner, reply) {
+    if let Some(action) = closed(manner, reply).or_else(|| fenced(manner, reply)) {
         let valid = admissible.is_empty() || admissible.contains(&action);
         return ParsedReply { action: Some(action), valid };
     }
@@ -44,6 +44,22 @@ fn closed(manner: &Manner, reply: &str) -> Option<String> {
     let (end, tag) = ends.max_by_key(|&(end, _)| end)?;
     let (_, start) = marks(&reply[..end], &tag.name, false).pop()?;
     command(manner, tag, &reply[start..end])
+}
+
+/// The command that the first fenced block stands for, if such blocks are actions.
+fn fenced(manner: &Manner, reply: &str) -> Option<String> {
+    let fence = manner.fence.as_ref()?;
+    command(manner, fence, fenced_code(reply, &fence.name)?)
+}
+
+/// The content of the first fenced block, without the name of the language if it begins with it; `None` if there is none.
+pub(crate) fn fenced_code<'a>(text: &'a str, language: &str) -> Option<&'a str> {
+    const FENCE: &str = "```";
+    let (_, after) = text.split_once(FENCE)?;
+    let (inside, _) = after.split_once(FENCE)?;
+    let is_named = inside.get(..language.len()).is_some_and(|name| name.eq_ignore_ascii_case(language));
+    let code = if is_named { &inside[language.len()..] } else { inside };
+    (!code.trim().is_empty()).then_some(code)
 }
 
 /// The command behind the last tag that is not closed.
@@ -132,6 +148,22 @@ mod tests {
     fn manner(tags: &[(&str, &str)], keeps_blanks: bool) -> Manner {
         let tag = |&(name, command): &(&str, &str)| ActionTag { name: name.into(), command: command.into() };
         Manner { tags: tags.iter().map(tag).collect(), keeps_blanks, ..Manner::default() }
+    }
+
+    #[test]
+    fn a_fenced_block_counts_where_no_tag_does() {
+        let fence = ActionTag { name: "sql".into(), command: "execute[{}]".into() };
+        let manner = Manner { fence: Some(fence), ..manner(&[("action", "{}")], true) };
+        let action = |reply: &str| manner.parse_reply(reply, &[]);
+        let valid = |action: &str| ParsedReply { action: Some(action.into()), valid: true };
+        assert_eq!(action("I look:\n```SQL\nSHOW  TABLES\n```\nthen more"), valid("execute[SHOW  TABLES]"));
+        assert_eq!(action("```SELECT 1``` or ```SELECT 2```"), valid("execute[SELECT 1]"));
+        assert_eq!(action("```sql SELECT 1``` <action>submit</action>"), valid("submit"));
+        for reply in ["```sql```", "```sql SELECT 1", "SELECT 1"] {
+            assert_eq!(action(reply).action, None, "{reply}");
+        }
+        let plain = Manner { fence: None, ..manner.clone() };
+        assert_eq!(plain.parse_reply("```sql SELECT 1```", &[]).action, None);
     }
 
     #[test]

@@ -7,7 +7,8 @@ use regex::Regex;
 /// A complete pair of tags with what stands between.
 #[expect(clippy::expect_used, reason = "a constant pattern, compiled by every test")]
 static BLOCK: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"(?is)<search>(?<query>.*?)</search>|<answer>(?<answer>.*?)</answer>").expect("the pattern is valid")
+    Regex::new(r"(?is)<search>(?<query>.*?)</search>|<answer>(?<answer>.*?)</answer>")
+        .expect("the pattern is valid")
 });
 
 /// One action.

@@ -56,9 +56,10 @@ impl SearchEnv {
     /// Exact match and F1 of the last answer; both 0 without one.
     #[must_use]
     pub fn scores(&self) -> AnswerScores {
-        self.state.answer.as_ref().map_or(AnswerScores::default(), |answer| {
-            score_answer(answer, &self.question.answers)
-        })
+        self.state
+            .answer
+            .as_ref()
+            .map_or(AnswerScores::default(), |answer| score_answer(answer, &self.question.answers))
     }
 
     /// The commands that are listed: none, unless the configuration asks for candidates.

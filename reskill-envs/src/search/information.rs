@@ -22,12 +22,15 @@ pub fn information(passages: &[Passage], format: InformationFormat) -> String {
     let numbered = || passages.iter().zip(1..);
     let shown = match format {
         InformationFormat::SearchR1 => {
-            let line = |(Passage { title, text, .. }, n): (&Passage, usize)| format!("Doc {n}(Title: {title}) {text}");
+            let line = |(Passage { title, text, .. }, n): (&Passage, usize)| {
+                format!("Doc {n}(Title: {title}) {text}")
+            };
             numbered().map(line).collect::<Vec<_>>().join("\n")
         }
         InformationFormat::Json => {
-            let block =
-                |(Passage { title, text, .. }, n): (&Passage, usize)| format!("Doc {n} (Title: {title})\n{text}");
+            let block = |(Passage { title, text, .. }, n): (&Passage, usize)| {
+                format!("Doc {n} (Title: {title})\n{text}")
+            };
             let blocks = numbered().map(block).collect::<Vec<_>>().join("\n\n");
             let nothing = "No search results found.";
             let text = if passages.is_empty() { nothing } else { blocks.trim() };
@@ -58,11 +61,8 @@ mod tests {
     use super::*;
 
     fn passages() -> [Passage; 2] {
-        [("Ada Lovelace", "was a mathematician."), ("Zoë", "line one\nline \"two\" 🙂")].map(|(title, text)| Passage {
-            title: title.into(),
-            text: text.into(),
-            score: 1.0,
-        })
+        [("Ada Lovelace", "was a mathematician."), ("Zoë", "line one\nline \"two\" 🙂")]
+            .map(|(title, text)| Passage { title: title.into(), text: text.into(), score: 1.0 })
     }
 
     #[test]

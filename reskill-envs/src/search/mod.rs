@@ -36,8 +36,8 @@ pub use dataset::Dataset;
 pub use embedder::Embedder;
 pub use env::SearchEnv;
 pub use index::{
-    BuildOptions, BuildStage, CorpusIdentity, CorpusPassage, FileIdentity, INDEX_FORMAT, Manifest, SearchIndex,
-    VectorsIdentity, build_index, for_each_passage,
+    BuildOptions, BuildStage, CorpusIdentity, CorpusPassage, FileIdentity, INDEX_FORMAT, Manifest,
+    SearchIndex, VectorsIdentity, build_index, for_each_passage,
 };
 pub use information::{InformationFormat, information};
 pub use questions::{Part, Question, read_questions};

@@ -39,7 +39,8 @@ impl Search {
     ) -> Result<Search, EnvError> {
         let search = Search::new(read_questions(path)?, retriever, config)?;
         if search.questions.is_empty() {
-            let expected = "questions of the sets in `datasets`, answerable ones unless `answerable_only` is off";
+            let expected =
+                "questions of the sets in `datasets`, answerable ones unless `answerable_only` is off";
             return Err(EnvError::NoGames { path: path.to_path_buf(), expected });
         }
         Ok(search)
@@ -135,13 +136,16 @@ impl Suite for Search {
         let tag = |name: &str, command: &str| ActionTag { name: name.into(), command: command.into() };
         Manner {
             system: SYSTEM.into(),
-            request: "Answer with one short thought and then <search>query</search> or <answer>answer</answer>.".into(),
+            request:
+                "Answer with one short thought and then <search>query</search> or <answer>answer</answer>."
+                    .into(),
             paper_introduction: "You answer a question with the help of a search engine.".into(),
-            paper_request: "Think in a few words about what is known and what is missing. Then either look it up with \
+            paper_request:
+                "Think in a few words about what is known and what is missing. Then either look it up with \
                             <search>query</search> or end with <answer>answer</answer> ."
-                .into(),
+                    .into(),
             tags: vec![tag("search", "search {}"), tag("answer", "answer {}")],
-            keeps_blanks: false,
+            ..Manner::default()
         }
     }
 
@@ -159,7 +163,8 @@ const SYSTEM: &str = "You answer questions with the help of a search engine. Eac
     no.";
 
 fn vocabulary() -> ActionVocabulary {
-    let template = |name: &str, template: &str| ActionTemplate { name: name.into(), template: template.into() };
+    let template =
+        |name: &str, template: &str| ActionTemplate { name: name.into(), template: template.into() };
     ActionVocabulary {
         templates: vec![template("Search", "search {query}"), template("Answer", "answer {answer}")],
     }

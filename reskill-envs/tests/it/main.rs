@@ -9,5 +9,9 @@ mod alfworld_data;
 mod golden;
 mod household;
 mod corpus;
+#[cfg(feature = "sql")]
+mod sql;
+#[cfg(feature = "wands")]
+mod wands;
 #[cfg(feature = "search")]
 mod search;

@@ -138,7 +138,8 @@ fn pooling(dir: &Path) -> Result<Pooling, ModelError> {
         }
         _ => {}
     }
-    let reason = "expected either `pooling_mode_mean_tokens` or `pooling_mode_cls_token`, and nothing else".into();
+    let reason =
+        "expected either `pooling_mode_mean_tokens` or `pooling_mode_cls_token`, and nothing else".into();
     Err(ModelError::CheckpointConfig { path, reason })
 }
 
@@ -149,7 +150,9 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, ModelError> 
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(ModelError::File { path: path.to_path_buf(), action: "read", source }),
     };
-    let broken =
-        |error: serde_json::Error| ModelError::CheckpointConfig { path: path.to_path_buf(), reason: error.to_string() };
+    let broken = |error: serde_json::Error| ModelError::CheckpointConfig {
+        path: path.to_path_buf(),
+        reason: error.to_string(),
+    };
     serde_json::from_str(&text).map(Some).map_err(broken)
 }

@@ -34,7 +34,10 @@ impl<'a> Source<'a> {
         let odd = |reason: String| ModelError::Weights { path: self.dir.to_path_buf(), reason };
         let found = self.shards.describe(&name).ok_or_else(|| odd(format!("`{name}` is missing")))?;
         if found.shape != shape || !found.readable {
-            return Err(odd(format!("`{name}` is {} {:?}, expected {shape:?} of floats", found.dtype, found.shape)));
+            return Err(odd(format!(
+                "`{name}` is {} {:?}, expected {shape:?} of floats",
+                found.dtype, found.shape
+            )));
         }
         let mut values = vec![0.0; shape.iter().product()];
         self.shards.read(&name, &mut values);

@@ -54,12 +54,13 @@ impl SentenceEncoder {
         let source = Source::new(&shards, dir);
         let c = config.hidden_size;
         let words = source.tensor("embeddings.word_embeddings.weight", &[config.vocab_size, c])?;
-        let positions = source
-            .tensor("embeddings.position_embeddings.weight", &[config.max_position_embeddings, c])?;
+        let positions =
+            source.tensor("embeddings.position_embeddings.weight", &[config.max_position_embeddings, c])?;
         let types = source.tensor("embeddings.token_type_embeddings.weight", &[config.type_vocab_size, c])?;
         let norm = Norm::read(&source, "embeddings.LayerNorm", &config)?;
-        let layers =
-            (0..config.num_hidden_layers).map(|l| Layer::read(&source, l, &config)).collect::<Result<_, _>>()?;
+        let layers = (0..config.num_hidden_layers)
+            .map(|l| Layer::read(&source, l, &config))
+            .collect::<Result<_, _>>()?;
         let sentence_type = types.as_slice()[..c].to_vec();
         Ok(SentenceEncoder { config, tokenizer, words, positions, sentence_type, norm, layers })
     }
@@ -85,7 +86,8 @@ impl SentenceEncoder {
         let ids = encoding.get_ids().to_vec();
         match ids.iter().find(|&&id| id as usize >= self.config.vocab_size) {
             Some(id) => {
-                let reason = format!("token {id} is beyond the model's vocabulary of {}", self.config.vocab_size);
+                let reason =
+                    format!("token {id} is beyond the model's vocabulary of {}", self.config.vocab_size);
                 Err(ModelError::Tokenizer { reason })
             }
             None => Ok(ids),
@@ -101,7 +103,8 @@ impl SentenceEncoder {
     /// # Errors
     /// [`ModelError::Tokenizer`], [`ModelError::Kernel`].
     pub fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, ModelError> {
-        let ids: Vec<Vec<u32>> = texts.par_iter().map(|text| self.token_ids(text)).collect::<Result<_, _>>()?;
+        let ids: Vec<Vec<u32>> =
+            texts.par_iter().map(|text| self.token_ids(text)).collect::<Result<_, _>>()?;
         let mut lengths: Vec<usize> = ids.iter().map(Vec::len).collect();
         if let Some(empty) = lengths.iter().position(|&length| length == 0) {
             return Err(ModelError::Tokenizer { reason: format!("text {empty} has no tokens at all") });

@@ -1,9 +1,11 @@
 //! `reskill-cli bench`: measurements, one file each.
 
-pub mod cpu;
+pub mod by_expert;
+mod cpu;
 mod env;
 pub mod grpo;
 mod replay;
+mod retrieval;
 mod report;
 mod trace;
 

@@ -14,8 +14,10 @@ use crate::sentence_embedder::SentenceEmbedder;
 
 /// Builds an index
 #[derive(Debug, Args)]
-#[command(after_help = "The index is a folder that appears when it is complete. `manifest.json` in it says which corpus it \
-belongs to; whoever opens it with another one is told so.")]
+#[command(
+    after_help = "The index is a folder that appears when it is complete. `manifest.json` in it says which corpus it \
+belongs to; whoever opens it with another one is told so."
+)]
 pub(super) struct BuildArgs {
     /// Passages: .jsonl with {\"title\",\"text\"} or {\"contents\"}, or .tsv with columns text and title; also .gz or .zst
     #[arg(long, value_name = "FILE")]

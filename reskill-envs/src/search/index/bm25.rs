@@ -8,11 +8,10 @@
 use std::path::Path;
 
 use tantivy::collector::TopDocs;
+use tantivy::directory::MmapDirectory;
 use tantivy::indexer::NoMergePolicy;
 use tantivy::query::{BooleanQuery, Query, TermQuery};
-use tantivy::schema::{
-    Field, IndexRecordOption, STORED, Schema, TextFieldIndexing, TextOptions, Value as _,
-};
+use tantivy::schema::{Field, IndexRecordOption, STORED, Schema, TextFieldIndexing, TextOptions, Value as _};
 use tantivy::tokenizer::{
     AsciiFoldingFilter, Language, LowerCaser, RemoveLongFilter, SimpleTokenizer, Stemmer, StopWordFilter,
     TextAnalyzer,
@@ -23,6 +22,7 @@ use tantivy::{
 
 use super::corpus::CorpusPassage;
 use super::manifest::odd;
+use super::read_only::ReadOnly;
 use crate::error::EnvError;
 use crate::search::retriever::Passage;
 use crate::search::words::STOP_WORDS;
@@ -61,7 +61,8 @@ fn schema() -> (Schema, Fields) {
 
 /// The analysis of passages, or that of queries, which drops the stop words.
 fn analyzer(drop_stop_words: bool) -> TextAnalyzer {
-    let words = drop_stop_words.then(|| STOP_WORDS.split_whitespace().map(str::to_owned)).into_iter().flatten();
+    let words =
+        drop_stop_words.then(|| STOP_WORDS.split_whitespace().map(str::to_owned)).into_iter().flatten();
     TextAnalyzer::builder(SimpleTokenizer::default())
         .filter(RemoveLongFilter::limit(MAX_WORD_BYTES))
         .filter(LowerCaser)
@@ -114,8 +115,7 @@ impl<'a> Bm25Writer<'a> {
         let searcher = reader.searcher();
         let mut segments = Vec::new();
         for (ordinal, segment) in searcher.segment_readers().iter().enumerate() {
-            let first: TantivyDocument =
-                searcher.doc(DocAddress::new(ordinal as u32, 0)).map_err(failed)?;
+            let first: TantivyDocument = searcher.doc(DocAddress::new(ordinal as u32, 0)).map_err(failed)?;
             let row = first.get_first(self.fields.row).and_then(|value| value.as_u64()).unwrap_or(0);
             segments.push((row, segment.segment_id()));
         }
@@ -152,7 +152,8 @@ impl Bm25 {
     pub(super) fn open(dir: &Path, n_passages: u64) -> Result<Bm25, EnvError> {
         let failed = |error| failure(dir, &error);
         let (expected, fields) = schema();
-        let index = Index::open_in_dir(dir).map_err(failed)?;
+        let files = MmapDirectory::open(dir).map_err(|error| failure(dir, &error.into()))?;
+        let index = Index::open(ReadOnly(files)).map_err(failed)?;
         if index.schema() != expected {
             return Err(odd(dir, "has other fields than this program writes; build it again".into()));
         }
@@ -177,11 +178,11 @@ impl Bm25 {
         if terms.is_empty() || top_k == 0 {
             return Ok(Vec::new());
         }
-        let clause =
-            |term| Box::new(TermQuery::new(term, IndexRecordOption::WithFreqs)) as Box<dyn Query>;
+        let clause = |term| Box::new(TermQuery::new(term, IndexRecordOption::WithFreqs)) as Box<dyn Query>;
         let query = BooleanQuery::union(terms.into_iter().map(clause).collect());
         let best = TopDocs::with_limit(top_k).order_by_score();
-        let found = self.reader.searcher().search(&query, &best).map_err(|error| failure(&self.dir, &error))?;
+        let found =
+            self.reader.searcher().search(&query, &best).map_err(|error| failure(&self.dir, &error))?;
         Ok(found.into_iter().map(|(score, address)| (u64::from(address.doc_id), score)).collect())
     }
 
@@ -192,8 +193,7 @@ impl Bm25 {
             return Err(odd(&self.dir, format!("has no passage {row}; build it again")));
         }
         let address = DocAddress::new(0, row as u32);
-        let document: TantivyDocument =
-            searcher.doc(address).map_err(|error| failure(&self.dir, &error))?;
+        let document: TantivyDocument = searcher.doc(address).map_err(|error| failure(&self.dir, &error))?;
         let field = |field| {
             let value = document.get_first(field).and_then(|value| value.as_str().map(str::to_owned));
             value.unwrap_or_default()

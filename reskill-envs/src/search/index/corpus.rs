@@ -97,11 +97,11 @@ struct Columns {
 
 impl Columns {
     fn of(header: &str) -> Result<Columns, Broken> {
-        let names: Vec<String> = header.split('\t').map(|name| unquoted(name).trim().to_lowercase()).collect();
+        let names: Vec<String> =
+            header.split('\t').map(|name| unquoted(name).trim().to_lowercase()).collect();
         let find = |wanted: &str| names.iter().position(|name| name == wanted);
-        let text = find("text").ok_or_else(|| {
-            ("text", format!("is no column; the first line names {}", names.join(", ")))
-        })?;
+        let text = find("text")
+            .ok_or_else(|| ("text", format!("is no column; the first line names {}", names.join(", "))))?;
         Ok(Columns { title: find("title"), text })
     }
 

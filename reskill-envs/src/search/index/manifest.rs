@@ -102,7 +102,8 @@ impl Manifest {
             }
             _ => EnvError::Read { path: path.clone(), source: error },
         })?;
-        let broken = |error: serde_json::Error| odd(dir, format!("{MANIFEST} is damaged ({error}); {REBUILD}"));
+        let broken =
+            |error: serde_json::Error| odd(dir, format!("{MANIFEST} is damaged ({error}); {REBUILD}"));
         // The version first: the rest may have changed with it.
         let Versioned { format } = serde_json::from_str(&text).map_err(broken)?;
         if format != INDEX_FORMAT {

@@ -12,6 +12,7 @@ mod bm25;
 mod build;
 mod corpus;
 mod manifest;
+mod read_only;
 #[cfg(feature = "search-dense")]
 mod vectors;
 

@@ -49,7 +49,13 @@ impl<'a> VectorsWriter<'a> {
         let path = Path::new("vectors");
         let index = Index::new(&options(embedder.dimensions())).map_err(|error| failure(path, &error))?;
         index.reserve(n_passages as usize).map_err(|error| failure(path, &error))?;
-        Ok(VectorsWriter { embedder, index, batch_size: batch_size.max(1), waiting: Vec::new(), n_passages: 0 })
+        Ok(VectorsWriter {
+            embedder,
+            index,
+            batch_size: batch_size.max(1),
+            waiting: Vec::new(),
+            n_passages: 0,
+        })
     }
 
     pub(super) fn add(&mut self, passage: CorpusPassage) -> Result<(), EnvError> {
@@ -100,7 +106,11 @@ impl std::fmt::Debug for Vectors {
 }
 
 impl Vectors {
-    pub(super) fn open(path: &Path, identity: &VectorsIdentity, n_passages: u64) -> Result<Vectors, EnvError> {
+    pub(super) fn open(
+        path: &Path,
+        identity: &VectorsIdentity,
+        n_passages: u64,
+    ) -> Result<Vectors, EnvError> {
         let index = Index::new(&options(identity.dimensions)).map_err(|error| failure(path, &error))?;
         index.view(&path.to_string_lossy()).map_err(|error| failure(path, &error))?;
         if (index.size() as u64, index.dimensions()) != (n_passages, identity.dimensions) {
@@ -132,5 +142,8 @@ impl Vectors {
 }
 
 fn failure(path: &Path, error: &impl std::fmt::Display) -> EnvError {
-    odd(path, format!("the vector index cannot be used: {error}; build it again with `reskill-cli index build`"))
+    odd(
+        path,
+        format!("the vector index cannot be used: {error}; build it again with `reskill-cli index build`"),
+    )
 }

@@ -34,12 +34,9 @@ impl Origin {
 }
 
 /// Reads one record; the field at fault and what is wrong with it otherwise.
-pub(super) fn question(
-    value: &Value,
-    origin: &Origin,
-    number: usize,
-) -> Result<Question, (String, String)> {
-    let text = at(value, &[&["question"], &["Question"], &["env_kwargs", "question"], &["extra_info", "question"]]);
+pub(super) fn question(value: &Value, origin: &Origin, number: usize) -> Result<Question, (String, String)> {
+    let text =
+        at(value, &[&["question"], &["Question"], &["env_kwargs", "question"], &["extra_info", "question"]]);
     let Some(text) = text.and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty()) else {
         return Err(("question".into(), "is missing, expected a text".into()));
     };

@@ -52,7 +52,9 @@ impl EmbeddedRetriever {
         }
         let odd = |reason: String| EnvError::Index { path: index.dir().to_path_buf(), reason };
         let Some(vectors) = &index.manifest().vectors else {
-            return Err(odd("has no vectors: build it with `reskill-cli index build --dense MODEL_DIR`".into()));
+            return Err(odd(
+                "has no vectors: build it with `reskill-cli index build --dense MODEL_DIR`".into()
+            ));
         };
         let Some(model) = &embedder else {
             return Err(EnvError::Embedding { reason: "none is given, but the ranking needs one".into() });
@@ -64,7 +66,12 @@ impl EmbeddedRetriever {
         Ok(EmbeddedRetriever { index, ranking, embedder })
     }
 
-    fn rank(&self, query: &str, vector: Option<&Vec<f32>>, top_k: usize) -> Result<Vec<(u64, f32)>, EnvError> {
+    fn rank(
+        &self,
+        query: &str,
+        vector: Option<&Vec<f32>>,
+        top_k: usize,
+    ) -> Result<Vec<(u64, f32)>, EnvError> {
         let vector = vector.map(Vec::as_slice).unwrap_or_default();
         match self.ranking {
             Ranking::Bm25 => self.index.rank_by_words(query, top_k),

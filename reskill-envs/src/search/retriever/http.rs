@@ -56,7 +56,9 @@ impl HttpConfig {
     /// [`EnvError::Config`].
     pub fn validate(&self) -> Result<(), EnvError> {
         let refuse = |key, value: String, expected| Err(EnvError::Config { key, value, expected });
-        if let Some(url) = self.urls.iter().find(|url| !url.starts_with("http://") && !url.starts_with("https://")) {
+        if let Some(url) =
+            self.urls.iter().find(|url| !url.starts_with("http://") && !url.starts_with("https://"))
+        {
             return refuse("http.urls", url.clone(), "addresses that begin with http:// or https://");
         }
         if !(self.timeout_secs > 0.0 && self.timeout_secs <= 3600.0) {
@@ -136,7 +138,10 @@ impl HttpRetriever {
             }
             match self.attempt(index, body.as_bytes(), queries.len()) {
                 Ok(lists) => {
-                    return Ok(lists.into_iter().map(|list| list.into_iter().take(top_k).collect()).collect());
+                    return Ok(lists
+                        .into_iter()
+                        .map(|list| list.into_iter().take(top_k).collect())
+                        .collect());
                 }
                 Err(Failure { fault, is_final }) => {
                     last = Some((index, fault));
@@ -161,7 +166,8 @@ impl HttpRetriever {
         if !(200..300).contains(&status) {
             let said = quote(&String::from_utf8_lossy(&read.unwrap_or_default()));
             let is_final = !matches!(status, 408 | 429 | 500..600);
-            let fault = Fault::Refused { request: REQUEST.into(), reason: format!("status {status}: {said}") };
+            let fault =
+                Fault::Refused { request: REQUEST.into(), reason: format!("status {status}: {said}") };
             return Err(Failure { fault, is_final });
         }
         let bytes = read.map_err(|error| self.failure(&error))?;

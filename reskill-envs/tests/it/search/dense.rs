@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{data, word_index};
 use reskill_envs::EnvError;
 use reskill_envs::search::{
-    BuildOptions, Embedder, EmbeddedRetriever, Ranking, Retriever, SearchIndex, build_index,
+    BuildOptions, EmbeddedRetriever, Embedder, Ranking, Retriever, SearchIndex, build_index,
 };
 
 /// A bag of letter triples, hashed into 64 numbers: alike texts get alike vectors.
@@ -39,7 +39,8 @@ fn vector(text: &str) -> Vec<f32> {
 }
 
 fn build(dir: &Path, name: &str, corpus: &Path) -> SearchIndex {
-    let options = BuildOptions { embedder: Some(&Triples("triples")), batch_size: 5, ..BuildOptions::default() };
+    let options =
+        BuildOptions { embedder: Some(&Triples("triples")), batch_size: 5, ..BuildOptions::default() };
     build_index(corpus, &dir.join(name), &options, &mut |_, _, _| {}).unwrap()
 }
 
@@ -76,7 +77,10 @@ fn near_neighbours_are_nearly_those_of_a_full_search() {
         }
         assert!(ranked.windows(2).all(|pair| pair[0].1 >= pair[1].1));
         all += 3;
-        found += exact[..3].iter().filter(|(row, _)| ranked.iter().any(|(other, _)| *other == *row as u64)).count();
+        found += exact[..3]
+            .iter()
+            .filter(|(row, _)| ranked.iter().any(|(other, _)| *other == *row as u64))
+            .count();
     }
     // The graph is searched 128 deep among 3,000.
     assert!(found * 100 >= all * 97, "{found} of {all}");
@@ -99,13 +103,17 @@ fn dense_and_hybrid_retrievers_rank_by_what_they_say() {
     let dir = tempfile::tempdir().unwrap();
     let index = Arc::new(build(dir.path(), "index", &data().join("corpus.jsonl")));
     let titles = |ranking, query: &str| -> Vec<String> {
-        let retriever = EmbeddedRetriever::new(Arc::clone(&index), ranking, Some(Arc::new(Triples("triples")))).unwrap();
+        let retriever =
+            EmbeddedRetriever::new(Arc::clone(&index), ranking, Some(Arc::new(Triples("triples")))).unwrap();
         let lists = retriever.retrieve(&["harbour", query], 3).unwrap();
         lists[1].iter().map(|passage| passage.title.clone()).collect()
     };
     // No whole word of the query is in the passage, but its letters are.
     assert_eq!(titles(Ranking::Bm25, "lighthousekeepers"), [""; 0]);
-    assert_eq!(titles(Ranking::Dense, "a film about a lighthousekeeper, directed by Venn")[0], "Blue Lantern (film)");
+    assert_eq!(
+        titles(Ranking::Dense, "a film about a lighthousekeeper, directed by Venn")[0],
+        "Blue Lantern (film)"
+    );
     assert_eq!(titles(Ranking::Hybrid, "Rowan Medal")[0], "Rowan Medal");
     assert_eq!(titles(Ranking::Hybrid, "Rowan Medal").len(), 3);
 }
@@ -123,7 +131,9 @@ fn vectors_of_another_model_or_none_are_refused() {
     let words = Arc::new(word_index(dir.path()));
     assert!(retriever(&words, Some("triples")).contains("has no vectors"));
     assert!(words.rank_by_vector(&[0.0; 64], 1).unwrap_err().to_string().contains("--dense"));
-    assert!(index.rank_by_vector(&[0.0; 3], 1).unwrap_err().to_string().contains("3 numbers for an index of 64"));
+    assert!(
+        index.rank_by_vector(&[0.0; 3], 1).unwrap_err().to_string().contains("3 numbers for an index of 64")
+    );
 }
 
 #[test]

@@ -22,7 +22,11 @@ fn play_all(config: &SearchConfig) -> Vec<String> {
         let (last, searches) = plan.split_last().unwrap();
         for command in searches {
             assert!(command.starts_with("search "), "{plan:?}");
-            assert!(!config.candidates || now.admissible.contains(command), "{command}: {:?}", now.admissible);
+            assert!(
+                !config.candidates || now.admissible.contains(command),
+                "{command}: {:?}",
+                now.admissible
+            );
             let step = env.step(command).unwrap();
             assert!(!step.done, "{plan:?}");
             now = step.observation;
@@ -39,7 +43,10 @@ fn play_all(config: &SearchConfig) -> Vec<String> {
 #[test]
 fn the_expert_answers_every_question_that_the_corpus_answers() {
     assert_eq!(play_all(&SearchConfig::default()), [""; 0]);
-    assert_eq!(play_all(&SearchConfig { answerable_only: false, ..SearchConfig::default() }), ["hotpotqa/h4"]);
+    assert_eq!(
+        play_all(&SearchConfig { answerable_only: false, ..SearchConfig::default() }),
+        ["hotpotqa/h4"]
+    );
 }
 
 #[test]

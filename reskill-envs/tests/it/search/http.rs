@@ -83,8 +83,10 @@ fn a_server_that_recovers_is_asked_again() {
 
 #[test]
 fn requests_take_turns_and_pass_over_a_server_that_is_down() {
-    let (one, two) = (Server::start(|request, _| answer(request)), Server::start(|request, _| answer(request)));
-    let retriever = HttpRetriever::new(&config(&[&one.url, "http://127.0.0.1:1/retrieve", &two.url])).unwrap();
+    let (one, two) =
+        (Server::start(|request, _| answer(request)), Server::start(|request, _| answer(request)));
+    let retriever =
+        HttpRetriever::new(&config(&[&one.url, "http://127.0.0.1:1/retrieve", &two.url])).unwrap();
     for _ in 0..6 {
         assert_eq!(retriever.retrieve(&["a"], 1).unwrap()[0][0].title, "a 0");
     }
@@ -102,14 +104,20 @@ fn attempts_are_bounded_and_the_fault_says_what_was_met() {
     };
     check(|_| Act::Hang(Duration::from_secs(2)), 4, |fault| matches!(fault, Fault::TimedOut { .. }));
     check(|_| Act::Close, 4, |fault| matches!(fault, Fault::Lost { .. }));
-    check(|_| Act::Answer(500, "out of memory".into()), 4, |fault| fault.to_string().contains("out of memory"));
+    check(
+        |_| Act::Answer(500, "out of memory".into()),
+        4,
+        |fault| fault.to_string().contains("out of memory"),
+    );
     // Asking again would change nothing.
     check(|_| Act::Answer(404, "no such page".into()), 1, |fault| fault.to_string().contains("status 404"));
     check(|_| Act::Answer(200, "<html>".into()), 4, |fault| fault.to_string().contains("not JSON"));
     check(|_| Act::Answer(200, "{\"results\":[]}".into()), 4, |fault| fault.to_string().contains("`result`"));
-    check(|_| Act::Answer(200, "{\"result\":[[]]}".into()), 4, |fault| {
-        matches!(fault, Fault::Protocol { reason, .. } if reason.contains("1 lists of passages for 2 queries"))
-    });
+    check(
+        |_| Act::Answer(200, "{\"result\":[[]]}".into()),
+        4,
+        |fault| matches!(fault, Fault::Protocol { reason, .. } if reason.contains("1 lists of passages for 2 queries")),
+    );
 }
 
 #[test]
@@ -127,7 +135,8 @@ fn too_long_a_response_is_refused() {
 
 #[test]
 fn more_passages_than_asked_for_are_cut() {
-    let many = json!({"result": [[{"contents": "T0\nx"}, {"contents": "T1\nx"}, {"contents": "T2\nx"}]]}).to_string();
+    let many = json!({"result": [[{"contents": "T0\nx"}, {"contents": "T1\nx"}, {"contents": "T2\nx"}]]})
+        .to_string();
     let server = Server::start(move |_, _| Act::Answer(200, many.clone()));
     let retriever = HttpRetriever::new(&config(&[&server.url])).unwrap();
     assert_eq!(retriever.retrieve(&["a"], 2).unwrap()[0].len(), 2);
@@ -136,7 +145,11 @@ fn more_passages_than_asked_for_are_cut() {
 #[test]
 fn a_lost_server_costs_the_step_and_not_the_suite() {
     let server = Server::start(|request, number| if number < 4 { Act::Close } else { answer(request) });
-    let settings = SearchConfig { retriever: RetrieverKind::Http, http: config(&[&server.url]), ..SearchConfig::default() };
+    let settings = SearchConfig {
+        retriever: RetrieverKind::Http,
+        http: config(&[&server.url]),
+        ..SearchConfig::default()
+    };
     let retriever = Arc::new(HttpRetriever::new(&settings.http).unwrap());
     let suite = Search::open_path(&data(), retriever, &settings).unwrap();
     let mut env = suite.open(&TaskId("nq/n1".into())).unwrap();

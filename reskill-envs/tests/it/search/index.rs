@@ -178,6 +178,27 @@ fn any_damage_to_a_file_of_an_index_is_noticed() {
 }
 
 #[test]
+fn opening_and_searching_leave_the_folder_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = word_index(dir.path());
+    assert_eq!(titles(&index, "bridge", 1), ["Marlow Bridge"]);
+    let mut known: Vec<String> = index.manifest().files.iter().map(|file| file.name.clone()).collect();
+    known.push("manifest.json".into());
+    known.sort();
+    let mut found = Vec::new();
+    for folder in ["", "bm25/"] {
+        for entry in std::fs::read_dir(dir.path().join("index").join(folder)).unwrap() {
+            let entry = entry.unwrap();
+            if entry.path().is_file() {
+                found.push(format!("{folder}{}", entry.file_name().to_string_lossy()));
+            }
+        }
+    }
+    found.sort();
+    assert_eq!(found, known);
+}
+
+#[test]
 fn an_index_of_another_version_or_without_manifest_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     drop(word_index(dir.path()));

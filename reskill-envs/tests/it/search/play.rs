@@ -15,11 +15,20 @@ fn a_search_brings_three_passages_between_tags() {
     let suite = suite(&SearchConfig::default());
     let mut env = suite.open(&TaskId("nq/n1".into())).unwrap();
     let first = env.reset().unwrap();
-    assert_eq!((first.text.as_str(), first.admissible.len()), ("Question: what is the capital of brenland", 0));
+    assert_eq!(
+        (first.text.as_str(), first.admissible.len()),
+        ("Question: what is the capital of brenland", 0)
+    );
     let by_command = env.step("search capital of Brenland").unwrap();
     let text = &by_command.observation.text;
-    assert!(text.starts_with("<information>Doc 1(Title: Harwick) Harwick is the capital of Brenland"), "{text}");
-    assert!(text.contains("\nDoc 3(Title: ") && !text.contains("Doc 4") && text.ends_with("</information>"), "{text}");
+    assert!(
+        text.starts_with("<information>Doc 1(Title: Harwick) Harwick is the capital of Brenland"),
+        "{text}"
+    );
+    assert!(
+        text.contains("\nDoc 3(Title: ") && !text.contains("Doc 4") && text.ends_with("</information>"),
+        "{text}"
+    );
     assert_eq!((by_command.score, by_command.done, by_command.won), (0.0, false, false));
     let by_tag = env.step("I look it up: <search>capital of Brenland</search>").unwrap();
     assert_eq!(by_tag.observation.text, *text);
@@ -31,7 +40,8 @@ fn the_last_answer_counts() {
     let mut env = open(&suite, "nq/n4");
     let wrong = env.step("<answer>the Rowan Medal</answer>").unwrap();
     assert_eq!((wrong.score, wrong.done, wrong.won), (0.0, true, false));
-    let right = env.step("<answer>nobody</answer> or rather <answer>A society of builders.</answer>").unwrap();
+    let right =
+        env.step("<answer>nobody</answer> or rather <answer>A society of builders.</answer>").unwrap();
     assert_eq!((right.score, right.done, right.won), (1.0, true, true));
     let wrong = env.step("answer nobody").unwrap();
     assert_eq!((wrong.score, wrong.won), (0.0, false));
@@ -83,7 +93,18 @@ fn splits_are_by_set_and_by_id() {
     both.sort();
     assert_eq!(
         both,
-        ["hotpotqa/h1", "hotpotqa/h2", "hotpotqa/h3", "hotpotqa/h4", "hotpotqa/h5", "hotpotqa/h6", "nq/n1", "nq/n2", "nq/n3", "nq/n4"]
+        [
+            "hotpotqa/h1",
+            "hotpotqa/h2",
+            "hotpotqa/h3",
+            "hotpotqa/h4",
+            "hotpotqa/h5",
+            "hotpotqa/h6",
+            "nq/n1",
+            "nq/n2",
+            "nq/n3",
+            "nq/n4"
+        ]
     );
     assert!(!train.is_empty() && !seen.is_empty());
     // The training part of a set that is not trained on belongs nowhere.

@@ -60,7 +60,10 @@ fn what_is_no_parquet_is_refused() {
 #[test]
 fn lines_arrays_and_packed_files_hold_the_same_questions() {
     let dir = tempfile::tempdir().unwrap();
-    let records = ["{\"id\":\"1\",\"question\":\"q\",\"answer\":\"x\"}", "{\"id\":\"2\",\"question\":\"r\",\"answer\":\"y\"}"];
+    let records = [
+        "{\"id\":\"1\",\"question\":\"q\",\"answer\":\"x\"}",
+        "{\"id\":\"2\",\"question\":\"r\",\"answer\":\"y\"}",
+    ];
     let lines = records.join("\n");
     std::fs::write(dir.path().join("nq.jsonl"), &lines).unwrap();
     std::fs::write(dir.path().join("nq.json"), format!("[{}]", records.join(","))).unwrap();
@@ -76,7 +79,10 @@ fn lines_arrays_and_packed_files_hold_the_same_questions() {
 fn a_broken_record_is_named_by_file_and_number() {
     let dir = tempfile::tempdir().unwrap();
     for (text, fragments) in [
-        ("{\"question\":\"q\",\"answer\":\"x\"}\n\n{\"question\":\"\",\"answer\":\"x\"}", ["record 3", "`question`"]),
+        (
+            "{\"question\":\"q\",\"answer\":\"x\"}\n\n{\"question\":\"\",\"answer\":\"x\"}",
+            ["record 3", "`question`"],
+        ),
         ("{\"question\":\"q\"}", ["record 1", "`answers`"]),
         ("not json", ["record 1", "no JSON"]),
     ] {

@@ -1,21 +1,14 @@
 //! The real questions and passages, where they are at hand.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::data::data_root;
+use crate::data::data;
 use reskill_envs::search::{BuildOptions, EmbeddedRetriever, Ranking, Search, SearchConfig, build_index};
 use reskill_envs::{Split, Suite};
 
-/// `qa` of the data folder.
-fn data() -> Option<PathBuf> {
-    let data = data_root().join("qa");
-    data.join("corpus.jsonl.gz").is_file().then_some(data)
-}
-
 #[test]
 fn the_expert_answers_real_questions_from_the_real_passages() {
-    let Some(data) = data() else { return };
+    let Some(data) = data("qa", "corpus.jsonl.gz") else { return };
     let dir = tempfile::tempdir().unwrap();
     let index = build_index(
         &data.join("corpus.jsonl.gz"),

@@ -67,7 +67,10 @@ fn serve(mut stream: TcpStream, all: &Mutex<Vec<Value>>, act: &(impl Fn(&Value, 
     };
     match act(&body, number) {
         Act::Answer(status, body) => {
-            let head = format!("HTTP/1.1 {status} Status\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+            let head = format!(
+                "HTTP/1.1 {status} Status\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                body.len()
+            );
             // The client may have gone.
             let _ = stream.write_all((head + &body).as_bytes());
         }
