@@ -1,7 +1,7 @@
 //! `reskill-cli bench`: measurements, one file each.
 
-pub mod by_expert;
-mod cpu;
+mod by_expert;
+pub mod cpu;
 mod env;
 pub mod grpo;
 mod replay;
