@@ -157,6 +157,14 @@ mod tests {
     }
 
     #[test]
+    fn after_verb_takes_the_verb_as_it_is() {
+        let trigger = Trigger::after_verb("execute[DESC").unwrap();
+        assert!(trigger.fires(1, Some("execute[desc cakes]")));
+        assert!(!trigger.fires(1, Some("executeD")));
+        assert_eq!(Trigger::after_verb("go to").unwrap().pattern(), Some("^go to"));
+    }
+
+    #[test]
     fn patterns_that_do_not_compile_or_match_everything_are_refused() {
         for source in [
             "(",

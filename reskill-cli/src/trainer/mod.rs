@@ -145,7 +145,7 @@ impl Trainer {
             base.check_same(began)?;
         }
         if matches!(state.stage, Stage::WarmStart { .. }) {
-            let (m, v) = optimizer.moments();
+            let (m, v) = optimizer.moments()?;
             let moments = (m.into_owned(), v.into_owned());
             optimizer = Optimizer::restore(&config.sft.optimizer, moments, optimizer.steps())?;
         }
