@@ -3,8 +3,7 @@
 use super::words::is_stop_word;
 
 /// Small words that may stand inside a name.
-const LINKS: [&str; 14] =
-    ["of", "the", "de", "la", "le", "von", "van", "der", "du", "del", "da", "al", "for", "in"];
+const LINKS: [&str; 12] = ["of", "the", "de", "la", "le", "von", "van", "der", "du", "del", "da", "al"];
 /// Words of the longest span.
 const MAX_WORDS: usize = 8;
 
