@@ -52,7 +52,7 @@ impl Moments {
         if m.len() < SMALLEST {
             return Ok(None);
         }
-        let moments = Moments8::from_f32(m.host()?, v.host()?);
+        let moments = Moments8::from_f32(&m.to_vec()?, &v.to_vec()?, &m.device())?;
         for moment in [m, v] {
             moment.set_rows(0)?;
             moment.shrink()?;
@@ -68,7 +68,7 @@ impl Moments {
         let pairs = m.tensors_mut().into_iter().zip(v.tensors_mut());
         for ((m, v), moments) in pairs.zip(&self.eight_bit) {
             if let Some(moments) = moments {
-                let (wide_m, wide_v) = moments.to_f32();
+                let (wide_m, wide_v) = moments.to_f32()?;
                 let rows = wide_m.len() / m.row_len().max(1);
                 m.set_rows(rows)?;
                 v.set_rows(rows)?;

@@ -14,8 +14,10 @@ use std::{env, fs, thread};
 
 type BuildResult<T> = Result<T, Box<dyn Error>>;
 
-/// Kernels for one architecture only; the simulator cannot run them.
+/// Kernels for one architecture only.
 const HOPPER_SUFFIX: &str = "_sm90a.cu";
+/// Those of them that use no other instructions than the simulator knows.
+const SIMULATED_HOPPER: [&str; 1] = ["matmul_sm90a.cu"];
 /// Folders of headers.
 const INCLUDES: [&str; 4] = ["shim", "runtime", "driver", "../cuda"];
 
@@ -82,7 +84,16 @@ impl Variant {
         let sources = sources()?;
         let objects = compile_all(&sources, &objects_folder, &flags, headers)?;
         remove_others(&objects_folder, &objects)?;
-        link(folder, &objects, &self.flags)
+        let (blas, driver): (Vec<PathBuf>, Vec<PathBuf>) =
+            objects.into_iter().partition(|object| object.to_string_lossy().contains("/cublaslt-"));
+        // The first names that cudarc looks for: once loaded, the stand-ins are found before any real library.
+        link(&folder.join("libcuda.so"), &driver, &self.flags)?;
+        link(&folder.join("libcublasLt.so"), &blas, &self.flags)?;
+        let other_name = folder.join("libcuda.so.1");
+        if !other_name.exists() {
+            std::os::unix::fs::symlink("libcuda.so", other_name)?;
+        }
+        Ok(())
     }
 }
 
@@ -101,7 +112,8 @@ fn sources() -> BuildResult<Vec<PathBuf>> {
     }
     found.retain(|path| {
         let name = path.to_string_lossy();
-        (name.ends_with(".cpp") || name.ends_with(".cu")) && !name.ends_with(HOPPER_SUFFIX)
+        let simulated = SIMULATED_HOPPER.iter().any(|known| name.ends_with(known));
+        (name.ends_with(".cpp") || name.ends_with(".cu")) && (simulated || !name.ends_with(HOPPER_SUFFIX))
     });
     found.sort();
     Ok(found)
@@ -205,13 +217,13 @@ fn remove_others(folder: &Path, keep: &[PathBuf]) -> BuildResult<()> {
     Ok(())
 }
 
-fn link(folder: &Path, objects: &[PathBuf], flags: &[&str]) -> BuildResult<()> {
-    // The first name that cudarc looks for: once loaded, the stand-in is found before any real driver.
-    let library = folder.join("libcuda.so");
-    let unfinished = folder.join("libcuda.so.tmp");
+fn link(library: &Path, objects: &[PathBuf], flags: &[&str]) -> BuildResult<()> {
+    let name = library.file_name().unwrap_or_default().to_string_lossy();
+    let unfinished = library.with_extension("so.tmp");
     let output = compiler()
         .args(flags)
-        .args(["-shared", "-pthread", "-Wl,-soname,libcuda.so", "-Wl,-Bsymbolic"])
+        .args(["-shared", "-pthread", "-Wl,-Bsymbolic"])
+        .arg(format!("-Wl,-soname,{name}"))
         .args(objects)
         .arg("-o")
         .arg(&unfinished)
@@ -219,10 +231,6 @@ fn link(folder: &Path, objects: &[PathBuf], flags: &[&str]) -> BuildResult<()> {
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
     }
-    fs::rename(&unfinished, &library)?;
-    let other_name = folder.join("libcuda.so.1");
-    if !other_name.exists() {
-        std::os::unix::fs::symlink("libcuda.so", other_name)?;
-    }
+    fs::rename(&unfinished, library)?;
     Ok(())
 }

@@ -25,6 +25,8 @@ pub mod device;
 pub mod dtype;
 pub mod tensor;
 pub mod graph;
+mod timing;
+pub mod gemm;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod ops;
@@ -37,6 +39,7 @@ pub use cuda::CudaDevice;
 pub use device::Device;
 pub use dtype::{DType, Element};
 pub use error::KernelError;
+pub use gemm::{GemmBackend, GemmChoice, GemmTrial};
 pub use graph::Graph;
 pub use tensor::Tensor;
 

@@ -1,7 +1,7 @@
 //! A packed batch: tokens of many sequences one after the other, without padding.
 
 use reskill_kernels::Tensor;
-use reskill_kernels::ops::PackedSegment;
+use reskill_kernels::ops::{PackedSegment, PackedSegments};
 
 use crate::error::ModelError;
 
@@ -16,7 +16,7 @@ pub struct PackedBatch {
     /// (N) u32: rotary position of each token.
     pub positions: Tensor<u32>,
     /// What each run of rows sees.
-    pub segments: Vec<PackedSegment>,
+    pub segments: PackedSegments,
 }
 
 impl PackedBatch {
@@ -28,7 +28,7 @@ impl PackedBatch {
         Ok(PackedBatch {
             tokens: Tensor::from_vec(&[0], Vec::new())?,
             positions: Tensor::from_vec(&[0], Vec::new())?,
-            segments: Vec::new(),
+            segments: PackedSegments::new(),
         })
     }
 

@@ -90,6 +90,8 @@ void wait_while(const uint64_t* generation, uint64_t seen, const char* where);
 [[noreturn]] void thread_exit();
 // Drops the block's shared variables (memory.cpp).
 void release_shared(Block& block);
+// Forgets copies and products under way (hopper.cpp).
+void reset_hopper();
 
 struct LaunchResult {
   bool ok;

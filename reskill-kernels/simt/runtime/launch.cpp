@@ -74,6 +74,7 @@ void run_block(Block& b, dim3 idx, const Order& order) {
     f.warp = &b.warps[i / 32];
     stacks().prepare(f.context, i, &fiber_main);
   }
+  reset_hopper();
   g_block = &b;
   g_thread = &b.host;
   switch_to(b.fibers[b.order[0]]);

@@ -58,7 +58,7 @@ impl CudaDevice {
     }
 
     /// Whether this thread is recording a graph of this device.
-    pub(super) fn is_recording(&self) -> bool {
+    pub(crate) fn is_recording(&self) -> bool {
         RECORDING.with(Cell::get) == Some(self.ordinal())
     }
 
