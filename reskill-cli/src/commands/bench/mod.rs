@@ -7,6 +7,7 @@ pub mod grpo;
 mod kernels;
 mod model;
 mod replay;
+mod retrieval;
 mod report;
 mod scienceworld;
 mod trace;
