@@ -210,7 +210,7 @@ fn run_operation(
     for &mode in bench.modes() {
         match measure(bench, mode, operation)? {
             Some(timing) => lines.push(Line::new(bench, ceilings, name, operation, mode, timing, before)),
-            None => print_line(&format!("{name}: waits for the device and cannot be recorded")),
+            None => print_line(&format!("{name}: waits for the device or takes memory, so it cannot be recorded")),
         }
     }
     let after = check(operation)?;
