@@ -132,10 +132,7 @@ pub fn play(
             })
             .collect();
         let (trajectories, cost) = collect(policy, suite, assignments, settings, &mut |_, _, _| {})?;
-        played.cost.tokens_run += cost.tokens_run;
-        played.cost.tokens_without_reuse += cost.tokens_without_reuse;
-        played.cost.tokens_generated += cost.tokens_generated;
-        played.cost.turns += cost.turns;
+        played.cost += cost;
         let records = trajectories.into_iter().map(|trajectory| trajectory.record);
         let (lost, whole): (Vec<_>, Vec<_>) = records.partition(|record| record.episode.is_lost());
         played.faults += lost.len() as u64;

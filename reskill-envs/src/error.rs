@@ -68,6 +68,14 @@ pub enum EnvError {
         /// How many states were searched.
         states: usize,
     },
+    /// What a task is judged by cannot be worked out.
+    #[error("task `{id}`: the gold answer cannot be had: {reason}")]
+    Gold {
+        /// The task.
+        id: String,
+        /// Why.
+        reason: String,
+    },
     /// The program that an environment runs in failed. It costs the episode that met it, never a run.
     #[error("{program}: {fault}")]
     Fault {
@@ -75,6 +83,14 @@ pub enum EnvError {
         program: String,
         /// What happened to it.
         fault: Fault,
+    },
+    /// An episode with the same commands went another way the second time.
+    #[error("task `{id}` plays differently the second time, from turn {turn} on")]
+    NotReproducible {
+        /// The task.
+        id: String,
+        /// The first turn that differs; 0 is the start.
+        turn: usize,
     },
     /// The environment has no such thing.
     #[error("this environment has no {what}")]

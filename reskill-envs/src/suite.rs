@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::action::ActionVocabulary;
 use crate::error::EnvError;
+use crate::prompt::Manner;
 
 /// Identifier of a task, stable across runs, e.g. `train/pick_cool-apple-shelf/0017`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -121,6 +122,21 @@ pub trait Suite: Send + Sync {
 
     /// The action templates of the environment, for parsers and for the skill creator.
     fn vocabulary(&self) -> &ActionVocabulary;
+
+    /// Episodes that can run at once. More than that are refused.
+    fn max_running(&self) -> usize {
+        usize::MAX
+    }
+
+    /// What the benchmark itself calls a full score: printed scores are [`Step::score`] times this.
+    fn full_score(&self) -> f32 {
+        1.0
+    }
+
+    /// The words of its prompts, and how replies are read; those of a text game unless it says otherwise.
+    fn manner(&self) -> Manner {
+        Manner::default()
+    }
 }
 
 /// One running episode.
