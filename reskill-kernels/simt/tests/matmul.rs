@@ -56,7 +56,8 @@ fn run(case: Case, device: &Device) {
     let got = result.to_vec().unwrap();
     for i in 0..m * n {
         let (row, col) = (i / n, i % n);
-        let (mut sum, mut magnitude) = (if accumulate { f64::from(old[i]) } else { 0.0 }, f64::from(old[i].abs()));
+        let (mut sum, mut magnitude) =
+            (if accumulate { f64::from(old[i]) } else { 0.0 }, f64::from(old[i].abs()));
         for q in 0..k {
             let l = if op == Op::Weight { left[q * m + row] } else { left[row * k + q] };
             let r = if op == Op::Forward { right[col * k + q] } else { right[q * n + col] };
@@ -122,7 +123,9 @@ fn few_rows_match_sums_in_f64_at_every_number_of_rows() {
     let device = device();
     for m in [1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33] {
         for (n, k) in [(48, 128), (37, 72), (19, 1000)] {
-            for (factors, out) in [(DType::F32, DType::F32), (DType::Bf16, DType::F32), (DType::Bf16, DType::Bf16)] {
+            for (factors, out) in
+                [(DType::F32, DType::F32), (DType::Bf16, DType::F32), (DType::Bf16, DType::Bf16)]
+            {
                 run(Case { op: Op::Forward, size: (m, n, k), factors, out, accumulate: m % 2 == 0 }, &device);
             }
         }
@@ -137,12 +140,21 @@ fn products_are_right_in_every_order_of_threads() {
             for (op, out) in [(Op::Forward, factors), (Op::Input, factors), (Op::Weight, DType::F32)] {
                 run(Case { op, size: (68, 72, 200), factors, out, accumulate: true }, &device);
             }
-            run(Case { op: Op::Forward, size: (9, 40, 1096), factors, out: factors, accumulate: false }, &device);
+            run(
+                Case { op: Op::Forward, size: (9, 40, 1096), factors, out: factors, accumulate: false },
+                &device,
+            );
         }
     });
     with_order(Order::Random(11), || {
         run(
-            Case { op: Op::Forward, size: (129, 130, 168), factors: DType::Bf16, out: DType::Bf16, accumulate: false },
+            Case {
+                op: Op::Forward,
+                size: (129, 130, 168),
+                factors: DType::Bf16,
+                out: DType::Bf16,
+                accumulate: false,
+            },
             &device,
         );
     });
@@ -185,7 +197,13 @@ fn tensor_cores_do_the_multiplications_of_bf16() {
     let device = device();
     let counters = counters::count(|| {
         run(
-            Case { op: Op::Input, size: (128, 256, 64), factors: DType::Bf16, out: DType::Bf16, accumulate: false },
+            Case {
+                op: Op::Input,
+                size: (128, 256, 64),
+                factors: DType::Bf16,
+                out: DType::Bf16,
+                accumulate: false,
+            },
             &device,
         );
     });

@@ -140,7 +140,8 @@ pub(super) fn tiles(
     let (factors, out_type) = (left.tensor.dtype(), out.tensor.dtype());
     let split = plan.split(p.k);
     let splits = p.k.div_ceil(split).max(1);
-    let parts = if splits > 1 { Some(device.scratch(op, splits * p.m * p.n * size_of::<f32>())?) } else { None };
+    let parts =
+        if splits > 1 { Some(device.scratch(op, splits * p.m * p.n * size_of::<f32>())?) } else { None };
     let unit = factors.pick("matmul_f32", "matmul_bf16");
     let kernel = kernel(p.layout, plan.tile, factors, if splits > 1 { DType::F32 } else { out_type });
     let blocks = [p.m.div_ceil(plan.tile) * p.n.div_ceil(plan.tile), 1, splits];
@@ -176,14 +177,15 @@ pub(super) fn tiles(
     // - aliasing: the kernel writes `out` or `parts` only, which nobody else has.
     unsafe { launch.launch(Grid { blocks, threads: [threads, 1, 1], shared }) }?;
     let Some(parts) = parts else { return Ok(()) };
-    let launch = Launch::of(device, op, "matmul_f32", out_type.pick("matmul_reduce_f32", "matmul_reduce_bf16"))
-        .output_at(out.tensor, out.first)
-        .scratch(&parts, 0)
-        .size(p.n)
-        .size(splits)
-        .size(out.stride)
-        .number(i32::from(p.accumulate))
-        .number(p.alpha);
+    let launch =
+        Launch::of(device, op, "matmul_f32", out_type.pick("matmul_reduce_f32", "matmul_reduce_bf16"))
+            .output_at(out.tensor, out.first)
+            .scratch(&parts, 0)
+            .size(p.n)
+            .size(splits)
+            .size(out.stride)
+            .number(i32::from(p.accumulate))
+            .number(p.alpha);
     // SAFETY:
     // - arguments: order and types match `matmul_reduce_T(T*, const float*, int, int, int, int, float)`;
     // - bounds: there are M blocks along x, one a row; columns beyond N are masked; `parts` holds splits * M * N f32;
