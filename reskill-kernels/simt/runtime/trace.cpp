@@ -15,6 +15,7 @@
 #include "driver.h"
 #include "memory.h"
 #include "order.h"
+#include "race.h"
 
 namespace simt {
 
@@ -56,8 +57,16 @@ void touch(const void* p, size_t bytes, unsigned char how) {
 
 }  // namespace
 
-void trace_read(const void* p, size_t bytes) { touch(p, bytes, kRead); }
-void trace_write(void* p, size_t bytes) { touch(p, bytes, kWritten); }
+void trace_read(const void* p, size_t bytes) {
+  touch(p, bytes, kRead);
+  race_access(p, bytes, false);
+}
+void trace_write(void* p, size_t bytes) {
+  touch(p, bytes, kWritten);
+  race_access(p, bytes, true);
+}
+
+void trace_atomic(void* p, size_t bytes) { touch(p, bytes, kRead | kWritten); }
 
 void trace_launch_begin() {
   g_touched.clear();

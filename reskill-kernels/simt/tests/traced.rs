@@ -1,13 +1,13 @@
-//! The tracing build counts each byte of device memory that a launch touches once.
+//! The tracing build counts each byte of device memory that a launch touches once, and finds races on shared memory.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod common;
 
-use common::{Gpu, bf16_values, f32_values};
+use common::{Gpu, bf16_values, f32_values, failure};
 use cudarc::driver::PushKernelArg;
 use reskill_kernels::{DType, Tensor, ops};
-use reskill_simt::counters;
+use reskill_simt::{Order, counters};
 
 #[test]
 fn bytes_that_are_touched_again_count_once_a_launch() {
@@ -58,5 +58,17 @@ fn products_touch_their_matrices_and_nothing_else() {
             (1, read, written),
             "{m} {n} {k}"
         );
+    }
+}
+
+#[test]
+fn a_missing_barrier_is_found_in_every_order() {
+    for order in [Order::Forward, Order::Reverse, Order::Random(1)] {
+        let cases =
+            [("simt_mistake_no_barrier", 256), ("simt_mistake_no_syncwarp", 32), ("simt_mistake_no_second_barrier", 256)];
+        for (kernel, threads) in cases {
+            let got = failure(kernel, threads, order);
+            assert!(got.contains("race on shared memory"), "{kernel} {order:?}: {got}");
+        }
     }
 }
