@@ -26,6 +26,7 @@ pub mod dtype;
 pub mod tensor;
 pub mod graph;
 pub mod gemm;
+mod timing;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod ops;

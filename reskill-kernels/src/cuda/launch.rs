@@ -120,6 +120,22 @@ impl<'a> Launch<'a> {
         self.tensor(tensor, first)
     }
 
+    /// A tensor that is read if it is there; the kernel gets a null pointer if not.
+    pub(crate) fn optional_input<T: Element>(self, tensor: Option<&'a Tensor<T>>) -> Launch<'a> {
+        match tensor {
+            Some(tensor) => self.input(tensor),
+            None => self.value(Value::Address(0)),
+        }
+    }
+
+    /// A tensor that is written if it is there; the kernel gets a null pointer if not.
+    pub(crate) fn optional_output<T: Element>(self, tensor: Option<&'a mut Tensor<T>>) -> Launch<'a> {
+        match tensor {
+            Some(tensor) => self.output(tensor),
+            None => self.value(Value::Address(0)),
+        }
+    }
+
     /// Scratch memory from byte `offset` on.
     pub(crate) fn scratch(self, scratch: &'a Scratch<'_>, offset: usize) -> Launch<'a> {
         self.value(Value::Address(scratch.address(offset)))

@@ -14,6 +14,7 @@ mod modules;
 mod scratch;
 mod stream;
 mod tensor_map;
+mod timing;
 mod units;
 
 pub use device::{CudaDevice, Properties};

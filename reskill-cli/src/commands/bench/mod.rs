@@ -4,6 +4,7 @@ mod by_expert;
 pub mod cpu;
 mod env;
 pub mod grpo;
+mod kernels;
 mod replay;
 mod report;
 mod trace;
@@ -23,6 +24,8 @@ enum Bench {
     Cpu(cpu::CpuArgs),
     Env(env::EnvBenchArgs),
     Grpo(grpo::GrpoArgs),
+    Ceilings(kernels::CeilingArgs),
+    Kernels(kernels::KernelArgs),
 }
 
 /// Runs the command; the result is the exit code.
@@ -34,6 +37,8 @@ pub fn run(args: &BenchArgs) -> Result<u8> {
         Bench::Cpu(args) => cpu::run(args),
         Bench::Env(args) => env::run(args),
         Bench::Grpo(args) => grpo::run(args),
+        Bench::Ceilings(args) => kernels::run_ceilings(args),
+        Bench::Kernels(args) => kernels::run(args),
     }
 }
 
