@@ -11,6 +11,8 @@ pub mod presets;
 pub mod config;
 pub mod streams;
 pub mod suites;
+pub mod search;
+pub mod sentence_embedder;
 pub mod language;
 pub mod base_model;
 pub mod policy;

@@ -1,10 +1,11 @@
 //! The configurations that are compiled in, by name.
 
 /// Name and text of each, the default first.
-pub const PRESETS: [(&str, &str); 7] = [
+pub const PRESETS: [(&str, &str); 8] = [
     ("default", include_str!("../../configs/default.toml")),
     ("alfworld", include_str!("../../configs/alfworld.toml")),
     ("scienceworld", include_str!("../../configs/scienceworld.toml")),
+    ("search", include_str!("../../configs/search.toml")),
     ("sql", include_str!("../../configs/sql.toml")),
     ("wands", include_str!("../../configs/wands.toml")),
     ("external", include_str!("../../configs/external.toml")),

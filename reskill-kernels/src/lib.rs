@@ -25,8 +25,8 @@ pub mod device;
 pub mod dtype;
 pub mod tensor;
 pub mod graph;
-mod timing;
 pub mod gemm;
+mod timing;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod ops;

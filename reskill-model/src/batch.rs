@@ -1,6 +1,6 @@
 //! A packed batch: tokens of many sequences one after the other, without padding.
 
-use reskill_kernels::Tensor;
+use reskill_kernels::{Device, Tensor};
 use reskill_kernels::ops::{PackedSegment, PackedSegments};
 
 use crate::error::ModelError;
@@ -40,6 +40,18 @@ impl PackedBatch {
         let mut batch = PackedBatch::new()?;
         batch.push_trunk(tokens)?;
         Ok(batch)
+    }
+
+    /// A copy whose tokens and positions are on a device, to be run there. It cannot grow.
+    ///
+    /// # Errors
+    /// [`ModelError::Kernel`] if the device has no room.
+    pub fn to_device(&self, device: &Device) -> Result<PackedBatch, ModelError> {
+        Ok(PackedBatch {
+            tokens: self.tokens.to_device(device)?,
+            positions: self.positions.to_device(device)?,
+            segments: self.segments.clone(),
+        })
     }
 
     /// Number of tokens N.

@@ -4,6 +4,7 @@ pub mod bench;
 pub mod config;
 pub mod env;
 pub mod eval;
+pub mod index;
 pub mod train;
 pub mod sft;
 pub mod skills;

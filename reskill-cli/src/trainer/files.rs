@@ -131,7 +131,7 @@ impl Trainer {
                 }
                 Some(_) => {
                     let mut merged = model.clone();
-                    merged.merge_adapter();
+                    merged.merge_adapter()?;
                     language.checkpoint.save(&merged, &dir, &SaveOptions::default())?;
                 }
                 None => language.checkpoint.save(model, &dir, &SaveOptions::default())?,

@@ -44,6 +44,7 @@ struct Rendezvous {
 struct Warp {
   std::vector<Rendezvous*> meetings;
   unsigned born = 0, live = 0;
+  unsigned barriers = 0;  // __syncwarp of some lanes, so far
 };
 
 struct SharedVariable {

@@ -1,7 +1,7 @@
 //! The stand-in library: where it lies, and loading it in place of the driver.
 
 use std::ffi::c_void;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
@@ -9,9 +9,15 @@ use reskill_kernels::Device;
 
 /// The folder of the stand-in's `libcuda.so` and `libcuda.so.1`; a program started with it in `LD_LIBRARY_PATH` runs on
 /// the stand-in.
+///
+/// `RESKILL_SIMT_LIBRARY_DIR` names another one, as scripts do that try wrong kernels.
 #[must_use]
 pub fn library_dir() -> &'static Path {
-    Path::new(env!("RESKILL_SIMT_PLAIN_DIR"))
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    DIR.get_or_init(|| {
+        std::env::var_os("RESKILL_SIMT_LIBRARY_DIR")
+            .map_or_else(|| PathBuf::from(env!("RESKILL_SIMT_DIR")), PathBuf::from)
+    })
 }
 
 /// Whether tests run on the stand-in; not so with `RESKILL_GPU_TESTS=1`.

@@ -13,8 +13,8 @@ mod memory;
 mod modules;
 mod scratch;
 mod stream;
-mod timing;
 mod tensor_map;
+mod timing;
 mod units;
 
 pub use device::{CudaDevice, Properties};

@@ -9,9 +9,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use reskill_kernels::ops::{self, Cost, SamplingFilter, TokenSets, sample_logits};
 use reskill_kernels::{DType, Tensor};
-use reskill_model::{
-    Decoder, KvCache, ModelConfig, PackedBatch, Params, Pretrained, Transformer, Workspace,
-};
+use reskill_model::{Decoder, KvCache, ModelConfig, PackedBatch, Params, Pretrained, Transformer, Workspace};
 use serde_json::{Value, json};
 
 use super::kernels::{Bench, Ceilings, CommonArgs, Sizes, Timing};
@@ -75,8 +73,11 @@ impl<'a> Ready<'a> {
         }
         let bench = Bench::new(&args.common)?;
         let model = match &args.model {
-            Some(path) => Pretrained::open(path)?.model()?,
-            None => Transformer::init(&config(args.sizes, longest), &mut ChaCha8Rng::seed_from_u64(bench.seed))?,
+            Some(path) => Pretrained::open(path)?.model_on(&bench.device)?,
+            None => {
+                let mut rng = ChaCha8Rng::seed_from_u64(bench.seed);
+                Transformer::init(&config(args.sizes, longest), &mut rng)?.to_device(&bench.device)?
+            }
         };
         if model.config().max_position_embeddings < longest {
             bail!("the model has {} positions, fewer than {longest}", model.config().max_position_embeddings);
@@ -193,7 +194,7 @@ pub(super) fn prefill(args: &PrefillArgs) -> Result<u8> {
     let args = &args.model;
     let ready = Ready::new(args, args.tokens)?;
     let Ready { bench, model, .. } = &ready;
-    let mut cache = KvCache::new(model.config(), args.batch, args.tokens)?;
+    let mut cache = KvCache::on(&bench.device, model.config(), args.batch, args.tokens)?;
     let ids = ready.ids(args.batch * args.tokens);
     let spans: Vec<(usize, usize)> = (0..args.batch).map(|slot| (slot, args.tokens)).collect();
     let timing = ready.rounds(|| {
@@ -227,7 +228,7 @@ pub(super) fn decode(args: &DecodeArgs) -> Result<u8> {
     let ready = Ready::new(args, args.tokens + steps)?;
     let Ready { bench, model, .. } = &ready;
     let batch = args.batch;
-    let mut cache = KvCache::new(model.config(), batch, args.tokens + steps)?;
+    let mut cache = KvCache::on(&bench.device, model.config(), batch, args.tokens + steps)?;
     let ids = ready.ids(batch * args.tokens);
     let filters = vec![SamplingFilter::default(); batch];
     let prompts: Vec<(usize, usize)> = (0..batch).map(|slot| (slot, args.tokens)).collect();
@@ -254,19 +255,29 @@ pub(super) fn decode(args: &DecodeArgs) -> Result<u8> {
     ready.print("decode", batch * steps, cost, timing, json!({ "steps": steps }))
 }
 
+/// Causal sequences one after the other.
+fn packed(args: &ModelArgs, ids: &[u32]) -> Result<PackedBatch> {
+    let mut batch = PackedBatch::new()?;
+    for sequence in ids.chunks(args.tokens) {
+        batch.push_trunk(sequence)?;
+    }
+    Ok(batch)
+}
+
 /// Runs `bench train`; the result is the exit code.
 ///
 /// # Errors
 /// One line for the person who typed the command.
 pub(super) fn train(args: &TrainArgs) -> Result<u8> {
     let args = &args.model;
-    let ready = Ready::new(args, args.batch * args.tokens)?;
+    let ready = Ready::new(args, args.tokens)?;
     let Ready { bench, model, .. } = &ready;
     let n = args.batch * args.tokens;
     let ids = ready.ids(n);
-    let batch = PackedBatch::causal(&ids)?;
+    let batch = packed(args, &ids)?.to_device(&bench.device)?;
     let config = model.config();
-    let (mut workspace, mut grads) = (Workspace::new(config)?, Params::zeros(config)?);
+    let mut workspace = Workspace::on(&bench.device, config)?;
+    let mut grads = Params::zeros_on(config, &bench.device, DType::F32)?;
     let targets = Tensor::from_slice(&[n], &ready.ids(n), &bench.device, DType::U32)?;
     let mut allowed = TokenSets::new();
     (0..n).for_each(|_| allowed.push(&[]));
@@ -300,7 +311,7 @@ pub(super) fn train(args: &TrainArgs) -> Result<u8> {
         })
     })?;
     // Twice as much backward as forward; attention's backward pass takes two and a half times its forward pass.
-    let attention = ready.attention_flops(n * (n + 1) / 2);
+    let attention = ready.attention_flops(args.batch * args.tokens * (args.tokens + 1) / 2);
     let cost = Cost {
         bytes: (3 * ready.weight_bytes()) as u64,
         flops: (3 * n * ready.flops_per_token() + attention * 7 / 2) as u64,

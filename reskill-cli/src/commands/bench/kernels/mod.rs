@@ -89,9 +89,24 @@ pub(super) struct CommonArgs {
 
 /// How numbers are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Stored {
+pub(super) enum Stored {
     F32,
     Bf16,
+}
+
+impl Stored {
+    /// The device of this name, storing numbers so.
+    pub(super) fn on(self, name: &str) -> Result<Device> {
+        let device = Device::parse(name)?;
+        let dtype = match self {
+            Stored::F32 => DType::F32,
+            Stored::Bf16 if device.is_cpu() => {
+                bail!("--dtype bf16: the CPU computes in f32; use --device cuda")
+            }
+            Stored::Bf16 => DType::Bf16,
+        };
+        Ok(device.with_precision(dtype)?)
+    }
 }
 
 /// What all cases are run with.
@@ -112,14 +127,8 @@ impl Bench {
                 args.rounds
             );
         }
-        let device = Device::parse(&args.device)?;
-        let dtype = match args.dtype {
-            Stored::F32 => DType::F32,
-            Stored::Bf16 if device.is_cpu() => {
-                bail!("--dtype bf16: the CPU computes in f32; use --device cuda")
-            }
-            Stored::Bf16 => DType::Bf16,
-        };
+        let device = args.dtype.on(&args.device)?;
+        let dtype = device.precision();
         let clock = || {
             let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
             now.map_or(0, |since| since.as_micros() as u64 % 1_000_000_007)
@@ -210,7 +219,9 @@ fn run_operation(
     for &mode in bench.modes() {
         match measure(bench, mode, operation)? {
             Some(timing) => lines.push(Line::new(bench, ceilings, name, operation, mode, timing, before)),
-            None => print_line(&format!("{name}: waits for the device and cannot be recorded")),
+            None => {
+                print_line(&format!("{name}: waits for the device or takes memory, so it cannot be recorded"))
+            }
         }
     }
     let after = check(operation)?;

@@ -71,7 +71,12 @@ pub(super) fn measure(bench: &Bench, mode: Mode, operation: &mut dyn Operation) 
             })?
         }
         Mode::Graph => {
-            let graph = device.record(|| (0..runs).try_for_each(|_| operation.run()))?;
+            let graph = match device.record(|| (0..runs).try_for_each(|_| operation.run())) {
+                Ok(graph) => graph,
+                // It takes memory as it runs.
+                Err(KernelError::Unsupported { .. }) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            };
             rounds(bench, || Ok(device.seconds(|| graph.launch())? / runs as f64))?
         }
     };
