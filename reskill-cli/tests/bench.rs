@@ -14,7 +14,11 @@ fn bench(args: &[&str]) -> Output {
 fn lines(args: &[&str]) -> Vec<Value> {
     let output = bench(args);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 const SMALL: [&str; 6] = ["--sizes", "tiny", "--quick", "--rounds", "2", "--json"];
@@ -26,7 +30,10 @@ fn every_operation_is_right_and_beside_its_floor() {
     let mut ops: Vec<&str> = Vec::new();
     for line in &lines[1..] {
         assert_eq!(line["right"], true, "{line}");
-        assert!(line["floor_seconds"].as_f64().unwrap() > 0.0 && line["seconds"]["median"].as_f64().unwrap() > 0.0);
+        assert!(
+            line["floor_seconds"].as_f64().unwrap() > 0.0
+                && line["seconds"]["median"].as_f64().unwrap() > 0.0
+        );
         assert!(line["machine"]["seed"].is_u64() && line["machine"]["device"] == "cpu");
         ops.push(line["op"].as_str().unwrap());
     }
@@ -50,7 +57,10 @@ fn a_filter_chooses_and_a_seed_repeats() {
 fn the_roofline_names_what_it_draws() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("roofline.svg");
-    lines(&[&["kernels", "--filter", "rms_norm|matmul_out", "--plot", file.to_str().unwrap()][..], &SMALL].concat());
+    lines(
+        &[&["kernels", "--filter", "rms_norm|matmul_out", "--plot", file.to_str().unwrap()][..], &SMALL]
+            .concat(),
+    );
     let svg = std::fs::read_to_string(file).unwrap();
     assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>"));
     for name in ["rms_norm_forward: ", "rms_norm_backward: ", "matmul_out: ", "operations per byte"] {
@@ -73,7 +83,10 @@ fn what_cannot_be_measured_is_refused_in_one_line() {
     let refused = |args: &[&str], words: &str| {
         let output = bench(args);
         let text = String::from_utf8(output.stderr).unwrap();
-        assert!(!output.status.success() && text.trim_end().lines().count() == 1 && text.contains(words), "{text}");
+        assert!(
+            !output.status.success() && text.trim_end().lines().count() == 1 && text.contains(words),
+            "{text}"
+        );
     };
     refused(&["kernels", "--dtype", "bf16"], "the CPU computes in f32");
     refused(&["kernels", "--filter", "("], "is no regular expression");

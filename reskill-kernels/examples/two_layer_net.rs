@@ -107,7 +107,17 @@ pub(crate) fn train(device: &Device, steps: u64) -> Result<(f32, f32, f32), Kern
         let d_head = &mut second.grad;
         let columns = (&d_logprobs, &d_entropy, &entropy, &lse);
         ops::linear_logprob_backward(
-            &mut d_hidden, d_head, columns.0, columns.1, columns.2, columns.3, &hidden, head, &targets, &everything, t,
+            &mut d_hidden,
+            d_head,
+            columns.0,
+            columns.1,
+            columns.2,
+            columns.3,
+            &hidden,
+            head,
+            &targets,
+            &everything,
+            t,
         )?;
         ops::swiglu_backward(&mut d_gate_up, &d_hidden, &gate_up)?;
         ops::matmul_backward_weight(&mut first.grad, &d_gate_up, &x)?;
@@ -119,13 +129,16 @@ pub(crate) fn train(device: &Device, steps: u64) -> Result<(f32, f32, f32), Kern
     Ok((before, mean_loss(&logprobs)?, right as f32 / n as f32))
 }
 
-
 fn main() -> Result<(), KernelError> {
     let device = Device::parse(&std::env::args().nth(1).unwrap_or_else(|| "cpu".to_string()))?;
     let (before, after, right) = train(&device, 200)?;
     #[expect(clippy::print_stdout, reason = "an example prints its result")]
     {
-        println!("{}: loss {before:.3} -> {after:.3}, {:.1} % of the points told right", device.describe(), 100.0 * right);
+        println!(
+            "{}: loss {before:.3} -> {after:.3}, {:.1} % of the points told right",
+            device.describe(),
+            100.0 * right
+        );
     }
     Ok(())
 }

@@ -61,12 +61,14 @@ fn all_ways_give_the_same_bits_on_whole_numbers() {
     assert_eq!(choices.len(), 15, "{choices:#?}");
     for choice in &choices {
         for (name, trial) in &choice.candidates {
-            let trial = trial.as_ref().unwrap_or_else(|reason| panic!("{}: {name}: {reason}", choice.product));
+            let trial =
+                trial.as_ref().unwrap_or_else(|reason| panic!("{}: {name}: {reason}", choice.product));
             assert!(trial.micros > 0.0 && trial.distance == 0.0, "{}: {name}: {trial:?}", choice.product);
         }
     }
     // Strides of 50 and 19 elements are no multiples of 16 bytes, and the copy engine takes bf16 only.
-    let by_hopper = choices.iter().filter(|c| c.candidates.iter().any(|(name, _)| *name == "own_sm90a")).count();
+    let by_hopper =
+        choices.iter().filter(|c| c.candidates.iter().any(|(name, _)| *name == "own_sm90a")).count();
     assert_eq!(by_hopper, 9);
 }
 

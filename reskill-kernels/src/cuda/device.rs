@@ -194,7 +194,16 @@ fn open(ordinal: usize) -> Result<Inner, DriverError> {
     let properties = properties(&context)?;
     let modules = Modules::default();
     let pool = Mutex::new(Pool::default());
-    Ok(Inner { ordinal, properties, modules, pool, gate: Gate::default(), gemm: GemmState::default(), context, stream })
+    Ok(Inner {
+        ordinal,
+        properties,
+        modules,
+        pool,
+        gate: Gate::default(),
+        gemm: GemmState::default(),
+        context,
+        stream,
+    })
 }
 
 fn properties(context: &CudaContext) -> Result<Properties, DriverError> {

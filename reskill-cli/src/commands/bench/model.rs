@@ -9,9 +9,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use reskill_kernels::ops::{self, Cost, SamplingFilter, TokenSets, sample_logits};
 use reskill_kernels::{DType, Tensor};
-use reskill_model::{
-    Decoder, KvCache, ModelConfig, PackedBatch, Params, Pretrained, Transformer, Workspace,
-};
+use reskill_model::{Decoder, KvCache, ModelConfig, PackedBatch, Params, Pretrained, Transformer, Workspace};
 use serde_json::{Value, json};
 
 use super::kernels::{Bench, Ceilings, CommonArgs, Sizes, Timing};
@@ -76,7 +74,9 @@ impl<'a> Ready<'a> {
         let bench = Bench::new(&args.common)?;
         let model = match &args.model {
             Some(path) => Pretrained::open(path)?.model()?,
-            None => Transformer::init(&config(args.sizes, longest), &mut ChaCha8Rng::seed_from_u64(bench.seed))?,
+            None => {
+                Transformer::init(&config(args.sizes, longest), &mut ChaCha8Rng::seed_from_u64(bench.seed))?
+            }
         };
         if model.config().max_position_embeddings < longest {
             bail!("the model has {} positions, fewer than {longest}", model.config().max_position_embeddings);

@@ -180,7 +180,9 @@ fn compare(
     let mut trials: Trials = vec![(Candidate::Own.name(), Ok(GemmTrial { micros, distance: 0.0 }))];
     let mut other: Tensor = device.scratch_tensor(op, &[p.m, p.n], out_type)?;
     for candidate in [Candidate::Hopper, Candidate::CublasLt] {
-        if candidate == Candidate::Hopper && !hopper::takes(device, &ViewMut::of(&mut other), &left, &right, &p) {
+        if candidate == Candidate::Hopper
+            && !hopper::takes(device, &ViewMut::of(&mut other), &left, &right, &p)
+        {
             continue;
         }
         let trial = trial(candidate, device, op, (&reference, &mut other), left, right, &p);
@@ -224,7 +226,12 @@ fn time(
 ) -> Result<f64, KernelError> {
     let mut best = f64::INFINITY;
     for run_idx in 0..=RUNS {
-        let event = || device.stream(op)?.record_event(Some(CUevent_flags::CU_EVENT_DEFAULT)).map_err(|e| device.error(op, e));
+        let event = || {
+            device
+                .stream(op)?
+                .record_event(Some(CUevent_flags::CU_EVENT_DEFAULT))
+                .map_err(|e| device.error(op, e))
+        };
         let begin = event()?;
         run(candidate, device, op, &mut ViewMut::of(out), left, right, p)?;
         let end = event()?;
@@ -253,5 +260,13 @@ fn distance(device: &CudaDevice, op: &'static str, a: &Tensor, b: &Tensor) -> Re
     // - aliasing: the kernel writes `rows` only, borrowed mutably.
     unsafe { launch.launch(Grid::linear(a.rows(), 256)) }?;
     let rows = rows.to_vec()?;
-    Ok(rows.into_iter().fold(0.0, |far, row| if row <= far { far } else if row.is_nan() { f32::INFINITY } else { row }))
+    Ok(rows.into_iter().fold(0.0, |far, row| {
+        if row <= far {
+            far
+        } else if row.is_nan() {
+            f32::INFINITY
+        } else {
+            row
+        }
+    }))
 }

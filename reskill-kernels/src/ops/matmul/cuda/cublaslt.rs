@@ -58,7 +58,10 @@ impl CublasLt {
     pub(crate) fn open(device: &CudaDevice) -> Result<CublasLt, String> {
         // SAFETY: the call looks for a shared library by cuBLASLt's names; its initialisers ask nothing of the caller.
         if !unsafe { sys::is_culib_present() } {
-            return Err("libcublasLt is not found; install CUDA's cuBLAS or put its folder into LD_LIBRARY_PATH".to_owned());
+            return Err(
+                "libcublasLt is not found; install CUDA's cuBLAS or put its folder into LD_LIBRARY_PATH"
+                    .to_owned(),
+            );
         }
         // Makes the device's context the current one, to which the handle then belongs.
         let _stream = device.stream("cublasLtCreate").map_err(|error| error.to_string())?;
@@ -82,9 +85,13 @@ impl CublasLt {
             what: format!("{p} by cuBLASLt ({error})"),
             remedy: "use gemm backend `own` or `auto`",
         };
-        let address = |tensor: &crate::tensor::Tensor, first| tensor.cuda().map_or(0, |buffer| buffer.address(first));
-        let addresses =
-            [address(out.tensor, out.first), address(left.tensor, left.first), address(right.tensor, right.first)];
+        let address =
+            |tensor: &crate::tensor::Tensor, first| tensor.cuda().map_or(0, |buffer| buffer.address(first));
+        let addresses = [
+            address(out.tensor, out.first),
+            address(left.tensor, left.first),
+            address(right.tensor, right.first),
+        ];
         let kind = Kind {
             layout: p.layout,
             size: [p.m, p.n, p.k],
@@ -159,7 +166,8 @@ impl CublasLt {
         let preference = result::create_matmul_pref()?;
         let turn = |turned: bool| i32::from(turned);
         let turns = [turn(kind.layout == Layout::Nt), turn(kind.layout == Layout::Tn)];
-        let alignments = [kind.alignment[2], kind.alignment[1], kind.alignment[0], kind.alignment[0]].map(|a| a as u32);
+        let alignments =
+            [kind.alignment[2], kind.alignment[1], kind.alignment[0], kind.alignment[0]].map(|a| a as u32);
         let names = [
             Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
             Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
@@ -179,8 +187,15 @@ impl CublasLt {
             }
             let name = Preference::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES;
             result::set_matmul_pref_attribute(preference, name, (&raw const memory).cast(), 8)?;
-            let found =
-                result::get_matmul_algo_heuristic(self.handle, description, right, left, out, out, preference);
+            let found = result::get_matmul_algo_heuristic(
+                self.handle,
+                description,
+                right,
+                left,
+                out,
+                out,
+                preference,
+            );
             result::destroy_matmul_pref(preference)?;
             found?
         };

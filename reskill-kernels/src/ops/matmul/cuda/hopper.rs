@@ -22,7 +22,8 @@ pub(super) fn takes(
 ) -> bool {
     // 8 bf16 are 16 bytes; the memory of a tensor begins at a multiple of 256.
     let whole = [left.first, left.stride, right.first, right.stride].iter().all(|n| n.is_multiple_of(8));
-    let types = left.tensor.dtype() == DType::Bf16 && (p.layout != Layout::Tn || out.tensor.dtype() == DType::F32);
+    let types =
+        left.tensor.dtype() == DType::Bf16 && (p.layout != Layout::Tn || out.tensor.dtype() == DType::F32);
     device.properties().capability == (9, 0) && types && whole && p.k > 0
 }
 
