@@ -107,7 +107,8 @@ mod tests {
         assert!(!UNITS.is_empty());
         for unit in UNITS {
             assert!(unit.source.contains("EXPORT_KERNEL("), "{} exports no kernel", unit.name);
-            let open = unit.source.lines().find(|line| line.starts_with("#include") && !line.contains("simt.h"));
+            let open =
+                unit.source.lines().find(|line| line.starts_with("#include") && !line.contains("simt.h"));
             assert_eq!(open, None, "{} includes a file that is not ours", unit.name);
         }
     }
@@ -129,7 +130,8 @@ mod tests {
             let code = compile(unit, capability).unwrap();
             assert_eq!(&code[..4], b"\x7fELF", "{}", unit.name);
         }
-        let broken = Unit { name: "broken", hopper: false, source: "__global__ void f() { x = 1; }", code: None };
+        let broken =
+            Unit { name: "broken", hopper: false, source: "__global__ void f() { x = 1; }", code: None };
         assert!(compile(&broken, (8, 0)).unwrap_err().contains("identifier \"x\" is undefined"));
     }
 }
