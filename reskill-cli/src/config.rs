@@ -11,6 +11,7 @@ use reskill_model::ModelConfig;
 use reskill_skills::{LifecycleConfig, SkillMode, Trigger};
 use serde::{Deserialize, Serialize};
 
+use crate::device::DeviceConfig;
 use crate::model_config::BaseModelConfig;
 use crate::schedule::Schedule;
 
@@ -27,6 +28,8 @@ pub struct TrainConfig {
     pub threads: usize,
     /// Who learns when: `joint`, `skill_first` or `policy_first`.
     pub schedule: Schedule,
+    /// Where the policy runs and is trained.
+    pub device: DeviceConfig,
     /// The environment.
     pub env: EnvConfig,
     /// A pretrained model to begin with, adapters, memory.

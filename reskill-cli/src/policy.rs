@@ -10,6 +10,7 @@ use reskill_envs::prompt::{
     paper_words, parse_reply,
 };
 use reskill_envs::{EnvError, Split, Suite, Task, plain_prompt};
+use reskill_kernels::Device;
 use reskill_model::constraint::Unconstrained;
 use reskill_model::{
     Lora, ModelConfig, Next, PolicyTokenizer, Pretrained, Reply, TokenConstraint, TokenTrie, Transformer,
@@ -96,7 +97,7 @@ fn words_of(suite: &dyn Suite, task: &Task) -> Result<Vec<String>, EnvError> {
 }
 
 impl Policy {
-    /// A policy with random weights.
+    /// A policy with random weights, the same on every device.
     ///
     /// # Errors
     /// If the sizes are impossible.
@@ -105,10 +106,12 @@ impl Policy {
         prompt: &PromptConfig,
         tokenizer: PolicyTokenizer,
         rng: &mut ChaCha8Rng,
+        device: &Device,
     ) -> Result<Policy> {
         let config = ModelConfig { vocab_size: tokenizer.vocab_size(), ..config.clone() };
+        let model = Transformer::init(&config, rng)?;
         Ok(Policy {
-            model: Transformer::init(&config, rng)?,
+            model: if device.is_cpu() { model } else { model.to_device(device)? },
             tokenizer: Arc::new(tokenizer),
             prompt: prompt.clone(),
             context: config.max_position_embeddings,
@@ -117,7 +120,7 @@ impl Policy {
         })
     }
 
-    /// A pretrained model as a policy, with a fresh adapter beside it if one is trained.
+    /// A pretrained model on `device` as a policy, with a fresh adapter beside it if one is trained.
     ///
     /// # Errors
     /// If a file is missing or odd: one line names it.
@@ -126,11 +129,12 @@ impl Policy {
         prompt: &PromptConfig,
         slots: usize,
         rng: &mut ChaCha8Rng,
+        device: &Device,
     ) -> Result<Policy> {
         let mut read = || -> Result<Policy> {
             let language = Language::new(Pretrained::open(&base.path)?, prompt.action_format)?;
             let tokenizer = Arc::new(language.tokenizer()?);
-            let mut model = language.checkpoint.model()?;
+            let mut model = language.checkpoint.model_on(device)?;
             if let Some(lora) = &base.lora {
                 model.attach(Lora::init(model.config(), lora, rng)?)?;
             }

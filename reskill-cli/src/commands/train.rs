@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::config::TrainConfig;
+use crate::device::DeviceArgs;
 use crate::progress::print_line;
 use crate::run_dir::RunDir;
 use crate::summary::Summary;
@@ -22,6 +23,7 @@ pub const INTERRUPTED: u8 = 130;
   reskill-cli train                                  the default run: household games, on the CPU, in minutes
   reskill-cli train --seed 1 --out runs/one
   reskill-cli train --set skills.mode=off            plain GRPO, everything else equal
+  reskill-cli train --device cuda --precision bf16   the same on a CUDA device
   reskill-cli train --config configs/alfworld.toml --set env.data=DIR
   reskill-cli train --config configs/smollm2-alfworld.toml --set env.data=DIR --set model.path=MODEL
   reskill-cli train --resume runs/one                goes on after an interruption")]
@@ -39,11 +41,13 @@ pub struct TrainArgs {
     /// Seed of every random choice; overrides the configuration
     #[arg(long, value_name = "N")]
     pub(super) seed: Option<u64>,
+    #[command(flatten)]
+    pub(super) device: DeviceArgs,
     /// Overrides one value of the configuration; may be given several times
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(super) overrides: Vec<String>,
     /// Goes on with an interrupted run, as its own config.toml says
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "out", "seed", "overrides"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "out", "seed", "overrides", "device", "precision"])]
     pub(super) resume: Option<PathBuf>,
 }
 
@@ -64,6 +68,7 @@ pub fn run(args: &TrainArgs) -> Result<u8> {
         None => {
             let mut overrides = args.overrides.clone();
             overrides.extend(args.seed.map(|seed| format!("seed={seed}")));
+            overrides.extend(args.device.overrides());
             let config = TrainConfig::load(args.config.as_deref(), &overrides)?;
             let config = config.with_absolute_paths()?;
             limit_threads(config.threads)?;
