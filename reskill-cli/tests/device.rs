@@ -141,7 +141,10 @@ fn train_on_a_device_goes_the_way_of_the_processor_to_the_end() {
         let said = text(&output);
         assert!(said.contains("device: cuda:0 ("), "{said}");
         let losses = |run: &Path| -> Vec<f64> {
-            records(run, "warm_start").iter().map(|record| record["update"]["loss"].as_f64().unwrap()).collect()
+            records(run, "warm_start")
+                .iter()
+                .map(|record| record["update"]["loss"].as_f64().unwrap())
+                .collect()
         };
         let (got, want) = (losses(&at(name)), losses(&at("cpu")));
         assert_eq!((got.len(), want.len()), (3, 3));

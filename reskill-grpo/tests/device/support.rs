@@ -104,3 +104,16 @@ pub(crate) fn difference(got: &[&Tensor], want: &[&Tensor]) -> f64 {
     }
     largest
 }
+
+/// The length of the difference, relative to that of what is wanted, both over all tensors.
+pub(crate) fn distance(got: &[&Tensor], want: &[&Tensor]) -> f64 {
+    assert_eq!(got.len(), want.len());
+    let (mut off, mut whole) = (0.0, 0.0);
+    for (got, want) in got.iter().zip(want) {
+        for (got, want) in got.to_vec().unwrap().into_iter().zip(want.to_vec().unwrap()) {
+            off += f64::from(got - want).powi(2);
+            whole += f64::from(want).powi(2);
+        }
+    }
+    (off / whole).sqrt()
+}

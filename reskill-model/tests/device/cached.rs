@@ -78,7 +78,7 @@ fn a_recorded_step_notices_new_weights_and_an_adapter() {
     let config = &families()[0];
     let (device, mut there) = (device(), model(config, 1).to_device(&device()).unwrap());
     let mut cache = KvCache::on(&device, config, 2, 128).unwrap();
-    let mut step = |model: &Transformer, cache: &mut KvCache| {
+    let step = |model: &Transformer, cache: &mut KvCache| {
         cache.truncate(0, 0);
         cache.truncate(1, 0);
         model.forward_cached(cache, &tokens(40, 3), &[(0, 20), (1, 20)]).unwrap();

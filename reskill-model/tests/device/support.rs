@@ -93,6 +93,19 @@ pub(crate) fn difference(got: &Tensor, want: &Tensor) -> f64 {
     largest.fold(0.0, |largest, d| if d.is_nan() || d > largest { d } else { largest }) / scale
 }
 
+/// The length of the difference, relative to that of what is wanted, both over all tensors.
+pub(crate) fn distance(got: &[&Tensor], want: &[&Tensor]) -> f64 {
+    assert_eq!(got.len(), want.len());
+    let (mut off, mut whole) = (0.0, 0.0);
+    for (got, want) in got.iter().zip(want) {
+        for (got, want) in got.to_vec().unwrap().into_iter().zip(want.to_vec().unwrap()) {
+            off += f64::from(got - want).powi(2);
+            whole += f64::from(want).powi(2);
+        }
+    }
+    (off / whole).sqrt()
+}
+
 pub(crate) fn bits(x: &Tensor) -> Vec<u32> {
     x.to_vec().unwrap().iter().map(|x| x.to_bits()).collect()
 }
