@@ -7,9 +7,12 @@
 pub mod schedule;
 pub mod device;
 pub mod model_config;
+pub mod env_config;
 pub mod config;
 pub mod streams;
 pub mod suites;
+pub mod search;
+pub mod sentence_embedder;
 pub mod language;
 pub mod base_model;
 pub mod policy;

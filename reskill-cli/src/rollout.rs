@@ -1,6 +1,7 @@
 //! Rollouts: many episodes side by side, their replies generated in one batch a turn.
 
 use std::collections::HashMap;
+use std::ops::AddAssign;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -83,6 +84,16 @@ pub struct RolloutCost {
     pub overflowed: usize,
 }
 
+impl AddAssign for RolloutCost {
+    fn add_assign(&mut self, other: RolloutCost) {
+        self.tokens_run += other.tokens_run;
+        self.tokens_without_reuse += other.tokens_without_reuse;
+        self.tokens_generated += other.tokens_generated;
+        self.turns += other.turns;
+        self.overflowed += other.overflowed;
+    }
+}
+
 /// An episode on its way.
 struct Running<'a> {
     assignment: Assignment<'a>,
@@ -115,7 +126,7 @@ struct Pending {
 
 /// Plays all assignments to their end; results come in their order.
 ///
-/// Each turn runs only what is new: the trunk stays in the cache, the branch is dropped after the reply, and episodes
+/// No more episodes run at once than the environment can have. Each turn runs only what is new: the trunk stays in the cache, the branch is dropped after the reply, and episodes
 /// that open with the same trunk share its computation. `progress(turn, running, total)` is called before each turn.
 ///
 /// An episode that its environment loses ends there, marked as lost; the others go on.
@@ -123,6 +134,27 @@ struct Pending {
 /// # Errors
 /// If a game cannot be opened for another reason, or a prompt outgrows the context.
 pub fn collect(
+    policy: &Policy,
+    suite: &dyn Suite,
+    assignments: Vec<Assignment<'_>>,
+    settings: &RolloutSettings,
+    progress: &mut dyn FnMut(usize, usize, usize),
+) -> Result<(Vec<Trajectory>, RolloutCost)> {
+    let mut waiting = assignments.into_iter();
+    let mut all = (Vec::new(), RolloutCost::default());
+    loop {
+        let batch: Vec<Assignment<'_>> = waiting.by_ref().take(suite.max_running().max(1)).collect();
+        if batch.is_empty() {
+            return Ok(all);
+        }
+        let (trajectories, cost) = collect_at_once(policy, suite, batch, settings, progress)?;
+        all.0.extend(trajectories);
+        all.1 += cost;
+    }
+}
+
+/// Plays all assignments side by side.
+fn collect_at_once(
     policy: &Policy,
     suite: &dyn Suite,
     assignments: Vec<Assignment<'_>>,
@@ -233,7 +265,7 @@ impl<'a> Running<'a> {
             Ok((now, env)) => (now, Some(env), None),
             Err(error) => (Observation::default(), None, Some(lost(error, &assignment.task)?)),
         };
-        let mut prompt = PromptBuilder::new(&policy.prompt, &assignment.task);
+        let mut prompt = PromptBuilder::new(&policy.prompt, &assignment.task).speaking(&policy.manner);
         let general: Vec<&str> =
             assignment.bank.general().iter().map(|skill| skill.content.action.as_str()).collect();
         let opening = prompt.opening(&assignment.task, &general);
@@ -261,7 +293,7 @@ impl<'a> Running<'a> {
         let previous = self.turns.last().and_then(|turn| turn.action.as_deref());
         let skills = self.assignment.bank.triggered(turn_idx, previous);
         let guidance: Vec<&str> = skills.iter().map(|skill| skill.content.action.as_str()).collect();
-        let text = self.prompt.branch(suite.vocabulary(), &self.now.text, &self.now.admissible, &guidance);
+        let text = self.prompt.branch(suite.vocabulary(), &self.now, &guidance);
         let branch = policy.branch_ids(&text)?;
         let cached = if turn_idx == 0 { &[] } else { self.new_trunk.as_slice() };
         let tokens = cached.iter().chain(&branch).copied().collect();

@@ -44,6 +44,32 @@ pub enum EnvError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A record of a file of questions or passages is malformed.
+    #[error("{path}: {place}{reason}", path = path.display(), place = record_place(*number, field))]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// The line or row, from 1; 0 for the file as a whole.
+        number: usize,
+        /// The field at fault; empty for the record as a whole.
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A search index is missing, damaged, of another version, or not that of its corpus.
+    #[error("{path}: {reason}", path = path.display())]
+    Index {
+        /// The folder of the index.
+        path: PathBuf,
+        /// What is wrong, and the remedy.
+        reason: String,
+    },
+    /// A text could not be turned into a vector.
+    #[error("embedding model: {reason}")]
+    Embedding {
+        /// Why.
+        reason: String,
+    },
     /// The rules or the grammar of a game cannot be interpreted.
     #[error("{part}: {place}{reason}", place = prefix(*at))]
     Syntax {
@@ -68,6 +94,14 @@ pub enum EnvError {
         /// How many states were searched.
         states: usize,
     },
+    /// What a task is judged by cannot be worked out.
+    #[error("task `{id}`: the gold answer cannot be had: {reason}")]
+    Gold {
+        /// The task.
+        id: String,
+        /// Why.
+        reason: String,
+    },
     /// The program that an environment runs in failed. It costs the episode that met it, never a run.
     #[error("{program}: {fault}")]
     Fault {
@@ -75,6 +109,14 @@ pub enum EnvError {
         program: String,
         /// What happened to it.
         fault: Fault,
+    },
+    /// An episode with the same commands went another way the second time.
+    #[error("task `{id}` plays differently the second time, from turn {turn} on")]
+    NotReproducible {
+        /// The task.
+        id: String,
+        /// The first turn that differs; 0 is the start.
+        turn: usize,
     },
     /// The environment has no such thing.
     #[error("this environment has no {what}")]
@@ -130,4 +172,14 @@ impl std::fmt::Display for Position {
 /// `line 3, column 4: `, or nothing.
 pub(crate) fn prefix(at: Option<Position>) -> String {
     at.map_or(String::new(), |at| format!("{at}: "))
+}
+
+/// Number and field of a record, or as much of it as there is.
+fn record_place(number: usize, field: &str) -> String {
+    match (number, field) {
+        (0, "") => String::new(),
+        (0, field) => format!("field `{field}` "),
+        (number, "") => format!("record {number}: "),
+        (number, field) => format!("record {number}: field `{field}` "),
+    }
 }

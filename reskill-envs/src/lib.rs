@@ -1,8 +1,10 @@
 //! Text environments for language-model agents.
 //!
 //! One trait pair serves every benchmark: a [`Suite`] lists tasks by split and opens them, a [`TextEnv`] is one
-//! running episode. Two suites are here: [`alfworld`] plays real ALFWorld `game.tw-pddl` files natively, and
-//! [`household`] generates games of the same file shape, with its own houses and its own wording.
+//! running episode. [`alfworld`] plays real ALFWorld `game.tw-pddl` files natively, and [`household`] generates games of
+//! the same file shape, with its own houses and its own wording; [`external`] is any program that speaks JSON over a pipe.
+//! Behind features: `scienceworld` (science tasks, by the original simulator), `sql` (InterCode-SQL: questions over
+//! databases) and `wands` (product choices).
 //!
 //! ```no_run
 //! use reskill_envs::{Split, Suite, household::{Household, HouseholdConfig}};
@@ -21,10 +23,20 @@ pub mod suite;
 pub mod action;
 pub mod prompt;
 pub mod plain_prompt;
+pub mod check;
 pub mod error;
 pub mod fault;
 pub mod alfworld;
 pub mod household;
+#[cfg(feature = "search")]
+pub mod search;
+#[cfg(feature = "sql")]
+pub mod sql;
+#[cfg(feature = "wands")]
+pub mod wands;
+pub mod external;
+#[cfg(feature = "scienceworld")]
+pub mod scienceworld;
 
 pub use action::{ActionTemplate, ActionVocabulary, ParsedAction};
 pub use episode::{Episode, Outcome, Segment, Turn};

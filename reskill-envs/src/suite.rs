@@ -6,7 +6,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::action::ActionVocabulary;
+use crate::episode::Episode;
 use crate::error::EnvError;
+use crate::prompt::Manner;
 
 /// Identifier of a task, stable across runs, e.g. `train/pick_cool-apple-shelf/0017`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -121,6 +123,26 @@ pub trait Suite: Send + Sync {
 
     /// The action templates of the environment, for parsers and for the skill creator.
     fn vocabulary(&self) -> &ActionVocabulary;
+
+    /// Episodes that can run at once. More than that are refused.
+    fn max_running(&self) -> usize {
+        usize::MAX
+    }
+
+    /// What the benchmark itself calls a full score: printed scores are [`Step::score`] times this.
+    fn full_score(&self) -> f32 {
+        1.0
+    }
+
+    /// The words of its prompts, and how replies are read; those of a text game unless it says otherwise.
+    fn manner(&self) -> Manner {
+        Manner::default()
+    }
+
+    /// Measures of a finished episode beside success and score, by name, for evaluations to average; none by default.
+    fn measures(&self, _episode: &Episode) -> Vec<(&'static str, f64)> {
+        Vec::new()
+    }
 }
 
 /// One running episode.

@@ -1,5 +1,6 @@
 //! What games and environments cost in memory, by an allocator that counts. A binary of its own with one test: the
 //! counter is that of the process.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 #[path = "it/data.rs"]
 mod data;

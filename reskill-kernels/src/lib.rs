@@ -25,6 +25,7 @@ pub mod device;
 pub mod dtype;
 pub mod tensor;
 pub mod graph;
+pub mod gemm;
 mod timing;
 #[cfg(feature = "cuda")]
 pub mod cuda;
@@ -38,6 +39,7 @@ pub use cuda::CudaDevice;
 pub use device::Device;
 pub use dtype::{DType, Element};
 pub use error::KernelError;
+pub use gemm::{GemmBackend, GemmChoice, GemmTrial};
 pub use graph::Graph;
 pub use tensor::Tensor;
 

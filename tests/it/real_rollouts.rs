@@ -27,7 +27,7 @@ struct World {
 fn world() -> World {
     let config = HouseholdConfig { n_train: 24, n_seen: 6, n_unseen: 6, ..HouseholdConfig::default() };
     let suite = Household::generate(&config).unwrap();
-    let tokenizer = build_tokenizer(&suite, &PromptConfig::default()).unwrap();
+    let tokenizer = build_tokenizer(&suite, &PromptConfig::default(), 400).unwrap();
     let model = ModelConfig {
         hidden_size: 32,
         intermediate_size: 40,

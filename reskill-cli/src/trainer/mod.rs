@@ -465,15 +465,19 @@ fn untrained(config: &TrainConfig) -> Result<(Box<dyn Suite>, Policy)> {
     let device = config.device.open()?;
     let suite = open_suite(&config.env)?;
     check_games(suite.as_ref())?;
+    check_start(suite.as_ref())?;
     check_verbs(config, suite.as_ref())?;
     let policy = if config.model.is_pretrained() {
         let slots = config.rollout.tasks_per_step * config.rollout.group_size;
+        let (prompt, manner) = (&config.policy.prompt, suite.manner());
         let rng = &mut stream(config.seed, "adapter", &[]);
-        Policy::open(&config.model, &config.policy.prompt, slots, rng, &device)?
+        Policy::open(&config.model, prompt, &manner, slots, rng, &device)?
     } else {
-        let tokenizer = build_tokenizer(suite.as_ref(), &config.policy.prompt)?;
+        let tokenizer =
+            build_tokenizer(suite.as_ref(), &config.policy.prompt, config.policy.vocabulary_games)?;
         let mut rng = stream(config.seed, "weights", &[]);
-        Policy::init(&config.policy.model, &config.policy.prompt, tokenizer, &mut rng, &device)?
+        let policy = Policy::init(&config.policy.model, &config.policy.prompt, tokenizer, &mut rng, &device)?;
+        policy.speaking(suite.manner())
     };
     Ok((suite, policy))
 }
@@ -495,6 +499,13 @@ fn check_games(suite: &dyn Suite) -> Result<()> {
             bail!("env: there are no {what} (split {split}); check env.data and its splits, or {key}");
         }
     }
+    Ok(())
+}
+
+/// The first training game must begin: later on, a game that does not is a lost episode and no error.
+fn check_start(suite: &dyn Suite) -> Result<()> {
+    let Some(task) = suite.tasks(Split::Train).first() else { return Ok(()) };
+    suite.open(&task.id).and_then(|mut env| env.reset()).with_context(|| format!("env: task {}", task.id))?;
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use cudarc::driver::{LaunchConfig, PushKernelArg};
 
 use super::device::CudaDevice;
 use super::scratch::Scratch;
+use super::tensor_map::TensorMap;
 use crate::dtype::Element;
 use crate::error::KernelError;
 use crate::tensor::Tensor;
@@ -72,6 +73,7 @@ enum Value {
     I64(i64),
     U32(u32),
     F32(f32),
+    Map(TensorMap),
 }
 
 /// A launch that is put together: `Launch::of(..).output(..).input(..).number(..)`, in the order of the kernel's
@@ -144,6 +146,11 @@ impl<'a> Launch<'a> {
         self.value(number.into().0)
     }
 
+    /// A map of a matrix, by value.
+    pub(crate) fn map(self, map: TensorMap) -> Launch<'a> {
+        self.value(Value::Map(map))
+    }
+
     /// A size, as `int`.
     ///
     /// What does not fit is refused at the launch.
@@ -183,6 +190,7 @@ impl<'a> Launch<'a> {
                 Value::I64(value) => builder.arg(value),
                 Value::U32(value) => builder.arg(value),
                 Value::F32(value) => builder.arg(value),
+                Value::Map(value) => builder.arg(value),
             };
         }
         // SAFETY: the caller's promise, passed on; `values` outlives the call.

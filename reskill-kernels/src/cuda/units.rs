@@ -13,7 +13,7 @@ struct Unit {
     source: &'static str,
     /// A fatbin, if the build had one.
     code: Option<&'static [u8]>,
-    /// Where the code comes from: `prebuilt`, `nvcc` or `source`.
+    /// Where the code comes from: `prebuilt`, `nvcc`, or `source` if NVRTC is to make it.
     origin: &'static str,
 }
 
@@ -36,7 +36,7 @@ pub(super) fn image(unit: &str, capability: (u32, u32)) -> Result<Ptx, String> {
     compile(unit, capability).map(Ptx::from_binary)
 }
 
-/// Where the code of a unit comes from: `prebuilt`, `nvcc` or `source`.
+/// Where the code of a unit comes from: `prebuilt`, `nvcc`, or `source` if NVRTC is to make it.
 pub(super) fn origin(unit: &str) -> Result<&'static str, String> {
     find(unit).map(|unit| unit.origin)
 }
@@ -130,8 +130,13 @@ mod tests {
             let code = compile(unit, capability).unwrap();
             assert_eq!(&code[..4], b"\x7fELF", "{}", unit.name);
         }
-        let broken =
-            Unit { name: "broken", hopper: false, source: "__global__ void f() { x = 1; }", code: None };
+        let broken = Unit {
+            name: "broken",
+            hopper: false,
+            source: "__global__ void f() { x = 1; }",
+            code: None,
+            origin: "source",
+        };
         assert!(compile(&broken, (8, 0)).unwrap_err().contains("identifier \"x\" is undefined"));
     }
 }

@@ -48,6 +48,7 @@ pub(super) fn run(args: &ReplayArgs) -> Result<u8> {
     let actions = read_actions(&args.actions)?;
     let suite = args.source.open()?;
     let mut env = suite.open(&find(suite.as_ref(), args.game.as_deref())?.id)?;
+    let full_score = suite.full_score();
     let (obs, admissible) = seen(env.reset()?);
     let mut more = print_data(&line(&Start { obs, admissible })?)?;
     for action in &actions {
@@ -56,7 +57,7 @@ pub(super) fn run(args: &ReplayArgs) -> Result<u8> {
         }
         let step = env.step(action)?;
         let (obs, admissible) = seen(step.observation);
-        let (score, done, won) = (number(step.score), step.done, step.won);
+        let (score, done, won) = (number(scaled(step.score, full_score)), step.done, step.won);
         more = print_data(&line(&Played { action, obs, admissible, score, done, won })?)?;
     }
     Ok(0)
@@ -88,9 +89,30 @@ fn line(value: &impl Serialize) -> Result<Vec<u8>> {
     Ok(line)
 }
 
-fn number(score: f32) -> serde_json::Number {
+/// A score as the benchmark counts it, in its shortest digits: 0.33, not the 0.33000001311302185 that is nearest to it in
+/// 32 bits.
+fn scaled(score: f32, full_score: f32) -> f64 {
+    let exact = score.to_string().parse().unwrap_or_else(|_| f64::from(score));
+    if full_score == 1.0 { exact } else { (exact * f64::from(full_score) * 1e6).round() / 1e6 }
+}
+
+fn number(score: f64) -> serde_json::Number {
     if score.fract() == 0.0 {
         return (score as i64).into();
     }
-    serde_json::Number::from_f64(score.into()).unwrap_or_else(|| 0.into())
+    serde_json::Number::from_f64(score).unwrap_or_else(|| 0.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scores_print_in_their_shortest_digits() {
+        for percent in -100..=100_i16 {
+            let printed = number(scaled(f32::from(percent) / 100.0, 100.0)).to_string();
+            assert_eq!(printed, percent.to_string());
+        }
+        assert_eq!(number(scaled(0.33, 1.0)).to_string(), "0.33");
+    }
 }

@@ -1,5 +1,8 @@
 //! Products of matrices on a CUDA device.
 
+mod choice;
+mod cublaslt;
+mod hopper;
 mod own;
 
 use std::fmt;
@@ -8,6 +11,8 @@ use crate::cuda::CudaDevice;
 use crate::dtype::DType;
 use crate::error::KernelError;
 use crate::tensor::Tensor;
+
+pub(crate) use choice::GemmState;
 
 /// How the factors of a product are stored, as letters of the left and the right one: `N` with the summed index along
 /// the row for the left and down the rows for the right, `T` the other way.
@@ -124,7 +129,7 @@ pub(crate) fn product(
     if product.m == 0 || product.n == 0 {
         return Ok(());
     }
-    own::product(device, op, out, left, right, product)
+    choice::product(device, op, out, left, right, product)
 }
 
 /// `rows` rows of `cols` elements, `stride` apart from `first` on, lie inside the tensor and do not overlap.
