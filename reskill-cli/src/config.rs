@@ -10,6 +10,7 @@ use reskill_model::ModelConfig;
 use reskill_skills::{LifecycleConfig, SkillMode, Trigger};
 use serde::{Deserialize, Serialize};
 
+use crate::device::DeviceConfig;
 pub use crate::env_config::{EnvConfig, EnvName};
 use crate::model_config::BaseModelConfig;
 use crate::schedule::Schedule;
@@ -39,6 +40,8 @@ pub struct TrainConfig {
     pub threads: usize,
     /// Who learns when: `joint`, `skill_first` or `policy_first`.
     pub schedule: Schedule,
+    /// Where the policy runs and is trained.
+    pub device: DeviceConfig,
     /// The environment.
     pub env: EnvConfig,
     /// A pretrained model to begin with, adapters, memory.

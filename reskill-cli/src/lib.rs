@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod schedule;
+pub mod device;
 pub mod model_config;
 pub mod env_config;
 pub mod config;

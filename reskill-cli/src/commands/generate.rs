@@ -12,6 +12,8 @@ use reskill_model::{
     ChatTemplate, Engine, EngineConfig, Message, PolicyTokenizer, Pretrained, Transformer, WeightStorage,
 };
 
+use crate::device::DeviceArgs;
+
 /// Writes text with a pretrained model.
 #[derive(Debug, Args)]
 #[command(
@@ -57,7 +59,10 @@ pub struct GenerateArgs {
     /// A text that ends a reply; may be given several times.
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
-    /// How the weights are kept while generating: as they are, or rounded to bf16, which is quicker.
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// How the CPU keeps the weights while generating: as they are, or rounded to bf16, which is quicker. A CUDA device
+    /// keeps them as --precision says.
     #[arg(long, value_enum, default_value_t = Weights::F32)]
     weights: Weights,
     /// Longest prompt and replies together, in tokens; the model's own limit if that is smaller.
@@ -90,13 +95,14 @@ pub fn run(args: &GenerateArgs) -> Result<u8> {
         end_tokens: Vec::new(),
     };
     options.validate()?;
+    let device = args.device.open()?;
     let pretrained = Pretrained::open(&args.model)?;
     let tokenizer = pretrained.tokenizer()?;
     let template = if args.chat { pretrained.chat_template()? } else { None };
     if args.chat && template.is_none() {
         bail!("{}: has no chat template; leave --chat out", args.model.display());
     }
-    let mut model = pretrained.model()?;
+    let mut model = pretrained.model_on(&device)?;
     model.pack(match args.weights {
         Weights::F32 => WeightStorage::F32,
         Weights::Bf16 => WeightStorage::Bf16,
@@ -104,7 +110,7 @@ pub fn run(args: &GenerateArgs) -> Result<u8> {
     let max_len = args.context.min(model.config().max_position_embeddings);
     let sizes = EngineConfig { max_sequences: 1, max_len, ..EngineConfig::for_model(model.config()) };
     let mut session = Session {
-        engine: Engine::new(model.config(), sizes)?,
+        engine: Engine::on(&device, model.config(), sizes)?,
         options: DecodeOptions { end_tokens: pretrained.end_tokens().to_vec(), ..options },
         rng: ChaCha8Rng::seed_from_u64(args.seed),
         model,

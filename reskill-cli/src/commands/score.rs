@@ -9,6 +9,8 @@ use reskill_model::score::token_logprobs;
 use reskill_model::{Pretrained, Workspace};
 use serde::Serialize;
 
+use crate::device::DeviceArgs;
+
 /// Prints the log-probability of every token of a text, given those before it.
 #[derive(Debug, Args)]
 #[command(
@@ -29,6 +31,8 @@ pub struct ScoreArgs {
     /// A JSON list of lists of token ids.
     #[arg(long, value_name = "FILE")]
     ids_file: Option<PathBuf>,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 #[derive(Serialize)]
@@ -42,10 +46,11 @@ struct Scored<'a> {
 /// # Errors
 /// If the model or the texts cannot be read, or a text does not fit the model.
 pub fn run(args: &ScoreArgs) -> Result<u8> {
+    let device = args.device.open()?;
     let pretrained = Pretrained::open(&args.model)?;
     let texts = read_ids(args, &pretrained)?;
-    let model = pretrained.model()?;
-    let mut workspace = Workspace::recomputing(model.config())?;
+    let model = pretrained.model_on(&device)?;
+    let mut workspace = Workspace::recomputing_on(&device, model.config())?;
     let mut out = std::io::stdout().lock();
     for (index, ids) in texts.iter().enumerate() {
         let logprobs = token_logprobs(&model, &mut workspace, ids)
