@@ -22,6 +22,7 @@ const SIMULATED_HOPPER: [&str; 1] = ["matmul_sm90a.cu"];
 /// Folders of headers.
 const INCLUDES: [&str; 4] = ["shim", "runtime", "driver", "../cuda"];
 
+#[expect(clippy::print_stderr, reason = "a build script speaks to whoever builds")]
 fn main() -> ExitCode {
     match build() {
         Ok(()) => ExitCode::SUCCESS,

@@ -64,8 +64,11 @@ fn products_touch_their_matrices_and_nothing_else() {
 #[test]
 fn a_missing_barrier_is_found_in_every_order() {
     for order in [Order::Forward, Order::Reverse, Order::Random(1)] {
-        let cases =
-            [("simt_mistake_no_barrier", 256), ("simt_mistake_no_syncwarp", 32), ("simt_mistake_no_second_barrier", 256)];
+        let cases = [
+            ("simt_mistake_no_barrier", 256),
+            ("simt_mistake_no_syncwarp", 32),
+            ("simt_mistake_no_second_barrier", 256),
+        ];
         for (kernel, threads) in cases {
             let got = failure(kernel, threads, order);
             assert!(got.contains("race on shared memory"), "{kernel} {order:?}: {got}");

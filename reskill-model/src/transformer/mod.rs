@@ -10,8 +10,8 @@ mod packed;
 use std::sync::Arc;
 
 use rand::{Rng, RngExt};
-use reskill_kernels::{Device, Tensor};
 use reskill_kernels::ops::{self, RopeTable, WeightStorage};
+use reskill_kernels::{Device, Tensor};
 
 use self::block::Block;
 pub(crate) use self::cached_work::CachedWork;

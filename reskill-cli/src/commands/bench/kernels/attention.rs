@@ -56,7 +56,8 @@ impl Attention {
         let key = shape.n_heads * d + head / (shape.n_heads / shape.n_kv_heads) * d;
         let query = &qkv[n * width + head * d..][..d];
         let scale = 1.0 / (d as f64).sqrt();
-        let scores: Vec<f64> = (start..=n).map(|j| scale * inner(query, &qkv[j * width + key..][..d])).collect();
+        let scores: Vec<f64> =
+            (start..=n).map(|j| scale * inner(query, &qkv[j * width + key..][..d])).collect();
         (start, log_softmax(&scores).into_iter().map(f64::exp).collect())
     }
 
@@ -85,7 +86,9 @@ impl Operation for Attention {
         let (out, qkv) = (values(&self.out)?, values(&self.qkv)?);
         let (width, out_width, d) = (self.qkv.row_len(), self.out.row_len(), self.shape.head_dim);
         let mut pairs = Vec::new();
-        for (n, head) in some_rows(self.qkv.rows()).into_iter().flat_map(|n| [(n, 0), (n, self.shape.n_heads - 1)]) {
+        for (n, head) in
+            some_rows(self.qkv.rows()).into_iter().flat_map(|n| [(n, 0), (n, self.shape.n_heads - 1)])
+        {
             let (start, weights) = self.weights(&qkv, n, head);
             for x in 0..d {
                 let values = (start..=n).map(|j| qkv[j * width + self.value_at(head) + x]);
@@ -139,7 +142,9 @@ impl Operation for AttentionBackward {
         let (width, out_width, shape) = (forward.qkv.row_len(), forward.out.row_len(), forward.shape);
         let (d, scale) = (shape.head_dim, 1.0 / (shape.head_dim as f64).sqrt());
         let mut pairs = Vec::new();
-        for (n, head) in some_rows(forward.qkv.rows()).into_iter().flat_map(|n| [(n, 0), (n, shape.n_heads - 1)]) {
+        for (n, head) in
+            some_rows(forward.qkv.rows()).into_iter().flat_map(|n| [(n, 0), (n, shape.n_heads - 1)])
+        {
             let (start, weights) = forward.weights(&qkv, n, head);
             let d_row = &d_out[n * out_width + head * d..][..d];
             let key = shape.n_heads * d + head / (shape.n_heads / shape.n_kv_heads) * d;
@@ -148,7 +153,8 @@ impl Operation for AttentionBackward {
             let mean = inner(&weights, &slopes);
             for x in 0..d {
                 let sum = (start..=n).zip(weights.iter().zip(&slopes));
-                let want: f64 = sum.map(|(j, (p, s))| scale * p * (s - mean) * qkv[j * width + key + x]).sum();
+                let want: f64 =
+                    sum.map(|(j, (p, s))| scale * p * (s - mean) * qkv[j * width + key + x]).sum();
                 pairs.push((got[n * width + head * d + x], want));
             }
         }

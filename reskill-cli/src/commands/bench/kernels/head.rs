@@ -92,7 +92,8 @@ impl Operation for Logprob {
         ops::linear_logprob_forward(logprobs, entropy, lse, hidden, head, &self.targets, &self.allowed, 1.0)
     }
     fn error(&self) -> Result<f64> {
-        let (logprobs, entropies, targets) = (values(&self.columns[0])?, values(&self.columns[1])?, self.targets.to_vec()?);
+        let (logprobs, entropies, targets) =
+            (values(&self.columns[0])?, values(&self.columns[1])?, self.targets.to_vec()?);
         let mut pairs = Vec::new();
         for (n, exact) in self.exact()? {
             pairs.push((logprobs[n], exact[targets[n] as usize]));
@@ -160,8 +161,10 @@ impl Operation for LogprobBackward {
         )
     }
     fn error(&self) -> Result<f64> {
-        let (head, targets, c) = (values(&self.forward.head)?, self.forward.targets.to_vec()?, self.d_hidden.row_len());
-        let (got, d_logprobs, d_entropy) = (values(&self.d_hidden)?, values(&self.d_logprobs)?, values(&self.d_entropy)?);
+        let (head, targets, c) =
+            (values(&self.forward.head)?, self.forward.targets.to_vec()?, self.d_hidden.row_len());
+        let (got, d_logprobs, d_entropy) =
+            (values(&self.d_hidden)?, values(&self.d_logprobs)?, values(&self.d_entropy)?);
         let mut pairs = Vec::new();
         for (n, exact) in self.forward.exact()? {
             let h = entropy(&exact);
@@ -189,7 +192,8 @@ struct Divergence {
 
 impl Divergence {
     fn new(inputs: &Inputs<'_>) -> Result<Divergence> {
-        let (mut policy, mut reference) = (Logprob::new(inputs)?, Logprob::new(&Inputs { seed: inputs.seed ^ 1, ..*inputs })?);
+        let (mut policy, mut reference) =
+            (Logprob::new(inputs)?, Logprob::new(&Inputs { seed: inputs.seed ^ 1, ..*inputs })?);
         policy.run()?;
         reference.run()?;
         Ok(Divergence { policy, reference, kl: inputs.wide(11, &[inputs.n], 1.0)? })
@@ -235,7 +239,8 @@ struct Sample {
 
 impl Sample {
     fn new(inputs: &Inputs<'_>) -> Result<Sample> {
-        let uniforms: Vec<f32> = inputs.numbers(12, inputs.n, 0.5).iter().map(|x| (x + 0.5).clamp(0.0, 0.999_99)).collect();
+        let uniforms: Vec<f32> =
+            inputs.numbers(12, inputs.n, 0.5).iter().map(|x| (x + 0.5).clamp(0.0, 0.999_99)).collect();
         Ok(Sample {
             from: Logprob::new(inputs)?,
             tokens: inputs.ids(13, inputs.n, 1)?,
@@ -262,7 +267,8 @@ impl Operation for Sample {
         ops::linear_sample(&mut self.tokens, &mut self.logprobs, hidden, head, allowed, 1.0, &self.uniforms)
     }
     fn error(&self) -> Result<f64> {
-        let (tokens, logprobs, uniforms) = (self.tokens.to_vec()?, values(&self.logprobs)?, values(&self.uniforms)?);
+        let (tokens, logprobs, uniforms) =
+            (self.tokens.to_vec()?, values(&self.logprobs)?, values(&self.uniforms)?);
         let mut worst = 0.0_f64;
         for (n, exact) in self.from.exact()? {
             let Some(&logprob) = exact.get(tokens[n] as usize) else { return Ok(f64::NAN) };
@@ -292,7 +298,8 @@ struct FromLogits {
 
 impl FromLogits {
     fn new(inputs: &Inputs<'_>, filter: SamplingFilter) -> Result<FromLogits> {
-        let uniforms = inputs.numbers(2, inputs.n, 0.5).iter().map(|x| (x + 0.5).clamp(0.0, 0.999_99)).collect();
+        let uniforms =
+            inputs.numbers(2, inputs.n, 0.5).iter().map(|x| (x + 0.5).clamp(0.0, 0.999_99)).collect();
         Ok(FromLogits {
             logits: inputs.tensor(1, &[inputs.n, inputs.model.vocab], 6.0)?,
             filters: vec![filter; inputs.n],
@@ -322,7 +329,10 @@ impl Operation for FromLogits {
         let logits = values(&self.logits)?;
         let pairs = some_rows(self.logits.rows()).into_iter().map(|n| {
             let exact = log_softmax(row(&logits, self.logits.row_len(), n));
-            (f64::from(self.drawn[n].logprob), exact.get(self.drawn[n].token as usize).copied().unwrap_or(f64::INFINITY))
+            (
+                f64::from(self.drawn[n].logprob),
+                exact.get(self.drawn[n].token as usize).copied().unwrap_or(f64::INFINITY),
+            )
         });
         Ok(relative_error(pairs))
     }

@@ -30,14 +30,16 @@ use crate::progress::print_line;
 
 /// Measures every operation on fresh random inputs, beside the floor that its bytes and operations set.
 #[derive(Debug, Args)]
-#[command(after_help = "Each case: outputs are filled with NaN, the operation runs, its result is compared with f64; it is
+#[command(
+    after_help = "Each case: outputs are filled with NaN, the operation runs, its result is compared with f64; it is
 measured; and is checked once more. The floor is the least time that its bytes take at the bandwidth, or its operations at
 the matrix rate, that `bench ceilings` finds in the same run. `noise` is how far two halves of the same measurements are
 apart: differences within twice that mean nothing.
 
 Examples:
   reskill-cli bench kernels --sizes smollm2 --filter 'rms_norm|adamw'
-  reskill-cli bench kernels --device cuda --dtype bf16 --sizes qwen3-0.6b --json --plot roofline.svg")]
+  reskill-cli bench kernels --device cuda --dtype bf16 --sizes qwen3-0.6b --json --plot roofline.svg"
+)]
 pub struct KernelArgs {
     #[command(flatten)]
     common: CommonArgs,
@@ -104,12 +106,17 @@ struct Bench {
 impl Bench {
     fn new(args: &CommonArgs) -> Result<Bench> {
         if args.rounds < 2 {
-            bail!("--rounds {}: expected 2 or more, half of them to be set against the other half", args.rounds);
+            bail!(
+                "--rounds {}: expected 2 or more, half of them to be set against the other half",
+                args.rounds
+            );
         }
         let device = Device::parse(&args.device)?;
         let dtype = match args.dtype {
             Stored::F32 => DType::F32,
-            Stored::Bf16 if device.is_cpu() => bail!("--dtype bf16: the CPU computes in f32; use --device cuda"),
+            Stored::Bf16 if device.is_cpu() => {
+                bail!("--dtype bf16: the CPU computes in f32; use --device cuda")
+            }
             Stored::Bf16 => DType::Bf16,
         };
         let clock = || {
@@ -126,7 +133,11 @@ impl Bench {
 
     /// The ways in which a case is measured on this device.
     fn modes(&self) -> &'static [Mode] {
-        if self.device.can_record() { &[Mode::Hot, Mode::Cold, Mode::Graph] } else { &[Mode::Hot, Mode::Cold] }
+        if self.device.can_record() {
+            &[Mode::Hot, Mode::Cold, Mode::Graph]
+        } else {
+            &[Mode::Hot, Mode::Cold]
+        }
     }
 }
 
@@ -147,7 +158,8 @@ pub fn run_ceilings(args: &CeilingArgs) -> Result<u8> {
 /// One line for the person who typed the command.
 pub fn run(args: &KernelArgs) -> Result<u8> {
     let bench = Bench::new(&args.common)?;
-    let filter = Regex::new(&args.filter).with_context(|| format!("--filter {}: is no regular expression", args.filter))?;
+    let filter = Regex::new(&args.filter)
+        .with_context(|| format!("--filter {}: is no regular expression", args.filter))?;
     let model = args.sizes.model();
     let n = args.rows.unwrap_or_else(|| args.sizes.rows(&bench.device));
     if n == 0 {

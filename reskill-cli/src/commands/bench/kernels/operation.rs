@@ -97,7 +97,8 @@ pub(super) fn poison(tensors: &mut [&mut Tensor]) -> Result<()> {
 
 /// The first, the last, and some rows between.
 pub(super) fn some_rows(n: usize) -> Vec<usize> {
-    let mut rows: Vec<usize> = [0, n / 5, n / 3, n / 2, 2 * n / 3, n - 1].into_iter().filter(|&row| row < n).collect();
+    let mut rows: Vec<usize> =
+        [0, n / 5, n / 3, n / 2, 2 * n / 3, n - 1].into_iter().filter(|&row| row < n).collect();
     rows.dedup();
     rows
 }

@@ -95,7 +95,16 @@ impl<'a> Printer<'a> {
             print_data(
                 format!(
                     "\n{:<26} {:<30} {:<5} {:>11} {:>11} {:>7} {:>9} {:>9} {:>7} {:>9}\n",
-                    "operation", "shape", "mode", "median us", "floor us", "floor", "GB/s", "TFLOP/s", "noise", "error"
+                    "operation",
+                    "shape",
+                    "mode",
+                    "median us",
+                    "floor us",
+                    "floor",
+                    "GB/s",
+                    "TFLOP/s",
+                    "noise",
+                    "error"
                 )
                 .as_bytes(),
             )?;
@@ -137,7 +146,9 @@ impl<'a> Printer<'a> {
 pub(super) fn print_ceilings(bench: &Bench, ceilings: &Ceilings) -> Result<()> {
     let machine = machine(bench)?;
     if bench.json {
-        print_json(&json!({ "bench": "ceilings", "dtype": bench.dtype.to_string(), "ceilings": ceilings, "machine": machine }));
+        print_json(
+            &json!({ "bench": "ceilings", "dtype": bench.dtype.to_string(), "ceilings": ceilings, "machine": machine }),
+        );
         return Ok(());
     }
     let mut text = String::new();

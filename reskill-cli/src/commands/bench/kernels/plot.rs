@@ -10,7 +10,8 @@ const WIDTH: f64 = 960.0;
 const HEIGHT: f64 = 620.0;
 /// Left, right, top, bottom of the area of the drawing.
 const AREA: (f64, f64, f64, f64) = (80.0, 640.0, 40.0, 560.0);
-const COLORS: [&str; 8] = ["#1b6ca8", "#c8553d", "#3a7d44", "#8e4162", "#b8860b", "#4b3f72", "#2a9d8f", "#6b705c"];
+const COLORS: [&str; 8] =
+    ["#1b6ca8", "#c8553d", "#3a7d44", "#8e4162", "#b8860b", "#4b3f72", "#2a9d8f", "#6b705c"];
 
 /// Logarithmic axes.
 struct Axes {
@@ -40,7 +41,11 @@ pub(super) fn roofline(ceilings: &Ceilings, lines: &[Line]) -> String {
     );
     grid(&mut svg, &axes);
     let ridge = peak / bandwidth;
-    let roof = [(axes.x.0, axes.x.0 * bandwidth), (ridge.clamp(axes.x.0, axes.x.1), peak.min(axes.x.1 * bandwidth)), (axes.x.1, peak.min(axes.x.1 * bandwidth))];
+    let roof = [
+        (axes.x.0, axes.x.0 * bandwidth),
+        (ridge.clamp(axes.x.0, axes.x.1), peak.min(axes.x.1 * bandwidth)),
+        (axes.x.1, peak.min(axes.x.1 * bandwidth)),
+    ];
     let roof: Vec<String> = roof
         .iter()
         .map(|&(x, y)| {
@@ -48,7 +53,11 @@ pub(super) fn roofline(ceilings: &Ceilings, lines: &[Line]) -> String {
             format!("{x:.1},{y:.1}")
         })
         .collect();
-    let _ = write!(svg, "<polyline points=\"{}\" fill=\"none\" stroke=\"#222\" stroke-width=\"2\"/>", roof.join(" "));
+    let _ = write!(
+        svg,
+        "<polyline points=\"{}\" fill=\"none\" stroke=\"#222\" stroke-width=\"2\"/>",
+        roof.join(" ")
+    );
     for (index, line) in points.iter().enumerate() {
         point(&mut svg, &axes, index, line);
     }

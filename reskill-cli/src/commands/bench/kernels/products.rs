@@ -116,11 +116,15 @@ impl Operation for Product {
             Kind::Input => {
                 for b in some_rows(i) {
                     let weights = column(&weight, i, b);
-                    pairs.extend(some_rows(n).into_iter().map(|a| (x[a * i + b], inner(row(&y, o, a), &weights))));
+                    pairs.extend(
+                        some_rows(n).into_iter().map(|a| (x[a * i + b], inner(row(&y, o, a), &weights))),
+                    );
                 }
             }
             Kind::Weight => {
-                for (a, b) in some_rows(o).into_iter().flat_map(|a| some_rows(i).into_iter().map(move |b| (a, b))) {
+                for (a, b) in
+                    some_rows(o).into_iter().flat_map(|a| some_rows(i).into_iter().map(move |b| (a, b)))
+                {
                     pairs.push((weight[a * i + b], inner(&column(&y, o, a), &column(&x, i, b))));
                 }
             }

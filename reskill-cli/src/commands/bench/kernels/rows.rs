@@ -51,7 +51,9 @@ impl Operation for Embedding {
     fn error(&self) -> Result<f64> {
         let (out, table, ids) = (values(&self.out)?, values(&self.table)?, self.ids.to_vec()?);
         let c = self.out.row_len();
-        let pairs = (0..ids.len()).flat_map(|n| row(&out, c, n).iter().copied().zip(row(&table, c, ids[n] as usize).iter().copied()));
+        let pairs = (0..ids.len()).flat_map(|n| {
+            row(&out, c, n).iter().copied().zip(row(&table, c, ids[n] as usize).iter().copied())
+        });
         Ok(relative_error(pairs))
     }
     fn tolerance(&self) -> f64 {
@@ -223,7 +225,8 @@ impl Operation for Rope {
         for n in some_rows(self.qkv.rows()) {
             for (head, i) in (0..self.heads).flat_map(|head| (0..half).map(move |i| (head, i))) {
                 let angle = f64::from(positions[n]) * 10_000_f64.powf(-2.0 * i as f64 / self.head_dim as f64);
-                let (a, b) = (n * width + head * self.head_dim + i, n * width + head * self.head_dim + i + half);
+                let (a, b) =
+                    (n * width + head * self.head_dim + i, n * width + head * self.head_dim + i + half);
                 let (sin, cos) = angle.sin_cos();
                 pairs.push((got[a], x[a] * cos - x[b] * sin));
                 pairs.push((got[b], x[b] * cos + x[a] * sin));

@@ -2,7 +2,8 @@
 
 use anyhow::Result;
 use reskill_kernels::ops::{
-    self, AdamWParams, Cost, GrpoLossInputs, GrpoLossParams, GrpoLossSums, KlEstimator, Moments8, RatioLevel, Surrogate, cost,
+    self, AdamWParams, Cost, GrpoLossInputs, GrpoLossParams, GrpoLossSums, KlEstimator, Moments8, RatioLevel,
+    Surrogate, cost,
 };
 use reskill_kernels::{KernelError, Tensor};
 
@@ -40,7 +41,8 @@ struct Loss {
 impl Loss {
     fn new(inputs: &Inputs<'_>) -> Result<Loss> {
         let column = |stream| inputs.wide(stream, &[inputs.n], 1.0);
-        let mut columns = [column(1)?, column(2)?, column(3)?, column(4)?, column(5)?, column(6)?, column(7)?, column(8)?];
+        let mut columns =
+            [column(1)?, column(2)?, column(3)?, column(4)?, column(5)?, column(6)?, column(7)?, column(8)?];
         columns[5].fill(1.0 / inputs.n as f32)?;
         let sums = Tensor::zeros(&[9], inputs.device)?;
         Ok(Loss { columns, sums, sequences: inputs.ids(9, inputs.n, 1)? })
@@ -59,7 +61,8 @@ impl Operation for Loss {
         poison(&mut [d_logprobs, d_entropy])
     }
     fn run(&mut self) -> Result<(), KernelError> {
-        let [logprobs, old, reference, entropy, advantages, weights, d_logprobs, d_entropy] = &mut self.columns;
+        let [logprobs, old, reference, entropy, advantages, weights, d_logprobs, d_entropy] =
+            &mut self.columns;
         let inputs = GrpoLossInputs {
             logprobs,
             old_logprobs: old,
@@ -138,8 +141,15 @@ struct Optimizer {
     moments: Option<Moments8>,
 }
 
-const STEP: AdamWParams =
-    AdamWParams { learning_rate: 1e-3, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.0, step: 1, grad_scale: 1.0 };
+const STEP: AdamWParams = AdamWParams {
+    learning_rate: 1e-3,
+    beta1: 0.9,
+    beta2: 0.95,
+    eps: 1e-8,
+    weight_decay: 0.0,
+    step: 1,
+    grad_scale: 1.0,
+};
 
 impl Optimizer {
     fn new(inputs: &Inputs<'_>, eight_bit: bool) -> Result<Optimizer> {
@@ -162,7 +172,11 @@ impl Operation for Optimizer {
         vec![("n", self.weight.len())]
     }
     fn cost(&self) -> Cost {
-        if self.moments.is_some() { cost::adamw_8bit(self.weight.len()) } else { cost::adamw(self.weight.len()) }
+        if self.moments.is_some() {
+            cost::adamw_8bit(self.weight.len())
+        } else {
+            cost::adamw(self.weight.len())
+        }
     }
     fn poison(&mut self) -> Result<()> {
         self.weight.copy_from(&self.before)?;
