@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use reskill_envs::prompt::PromptConfig;
+use reskill_envs::search::SearchConfig;
 use reskill_grpo::{AdvantageConfig, LearnerConfig, LossConfig, OptimizerConfig};
 use reskill_model::ModelConfig;
 use reskill_skills::{LifecycleConfig, SkillMode, Trigger};
@@ -329,9 +330,9 @@ impl TrainConfig {
             self.env.external.folder.get_or_insert_with(|| PathBuf::from("."));
         }
         let folder = &mut self.env.external.folder;
-        for path in
-            [&mut self.env.data, &mut self.bank, folder].into_iter().chain(folders).flatten().chain(base)
-        {
+        let SearchConfig { corpus, index, model: embedding, .. } = &mut self.env.search;
+        let folders = folders.into_iter().chain([folder, corpus, index, embedding]);
+        for path in [&mut self.env.data, &mut self.bank].into_iter().chain(folders).flatten().chain(base) {
             *path = std::path::absolute(&*path)
                 .with_context(|| format!("{}: cannot be made absolute", path.display()))?;
         }

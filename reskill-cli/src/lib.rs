@@ -10,6 +10,8 @@ pub mod env_config;
 pub mod config;
 pub mod streams;
 pub mod suites;
+pub mod search;
+pub mod sentence_embedder;
 pub mod language;
 pub mod base_model;
 pub mod policy;

@@ -9,13 +9,15 @@ struct RowStats {
 
 __device__ __forceinline__ RowStats no_stats() { return RowStats{-3.402823466e38f, 0.f, 0.f}; }
 
-// Adds `part`; a part with nothing in it changes nothing (minus infinity less itself would be NaN).
+// Every rounding is spelt out, lest two kernels be compiled to different multiply-adds and a row's bits depend on which
+// of them ran. Adds `part`; a part with nothing in it changes nothing (minus infinity less itself would be NaN).
 template <class Exp> __device__ __forceinline__ void join(RowStats& s, const RowStats& part, Exp exp_of) {
   if (part.total == 0.f) return;
   if (s.total == 0.f) { s = part; return; }
   const float top = fmaxf(s.top, part.top), mine = s.top - top, other = part.top - top;
   const float a = exp_of(mine), b = exp_of(other);
-  s.weighted = a * (s.weighted + s.total * mine) + b * (part.weighted + part.total * other);
-  s.total = a * s.total + b * part.total;
+  const float before = fmaf(s.total, mine, s.weighted), added = fmaf(part.total, other, part.weighted);
+  s.weighted = fmaf(a, before, __fmul_rn(b, added));
+  s.total = fmaf(a, s.total, __fmul_rn(b, part.total));
   s.top = top;
 }

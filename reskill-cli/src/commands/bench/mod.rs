@@ -5,8 +5,11 @@ pub mod cpu;
 mod env;
 pub mod grpo;
 mod kernels;
+mod model;
 mod replay;
+mod retrieval;
 mod report;
+mod scienceworld;
 mod trace;
 
 use anyhow::Result;
@@ -26,6 +29,9 @@ enum Bench {
     Grpo(grpo::GrpoArgs),
     Ceilings(kernels::CeilingArgs),
     Kernels(kernels::KernelArgs),
+    Prefill(model::PrefillArgs),
+    Decode(model::DecodeArgs),
+    Train(model::TrainArgs),
 }
 
 /// Runs the command; the result is the exit code.
@@ -39,6 +45,9 @@ pub fn run(args: &BenchArgs) -> Result<u8> {
         Bench::Grpo(args) => grpo::run(args),
         Bench::Ceilings(args) => kernels::run_ceilings(args),
         Bench::Kernels(args) => kernels::run(args),
+        Bench::Prefill(args) => model::prefill(args),
+        Bench::Decode(args) => model::decode(args),
+        Bench::Train(args) => model::train(args),
     }
 }
 

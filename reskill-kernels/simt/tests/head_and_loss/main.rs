@@ -14,3 +14,4 @@ mod sample_logits;
 mod grpo_loss;
 mod adamw_8bit;
 mod costs;
+mod example;

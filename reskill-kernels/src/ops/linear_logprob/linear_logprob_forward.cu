@@ -43,12 +43,12 @@ __device__ __forceinline__ void parts(float4* part,             // (R, ceil(V / 
       RowStats mine = no_stats();
 #pragma unroll
       for (int j = 0; j < Tile::COLS; ++j)
-        if (n0 + tile.col(j) < end) mine.top = fmaxf(mine.top, tile.at(i, j) * inverse_temperature);
+        if (n0 + tile.col(j) < end) mine.top = fmaxf(mine.top, __fmul_rn(tile.at(i, j), inverse_temperature));
 #pragma unroll
       for (int j = 0; j < Tile::COLS; ++j) {
         const int v = n0 + tile.col(j);
         if (v < end) {
-          const float z = tile.at(i, j) * inverse_temperature, e = Tile::exp(z - mine.top);
+          const float z = __fmul_rn(tile.at(i, j), inverse_temperature), e = Tile::exp(z - mine.top);
           mine.total += e;
           mine.weighted = fmaf(e, z - mine.top, mine.weighted);
           if (v == target[i]) target_logit[m0 + tile.row(i)] = z;

@@ -90,7 +90,7 @@ __device__ __forceinline__ void token_of_strip(u32* tokens, float* logprobs, con
     for (int i = 0; i < Tile::ROWS; ++i)
 #pragma unroll
       for (int j = 0; j < Tile::COLS; ++j)
-        if (tile.row(i) == 0 && n0 + tile.col(j) < end) logits[n0 + tile.col(j) - begin] = tile.at(i, j) * inverse_temperature;
+        if (tile.row(i) == 0 && n0 + tile.col(j) < end) logits[n0 + tile.col(j) - begin] = __fmul_rn(tile.at(i, j), inverse_temperature);
   });
   __syncthreads();                                       // all logits of the strip are there
   if (threadIdx.x != 0) return;

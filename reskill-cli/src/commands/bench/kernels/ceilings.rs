@@ -9,24 +9,24 @@ use super::timing::Timing;
 
 /// Rates that nothing on this device exceeds by much.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub(super) struct Ceilings {
+pub(in crate::commands::bench) struct Ceilings {
     /// Bytes a second of a copy, read and written.
-    pub(super) copy_bytes_per_second: f64,
+    pub(in crate::commands::bench) copy_bytes_per_second: f64,
     /// Bytes a second of a sum, read only.
-    pub(super) read_bytes_per_second: f64,
+    pub(in crate::commands::bench) read_bytes_per_second: f64,
     /// Operations a second of a large product in the storage measured.
-    pub(super) flops_per_second: f64,
+    pub(in crate::commands::bench) flops_per_second: f64,
     /// Seconds from one launch of a small operation to the next.
-    pub(super) launch_seconds: f64,
+    pub(in crate::commands::bench) launch_seconds: f64,
     /// The same inside a recorded graph; none where nothing can be recorded.
-    pub(super) graph_launch_seconds: Option<f64>,
+    pub(in crate::commands::bench) graph_launch_seconds: Option<f64>,
 }
 
 /// Small operations in a row, to tell their launches' time.
 const LAUNCHES: usize = 100;
 
 impl Ceilings {
-    pub(super) fn measure(bench: &Bench) -> Result<Ceilings> {
+    pub(in crate::commands::bench) fn measure(bench: &Bench) -> Result<Ceilings> {
         let (copy, read) = bandwidth(bench)?;
         let mut small = Tensor::zeros(&[64], &bench.device)?;
         let mut value = 1.0;
@@ -54,7 +54,7 @@ impl Ceilings {
     }
 
     /// The rate that memory-bound operations are held against.
-    pub(super) fn bytes_per_second(&self) -> f64 {
+    pub(in crate::commands::bench) fn bytes_per_second(&self) -> f64 {
         self.copy_bytes_per_second.max(self.read_bytes_per_second)
     }
 }

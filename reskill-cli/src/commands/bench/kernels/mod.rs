@@ -20,10 +20,11 @@ use clap::{Args, ValueEnum};
 use regex::Regex;
 use reskill_kernels::{DType, Device};
 
-use self::ceilings::Ceilings;
+pub(super) use self::ceilings::Ceilings;
 use self::operation::{Inputs, Operation};
 use self::output::{Line, Printer};
-use self::sizes::Sizes;
+pub(super) use self::sizes::Sizes;
+pub(super) use self::timing::Timing;
 use self::timing::{Mode, measure};
 use super::report::Machine;
 use crate::progress::print_line;
@@ -40,7 +41,7 @@ Examples:
   reskill-cli bench kernels --sizes smollm2 --filter 'rms_norm|adamw'
   reskill-cli bench kernels --device cuda --dtype bf16 --sizes qwen3-0.6b --json --plot roofline.svg"
 )]
-pub struct KernelArgs {
+pub(super) struct KernelArgs {
     #[command(flatten)]
     common: CommonArgs,
     /// Regular expression that the name of an operation must match
@@ -59,7 +60,7 @@ pub struct KernelArgs {
 
 /// Measures what the device can do at best: bandwidth, matrix rate, launches.
 #[derive(Debug, Args)]
-pub struct CeilingArgs {
+pub(super) struct CeilingArgs {
     #[command(flatten)]
     common: CommonArgs,
 }
@@ -88,37 +89,46 @@ pub(super) struct CommonArgs {
 
 /// How numbers are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Stored {
+pub(super) enum Stored {
     F32,
     Bf16,
 }
 
-/// What all cases are run with.
-struct Bench {
-    device: Device,
-    dtype: DType,
-    rounds: usize,
-    seed: u64,
-    quick: bool,
-    json: bool,
-}
-
-impl Bench {
-    fn new(args: &CommonArgs) -> Result<Bench> {
-        if args.rounds < 2 {
-            bail!(
-                "--rounds {}: expected 2 or more, half of them to be set against the other half",
-                args.rounds
-            );
-        }
-        let device = Device::parse(&args.device)?;
-        let dtype = match args.dtype {
+impl Stored {
+    /// The device of this name, storing numbers so.
+    pub(super) fn on(self, name: &str) -> Result<Device> {
+        let device = Device::parse(name)?;
+        let dtype = match self {
             Stored::F32 => DType::F32,
             Stored::Bf16 if device.is_cpu() => {
                 bail!("--dtype bf16: the CPU computes in f32; use --device cuda")
             }
             Stored::Bf16 => DType::Bf16,
         };
+        Ok(device.with_precision(dtype)?)
+    }
+}
+
+/// What all cases are run with.
+pub(super) struct Bench {
+    pub(super) device: Device,
+    pub(super) dtype: DType,
+    pub(super) rounds: usize,
+    pub(super) seed: u64,
+    quick: bool,
+    pub(super) json: bool,
+}
+
+impl Bench {
+    pub(super) fn new(args: &CommonArgs) -> Result<Bench> {
+        if args.rounds < 2 {
+            bail!(
+                "--rounds {}: expected 2 or more, half of them to be set against the other half",
+                args.rounds
+            );
+        }
+        let device = args.dtype.on(&args.device)?;
+        let dtype = device.precision();
         let clock = || {
             let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
             now.map_or(0, |since| since.as_micros() as u64 % 1_000_000_007)
@@ -127,7 +137,7 @@ impl Bench {
         Ok(Bench { device, dtype, rounds: args.rounds, seed, quick: args.quick, json: args.json })
     }
 
-    fn machine(&self) -> Machine {
+    pub(super) fn machine(&self) -> Machine {
         Machine::here(self.seed)
     }
 
@@ -145,7 +155,7 @@ impl Bench {
 ///
 /// # Errors
 /// One line for the person who typed the command.
-pub fn run_ceilings(args: &CeilingArgs) -> Result<u8> {
+pub(super) fn run_ceilings(args: &CeilingArgs) -> Result<u8> {
     let bench = Bench::new(&args.common)?;
     let ceilings = Ceilings::measure(&bench)?;
     output::print_ceilings(&bench, &ceilings)?;
@@ -156,7 +166,7 @@ pub fn run_ceilings(args: &CeilingArgs) -> Result<u8> {
 ///
 /// # Errors
 /// One line for the person who typed the command.
-pub fn run(args: &KernelArgs) -> Result<u8> {
+pub(super) fn run(args: &KernelArgs) -> Result<u8> {
     let bench = Bench::new(&args.common)?;
     let filter = Regex::new(&args.filter)
         .with_context(|| format!("--filter {}: is no regular expression", args.filter))?;
@@ -199,7 +209,7 @@ fn run_operation(
     name: &'static str,
     operation: &mut dyn Operation,
 ) -> Result<Vec<Line>> {
-    let mut check = |operation: &mut dyn Operation| -> Result<f64> {
+    let check = |operation: &mut dyn Operation| -> Result<f64> {
         operation.poison()?;
         operation.run()?;
         operation.error()
@@ -209,7 +219,9 @@ fn run_operation(
     for &mode in bench.modes() {
         match measure(bench, mode, operation)? {
             Some(timing) => lines.push(Line::new(bench, ceilings, name, operation, mode, timing, before)),
-            None => print_line(&format!("{name}: waits for the device and cannot be recorded")),
+            None => {
+                print_line(&format!("{name}: waits for the device or takes memory, so it cannot be recorded"))
+            }
         }
     }
     let after = check(operation)?;

@@ -5,7 +5,7 @@ use reskill_kernels::Device;
 
 /// A model by its widths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Sizes {
+pub(in crate::commands::bench) enum Sizes {
     /// Odd and small, for a simulated device
     Tiny,
     /// The policy of the default run
@@ -20,29 +20,39 @@ pub(super) enum Sizes {
 
 /// Widths of a model.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Model {
+pub(in crate::commands::bench) struct Model {
     /// Width C.
-    pub(super) c: usize,
+    pub(in crate::commands::bench) c: usize,
     /// Width F of the MLP.
-    pub(super) f: usize,
+    pub(in crate::commands::bench) f: usize,
     /// Query heads H.
-    pub(super) heads: usize,
+    pub(in crate::commands::bench) heads: usize,
     /// Key-value heads K.
-    pub(super) kv_heads: usize,
+    pub(in crate::commands::bench) kv_heads: usize,
     /// Head size D.
-    pub(super) head_dim: usize,
+    pub(in crate::commands::bench) head_dim: usize,
     /// Vocabulary V.
-    pub(super) vocab: usize,
+    pub(in crate::commands::bench) vocab: usize,
 }
 
 impl Sizes {
-    pub(super) fn model(self) -> Model {
+    pub(in crate::commands::bench) fn model(self) -> Model {
         let model = |c, f, heads, kv_heads, head_dim, vocab| Model { c, f, heads, kv_heads, head_dim, vocab };
         match self {
             Sizes::Tiny => model(40, 72, 4, 2, 16, 301),
             Sizes::Policy => model(96, 256, 4, 2, 32, 400),
             Sizes::SmolLm2 => model(576, 1536, 9, 3, 64, 49_152),
             Sizes::Qwen3 => model(1024, 3072, 16, 8, 128, 151_936),
+        }
+    }
+
+    /// Layers of the model.
+    pub(in crate::commands::bench) fn layers(self) -> usize {
+        match self {
+            Sizes::Tiny => 2,
+            Sizes::Policy => 4,
+            Sizes::SmolLm2 => 30,
+            Sizes::Qwen3 => 28,
         }
     }
 

@@ -21,18 +21,18 @@ pub(super) enum Mode {
 
 /// Seconds of one run.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub(super) struct Timing {
-    pub(super) median: f64,
-    pub(super) p10: f64,
-    pub(super) p90: f64,
-    pub(super) rounds: usize,
+pub(in crate::commands::bench) struct Timing {
+    pub(in crate::commands::bench) median: f64,
+    pub(in crate::commands::bench) p10: f64,
+    pub(in crate::commands::bench) p90: f64,
+    pub(in crate::commands::bench) rounds: usize,
     /// How far the medians of the even and the odd rounds are apart, relative to the median.
-    pub(super) noise: f64,
+    pub(in crate::commands::bench) noise: f64,
 }
 
 impl Timing {
     /// Of at least two rounds.
-    pub(super) fn new(seconds: &[f64]) -> Timing {
+    pub(in crate::commands::bench) fn new(seconds: &[f64]) -> Timing {
         let at = |sorted: &[f64], share: f64| sorted[((sorted.len() - 1) as f64 * share).round() as usize];
         let sorted = |of: Vec<f64>| {
             let mut of = of;
@@ -71,7 +71,12 @@ pub(super) fn measure(bench: &Bench, mode: Mode, operation: &mut dyn Operation) 
             })?
         }
         Mode::Graph => {
-            let graph = device.record(|| (0..runs).try_for_each(|_| operation.run()))?;
+            let graph = match device.record(|| (0..runs).try_for_each(|_| operation.run())) {
+                Ok(graph) => graph,
+                // It takes memory as it runs.
+                Err(KernelError::Unsupported { .. }) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            };
             rounds(bench, || Ok(device.seconds(|| graph.launch())? / runs as f64))?
         }
     };

@@ -227,3 +227,6 @@ fn push_runs(
         runs.push([start as u32, (stop - start) as u32, u32::from(full), 0]);
     }
 }
+
+#[cfg(test)]
+mod tests;
