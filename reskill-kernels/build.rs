@@ -32,7 +32,6 @@ const FLAGS: &[&str] =
 /// Headers of all operations.
 const HEADERS: &str = "cuda";
 
-#[expect(clippy::print_stderr, reason = "a build script speaks to whoever builds")]
 fn main() -> ExitCode {
     match build() {
         Ok(()) => ExitCode::SUCCESS,

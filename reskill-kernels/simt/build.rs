@@ -22,13 +22,12 @@ const SIMULATED_HOPPER: [&str; 1] = ["matmul_sm90a.cu"];
 /// Folders of headers.
 const INCLUDES: [&str; 4] = ["shim", "runtime", "driver", "../cuda"];
 
-#[expect(clippy::print_stderr, reason = "a build script speaks to whoever builds")]
 fn main() -> ExitCode {
     match build() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Not by `?`: a compiler's report is to be read as it is.
-            eprintln!("{error}");
+            // Line by line: a compiler's report is to be read as it is.
+            error.to_string().lines().for_each(|line| println!("cargo::error={line}"));
             ExitCode::FAILURE
         }
     }
