@@ -25,6 +25,7 @@ pub mod device;
 pub mod tensor;
 pub mod ops;
 pub mod error;
+pub(crate) mod panels;
 pub(crate) mod parallel;
 pub(crate) mod simd;
 

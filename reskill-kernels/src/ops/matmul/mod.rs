@@ -1,6 +1,7 @@
 //! Linear layers: products with a weight stored as Hugging Face stores it, (outputs, inputs).
 
 pub(crate) mod cpu;
+mod gemm;
 
 use crate::error::{KernelError, check_shape};
 use crate::tensor::Tensor;

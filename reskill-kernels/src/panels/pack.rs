@@ -1,0 +1,111 @@
+//! Factors laid out as the tiles of a product read them.
+
+use super::{Matrix, PANEL, PanelElement, Panels, TILE_ROWS};
+
+/// Alignment of packed factors in elements: a cache line.
+const LINE: usize = 16;
+
+/// Memory for a packed factor, which grows to the largest one.
+#[derive(Debug, Default)]
+pub(crate) struct Packed {
+    data: Vec<f32>,
+}
+
+impl Packed {
+    pub(crate) const fn new() -> Packed {
+        Packed { data: Vec::new() }
+    }
+
+    /// `len` elements on a line of the cache, with any values.
+    fn room(&mut self, len: usize) -> &mut [f32] {
+        if self.data.len() < len + LINE {
+            self.data.resize(len + LINE, 0.0);
+        }
+        // The offset is an optimisation: where there is none to be had, any place will do.
+        let skip = self.data.as_ptr().align_offset(LINE * size_of::<f32>()).min(LINE);
+        &mut self.data[skip..skip + len]
+    }
+}
+
+/// A right factor in panels.
+pub(crate) fn pack<'a>(room: &'a mut Packed, right: Matrix<'_>) -> Panels<'a, f32> {
+    let (depth, cols) = (right.rows(), right.cols());
+    let room = room.room(cols.div_ceil(PANEL) * PANEL * depth);
+    if depth == 0 {
+        return Panels::new(room, depth, cols);
+    }
+    for (p, panel) in room.chunks_exact_mut(PANEL * depth).enumerate() {
+        let width = PANEL.min(cols - p * PANEL);
+        let columns = right.columns(p * PANEL, width);
+        if columns.rows_are_contiguous() {
+            for (i, to) in panel.chunks_exact_mut(PANEL).enumerate() {
+                let row = columns.row(i);
+                match <&[f32; PANEL]>::try_from(row) {
+                    Ok(row) => to.copy_from_slice(row),
+                    Err(_) => {
+                        to[..width].copy_from_slice(row);
+                        to[width..].fill(0.0);
+                    }
+                }
+            }
+        } else {
+            transpose(panel, columns);
+        }
+    }
+    Panels::new(room, depth, cols)
+}
+
+/// One panel of a factor whose rows are not contiguous.
+fn transpose(panel: &mut [f32], columns: Matrix<'_>) {
+    #[cfg(target_arch = "x86_64")]
+    if columns.columns_are_contiguous() && super::avx512::is_available() {
+        super::avx512::transpose(panel, columns);
+        return;
+    }
+    for (i, to) in panel.chunks_exact_mut(PANEL).enumerate() {
+        for (j, to) in to.iter_mut().enumerate() {
+            *to = if j < columns.cols() { columns.at(i, j) } else { 0.0 };
+        }
+    }
+}
+
+/// A left factor in blocks of [`TILE_ROWS`] rows, the last one shorter: (depth, its rows) each.
+pub(super) fn pack_left<'a>(room: &'a mut Packed, left: Matrix<'_>) -> &'a [f32] {
+    let depth = left.cols();
+    let room = room.room(left.rows() * depth);
+    let columns = left.transposed();
+    for k in 0..depth {
+        let blocks = room.chunks_mut(TILE_ROWS * depth.max(1)).enumerate();
+        if columns.rows_are_contiguous() {
+            let column = columns.row(k);
+            for (block, to) in blocks {
+                let rows = to.len() / depth;
+                let from = &column[block * TILE_ROWS..][..rows];
+                match (<&[f32; TILE_ROWS]>::try_from(from), to[k * rows..].first_chunk_mut()) {
+                    (Ok(from), Some(to)) => *to = *from,
+                    _ => to[k * rows..][..rows].copy_from_slice(from),
+                }
+            }
+        } else {
+            for (block, to) in blocks {
+                let rows = to.len() / depth;
+                for (r, to) in to[k * rows..][..rows].iter_mut().enumerate() {
+                    *to = left.at(block * TILE_ROWS + r, k);
+                }
+            }
+        }
+    }
+    room
+}
+
+/// Panels of bf16 as f32.
+pub(super) fn widen<'a, T: PanelElement>(room: &'a mut Packed, panels: Panels<'_, T>) -> Panels<'a, f32> {
+    let len = PANEL * panels.depth;
+    let room = room.room(panels.cols.div_ceil(PANEL) * len);
+    for (to, from) in room.chunks_exact_mut(len).zip(panels.data.chunks(panels.stride)) {
+        for (to, from) in to.iter_mut().zip(from) {
+            *to = from.widen();
+        }
+    }
+    Panels::new(room, panels.depth, panels.cols)
+}
