@@ -4,6 +4,8 @@ use super::{Matrix, PANEL, PanelElement, Panels, TILE_ROWS};
 
 /// Alignment of packed factors in elements: a cache line.
 const LINE: usize = 16;
+/// Columns of a left factor that are packed at once.
+const COLUMNS: usize = 16;
 
 /// Memory for a packed factor, which grows to the largest one.
 #[derive(Debug, Default)]
@@ -74,28 +76,32 @@ pub(super) fn pack_left<'a>(room: &'a mut Packed, left: Matrix<'_>) -> &'a [f32]
     let depth = left.cols();
     let room = room.room(left.rows() * depth);
     let columns = left.transposed();
-    for k in 0..depth {
-        let blocks = room.chunks_mut(TILE_ROWS * depth.max(1)).enumerate();
-        if columns.rows_are_contiguous() {
-            let column = columns.row(k);
-            for (block, to) in blocks {
-                let rows = to.len() / depth;
-                let from = &column[block * TILE_ROWS..][..rows];
-                match (<&[f32; TILE_ROWS]>::try_from(from), to[k * rows..].first_chunk_mut()) {
-                    (Ok(from), Some(to)) => *to = *from,
-                    _ => to[k * rows..][..rows].copy_from_slice(from),
-                }
-            }
-        } else {
-            for (block, to) in blocks {
-                let rows = to.len() / depth;
-                for (r, to) in to[k * rows..][..rows].iter_mut().enumerate() {
-                    *to = left.at(block * TILE_ROWS + r, k);
-                }
+    // Some columns at a time, so that what is read stays in the nearest cache until the last block has taken its part.
+    for first in (0..depth).step_by(COLUMNS) {
+        let last = depth.min(first + COLUMNS);
+        for (block, to) in room.chunks_mut(TILE_ROWS * depth).enumerate() {
+            let rows = to.len() / depth;
+            let to = to[first * rows..last * rows].chunks_exact_mut(rows);
+            for (k, to) in (first..last).zip(to) {
+                copy_rows(to, columns, k, block * TILE_ROWS);
             }
         }
     }
     room
+}
+
+/// Rows `first ..` of column `k` of a left factor, as many as there is room for.
+#[inline(always)]
+fn copy_rows(to: &mut [f32], columns: Matrix<'_>, k: usize, first: usize) {
+    if columns.rows_are_contiguous() {
+        let from = &columns.row(k)[first..first + to.len()];
+        match (<&[f32; TILE_ROWS]>::try_from(from), to.first_chunk_mut()) {
+            (Ok(from), Some(to)) => *to = *from,
+            _ => to.copy_from_slice(from),
+        }
+    } else {
+        to.iter_mut().enumerate().for_each(|(r, to)| *to = columns.at(k, first + r));
+    }
 }
 
 /// Panels of bf16 as f32.

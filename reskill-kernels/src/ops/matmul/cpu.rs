@@ -11,7 +11,7 @@ use crate::panels::{self, Matrix, MatrixMut, Packed};
 /// A product of fewer multiplications than this is not worth a second task.
 const SMALL: usize = 1 << 20;
 /// Rows and columns of a task of the forward pass, or of the gradient of the input.
-const BLOCK: (usize, usize) = (256, 128);
+const BLOCK: (usize, usize) = (512, 128);
 /// The same of the gradient of a weight.
 const WEIGHT_BLOCK: (usize, usize) = (192, 384);
 /// Tasks of a product that is large enough for more than one, at the least.
