@@ -1,13 +1,16 @@
 //! The tiles of a product by AVX-512.
 
 use std::arch::x86_64::{
-    __m512, _mm256_loadu_si256, _mm512_add_ps, _mm512_castpd_ps, _mm512_castps_pd, _mm512_castsi512_ps,
-    _mm512_cvtepu16_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
-    _mm512_set1_ps, _mm512_setzero_ps, _mm512_shuffle_f32x4, _mm512_slli_epi32, _mm512_storeu_ps,
-    _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
+    __m512, _MM_HINT_T0, _mm_prefetch, _mm256_loadu_si256, _mm512_add_ps, _mm512_castpd_ps, _mm512_castps_pd,
+    _mm512_castsi512_ps, _mm512_cvtepu16_epi32, _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_storeu_ps,
+    _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps, _mm512_shuffle_f32x4, _mm512_slli_epi32,
+    _mm512_storeu_ps, _mm512_unpackhi_pd, _mm512_unpackhi_ps, _mm512_unpacklo_pd, _mm512_unpacklo_ps,
 };
 
 use super::{Left, Matrix, MatrixMut, PANEL, PanelElement, Panels, TILE_ROWS};
+
+/// Elements from a place that is read to the one that is fetched in advance.
+const AHEAD: usize = 8 * PANEL;
 
 /// Whether the processor has the instructions.
 pub(super) fn is_available() -> bool {
@@ -207,29 +210,30 @@ pub(super) fn transpose(panel: &mut [f32], columns: Matrix<'_>) {
     let depth = columns.rows();
     assert!(is_available() && columns.columns_are_contiguous() && columns.cols() <= PANEL);
     assert_eq!(panel.len(), PANEL * depth, "the panel has the depth of its columns");
-    let by_column = columns.transposed();
+    // SAFETY: the processor has AVX-512 and the panel room for the columns (asserted above).
+    unsafe { transpose_columns(panel, columns.transposed()) }
+}
+
+/// As [`transpose`]; row `j` of `by_column` is column `j`.
+///
+/// # Safety
+/// The processor has AVX-512; `by_column` has at most 16 rows, contiguous, and `panel` 16 elements for each of its columns.
+#[target_feature(enable = "avx512f")]
+unsafe fn transpose_columns(panel: &mut [f32], by_column: Matrix<'_>) {
     for (block, to) in panel.chunks_mut(PANEL * PANEL).enumerate() {
         let height = to.len() / PANEL;
         let mask = ((1_u32 << height) - 1) as u16;
-        let from = |j: usize| by_column.row(j)[block * PANEL..][..height].as_ptr();
-        // SAFETY: the processor has AVX-512 (asserted above); every column has `height` elements from there on, and the
-        // mask as many bits; `to` has `height` rows of 16.
-        unsafe {
-            let mut columns = [_mm512_setzero_ps(); PANEL];
-            for (j, column) in columns[..by_column.rows()].iter_mut().enumerate() {
-                *column = load_some(mask, from(j));
-            }
-            store_transposed(to.as_mut_ptr(), height, columns);
+        let mut columns = [_mm512_setzero_ps(); PANEL];
+        for (j, column) in columns[..by_column.rows()].iter_mut().enumerate() {
+            let from = by_column.row(j)[block * PANEL..][..height].as_ptr();
+            // The weights come from far away, in as many streams as there are columns.
+            _mm_prefetch::<_MM_HINT_T0>(from.wrapping_add(AHEAD).cast());
+            // SAFETY: `height` elements follow, and the mask has as many bits.
+            *column = unsafe { _mm512_maskz_loadu_ps(mask, from) };
         }
+        // SAFETY: `to` has `height` rows of 16.
+        unsafe { store_transposed(to.as_mut_ptr(), height, columns) };
     }
-}
-
-/// # Safety
-/// The processor has AVX-512, and `from` points to as many elements as the mask has bits.
-#[target_feature(enable = "avx512f")]
-unsafe fn load_some(mask: u16, from: *const f32) -> __m512 {
-    // SAFETY: the caller's promise.
-    unsafe { _mm512_maskz_loadu_ps(mask, from) }
 }
 
 /// Stores the first `height` rows of the matrix whose columns are given.
@@ -237,6 +241,7 @@ unsafe fn load_some(mask: u16, from: *const f32) -> __m512 {
 /// # Safety
 /// The processor has AVX-512, and `to` points to `height` times 16 elements.
 #[target_feature(enable = "avx512f")]
+#[inline]
 unsafe fn store_transposed(to: *mut f32, height: usize, columns: [__m512; PANEL]) {
     // Pairs, then fours of columns: afterwards lane `l` of `fours[4 g + j]` holds row `4 l + j` of columns `4 g .. 4 g + 4`.
     let mut pairs = columns;

@@ -22,6 +22,7 @@ mod portable;
 use std::cell::RefCell;
 
 use half::bf16;
+use rayon::prelude::*;
 
 pub(crate) use matrix::{Matrix, MatrixMut};
 pub(crate) use pack::{Packed, pack};
@@ -113,6 +114,17 @@ thread_local! {
     /// Memory for panels and for packed rows that each thread keeps: at most half a megabyte, and rows of a task by
     /// [`DEPTH`].
     static SCRATCH: RefCell<(Packed, Packed)> = const { RefCell::new((Packed::new(), Packed::new())) };
+    /// Memory for a factor that is laid out once for several products.
+    static SHARED: RefCell<Vec<Packed>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Calls `work` with memory for a factor, which the thread keeps for the next call.
+pub(crate) fn with_room<R>(work: impl FnOnce(&mut Packed) -> R) -> R {
+    // Taken out while it is used: `work` may wait for tasks, and this thread run one that needs room as well.
+    let mut room = SHARED.with_borrow_mut(Vec::pop).unwrap_or_default();
+    let result = work(&mut room);
+    SHARED.with_borrow_mut(|rooms| rooms.push(room));
+    result
 }
 
 /// `out (+)= left * right`, on this thread.
@@ -161,6 +173,26 @@ pub(crate) fn packed_product<T: PanelElement>(
             run(&mut out, left, part, accumulate);
         }
     }
+}
+
+/// `out += left^T * right` with `left` (K, M) and `right` (K, N), both row-major, in tasks of at most `rows` rows.
+pub(crate) fn transposed_product(out: MatrixMut<'_>, left: Matrix<'_>, right: Matrix<'_>, rows: usize) {
+    assert!(left.cols() == out.rows() && right.cols() == out.cols() && left.rows() == right.rows());
+    let cols = out.cols();
+    let mut blocks = out.into_blocks(rows, cols.max(1));
+    with_room(|room| {
+        for start in (0..right.rows()).step_by(DEPTH) {
+            let depth = DEPTH.min(right.rows() - start);
+            let left = left.rows_from(start, depth);
+            let panels = pack::pack_in_tasks(room, right.rows_from(start, depth));
+            blocks.par_iter_mut().for_each(|(first, _, out)| {
+                SCRATCH.with_borrow_mut(|(_, packed_left)| {
+                    let left = left.columns(*first, out.rows()).transposed();
+                    run(out, Left::Packed(pack::pack_left(packed_left, left)), panels, true);
+                });
+            });
+        }
+    });
 }
 
 /// As [`run`], over panels that are widened before.

@@ -1,5 +1,7 @@
 //! Factors laid out as the tiles of a product read them.
 
+use rayon::prelude::*;
+
 use super::{Matrix, PANEL, PanelElement, Panels, TILE_ROWS};
 
 /// Alignment of packed factors in elements: a cache line.
@@ -33,28 +35,41 @@ impl Packed {
 pub(crate) fn pack<'a>(room: &'a mut Packed, right: Matrix<'_>) -> Panels<'a, f32> {
     let (depth, cols) = (right.rows(), right.cols());
     let room = room.room(cols.div_ceil(PANEL) * PANEL * depth);
-    if depth == 0 {
-        return Panels::new(room, depth, cols);
-    }
-    for (p, panel) in room.chunks_exact_mut(PANEL * depth).enumerate() {
-        let width = PANEL.min(cols - p * PANEL);
-        let columns = right.columns(p * PANEL, width);
-        if columns.rows_are_contiguous() {
-            for (i, to) in panel.chunks_exact_mut(PANEL).enumerate() {
-                let row = columns.row(i);
-                match <&[f32; PANEL]>::try_from(row) {
-                    Ok(row) => to.copy_from_slice(row),
-                    Err(_) => {
-                        to[..width].copy_from_slice(row);
-                        to[width..].fill(0.0);
-                    }
-                }
-            }
-        } else {
-            transpose(panel, columns);
-        }
+    for (p, panel) in room.chunks_exact_mut((PANEL * depth).max(1)).enumerate() {
+        pack_panel(panel, right, p);
     }
     Panels::new(room, depth, cols)
+}
+
+/// [`pack`], every panel a task.
+pub(super) fn pack_in_tasks<'a>(room: &'a mut Packed, right: Matrix<'_>) -> Panels<'a, f32> {
+    let (depth, cols) = (right.rows(), right.cols());
+    let room = room.room(cols.div_ceil(PANEL) * PANEL * depth);
+    room.par_chunks_exact_mut((PANEL * depth).max(1))
+        .with_min_len(8)
+        .enumerate()
+        .for_each(|(p, panel)| pack_panel(panel, right, p));
+    Panels::new(room, depth, cols)
+}
+
+/// Panel `p` of a right factor.
+fn pack_panel(panel: &mut [f32], right: Matrix<'_>, p: usize) {
+    let width = PANEL.min(right.cols() - p * PANEL);
+    let columns = right.columns(p * PANEL, width);
+    if !columns.rows_are_contiguous() {
+        transpose(panel, columns);
+        return;
+    }
+    for (i, to) in panel.chunks_exact_mut(PANEL).enumerate() {
+        let row = columns.row(i);
+        match <&[f32; PANEL]>::try_from(row) {
+            Ok(row) => to.copy_from_slice(row),
+            Err(_) => {
+                to[..width].copy_from_slice(row);
+                to[width..].fill(0.0);
+            }
+        }
+    }
 }
 
 /// One panel of a factor whose rows are not contiguous.

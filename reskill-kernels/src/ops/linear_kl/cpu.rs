@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::ops::linear_logprob::cpu::backward::{BlockGradient, LogitGradient, backward};
 use crate::ops::linear_logprob::cpu::{Problem, TILE, TILE_ROWS, tiles};
-use crate::panels::Packed;
+use crate::panels::with_room;
 use crate::simd::exp;
 use crate::tensor::Tensor;
 
@@ -81,20 +81,22 @@ impl KlGradient<'_> {
 impl LogitGradient for KlGradient<'_> {
     fn of_tile(&self, blocks: &mut [BlockGradient<'_>], tile: Range<usize>) {
         let Pair { policy, reference, .. } = self.pair;
-        let (mut room, mut ref_room) = (Packed::new(), Packed::new());
-        let prepared = policy.prepare(&mut room, tile.clone());
-        let ref_prepared = reference.prepare(&mut ref_room, tile.clone());
-        let mut ref_logits = Vec::new();
-        for block in blocks {
-            policy.prepared_logits(block.d_logits, block.rows.clone(), &prepared);
-            ref_logits.resize(block.d_logits.len(), 0.0);
-            reference.prepared_logits(&mut ref_logits, block.rows.clone(), &ref_prepared);
-            let parts = block.d_logits.chunks_exact_mut(tile.len()).zip(ref_logits.chunks_exact(tile.len()));
-            for (n, (d_logits, ref_logits)) in block.rows.clone().zip(parts) {
-                self.of_row(d_logits, ref_logits, n);
-            }
-            *block.matters = true;
-        }
+        with_room(|room| {
+            with_room(|ref_room| {
+                let prepared = policy.prepare(room, tile.clone());
+                let ref_prepared = reference.prepare(ref_room, tile.clone());
+                let mut ref_logits = Vec::new();
+                for block in blocks {
+                    policy.prepared_logits(block.d_logits, block.rows.clone(), &prepared);
+                    ref_logits.resize(block.d_logits.len(), 0.0);
+                    reference.prepared_logits(&mut ref_logits, block.rows.clone(), &ref_prepared);
+                    let logits = block.d_logits.chunks_exact_mut(tile.len());
+                    let rows = block.rows.clone().zip(logits.zip(ref_logits.chunks_exact(tile.len())));
+                    rows.for_each(|(n, (d_logits, ref_logits))| self.of_row(d_logits, ref_logits, n));
+                    *block.matters = true;
+                }
+            });
+        });
     }
 
     fn of_set(&self, d_logits: &mut Vec<f32>, n: usize) {

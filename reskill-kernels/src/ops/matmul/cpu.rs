@@ -12,8 +12,8 @@ use crate::panels::{self, Matrix, MatrixMut, Packed};
 const SMALL: usize = 1 << 20;
 /// Rows and columns of a task of the forward pass, or of the gradient of the input.
 const BLOCK: (usize, usize) = (512, 128);
-/// The same of the gradient of a weight.
-const WEIGHT_BLOCK: (usize, usize) = (192, 384);
+/// Rows of a task of the gradient of a weight.
+const WEIGHT_ROWS: usize = 192;
 /// Tasks of a product that is large enough for more than one, at the least.
 const TASKS: usize = 16;
 
@@ -57,7 +57,13 @@ pub(crate) fn backward_weight(d_weight: &mut [f32], d_out: &[f32], x: &[f32], ou
     }
     let rows = x.len() / inputs;
     let (d_out, x) = (Matrix::row_major(d_out, rows, outputs), Matrix::row_major(x, rows, inputs));
-    by_blocks(MatrixMut::row_major(d_weight, outputs, inputs), d_out.transposed(), x, true, WEIGHT_BLOCK);
+    let d_weight = MatrixMut::row_major(d_weight, outputs, inputs);
+    if rows * outputs * inputs < SMALL {
+        panels::product(d_weight, d_out.transposed(), x, true);
+    } else {
+        let block = outputs.div_ceil(TASKS).next_multiple_of(6).clamp(24, WEIGHT_ROWS);
+        panels::transposed_product(d_weight, d_out, x, block);
+    }
 }
 
 /// `out (M, N) (+)= left (M, K) * right (K, N)` on this thread. Where it runs on `gemm`, its order of summation depends on

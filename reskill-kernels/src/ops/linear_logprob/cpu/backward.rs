@@ -9,7 +9,8 @@ use rayon::prelude::*;
 use super::forward::{blocks_per_task, position};
 use super::{BLOCK, DENSE_ROWS, Problem, TILE, TILE_ROWS, tiles};
 use crate::ops::matmul::cpu as matmul;
-use crate::panels::Packed;
+use crate::ops::matmul::cpu::Prepared;
+use crate::panels::with_room;
 use crate::simd::{axpy, exp, max};
 use crate::tensor::Tensor;
 
@@ -66,26 +67,29 @@ impl LogprobGradient<'_> {
             position(tile, self.targets[n]).is_some() || max(logits) - self.upstream.lse[n] >= limit
         })
     }
+
+    fn of_block(&self, block: &mut BlockGradient<'_>, tile: &Range<usize>, prepared: &Prepared<'_>) {
+        self.problem.prepared_logits(block.d_logits, block.rows.clone(), prepared);
+        *block.matters = self.matters(block, tile);
+        if !*block.matters {
+            return;
+        }
+        for (n, d_logits) in block.rows.clone().zip(block.d_logits.chunks_exact_mut(tile.len())) {
+            let target = position(tile, self.targets[n]);
+            logits_backward(d_logits, n, target, &self.upstream, self.problem.temperature);
+            if let Some(target) = target.filter(|_| tile.len() == self.problem.head.rows()) {
+                balance(d_logits, target);
+            }
+        }
+    }
 }
 
 impl LogitGradient for LogprobGradient<'_> {
     fn of_tile(&self, blocks: &mut [BlockGradient<'_>], tile: Range<usize>) {
-        let mut room = Packed::new();
-        let prepared = self.problem.prepare(&mut room, tile.clone());
-        for block in blocks {
-            self.problem.prepared_logits(block.d_logits, block.rows.clone(), &prepared);
-            *block.matters = self.matters(block, &tile);
-            if !*block.matters {
-                continue;
-            }
-            for (n, d_logits) in block.rows.clone().zip(block.d_logits.chunks_exact_mut(tile.len())) {
-                let target = position(&tile, self.targets[n]);
-                logits_backward(d_logits, n, target, &self.upstream, self.problem.temperature);
-                if let Some(target) = target.filter(|_| tile.len() == self.problem.head.rows()) {
-                    balance(d_logits, target);
-                }
-            }
-        }
+        with_room(|room| {
+            let prepared = self.problem.prepare(room, tile.clone());
+            blocks.iter_mut().for_each(|block| self.of_block(block, &tile, &prepared));
+        });
     }
 
     fn of_set(&self, d_logits: &mut Vec<f32>, n: usize) {

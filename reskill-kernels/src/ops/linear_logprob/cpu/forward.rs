@@ -6,7 +6,7 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::{BLOCK, DENSE_ROWS, Problem, TILE, TILE_ROWS, entropy_of, log_sum_exp, tiles};
-use crate::panels::Packed;
+use crate::panels::with_room;
 use crate::simd::{exp, max, sum};
 use crate::tensor::Tensor;
 
@@ -120,20 +120,21 @@ fn dense_statistics(problem: &Problem<'_>, run: Range<usize>, targets: &[u32]) -
     let groups: Vec<&[Range<usize>]> = blocks.chunks(blocks_per_task(blocks.len(), tiles.len())).collect();
     let parts: Vec<Vec<TileStatistics>> = (0..tiles.len() * groups.len())
         .into_par_iter()
-        .map_init(Default::default, |(room, logits): &mut (Packed, Vec<f32>), task| {
+        .map_init(Vec::new, |logits, task| {
             let (tile, blocks) = (&tiles[task / groups.len()], groups[task % groups.len()]);
-            let prepared = problem.prepare(room, tile.clone());
-            let mut part = Vec::with_capacity(blocks.len() * TILE_ROWS);
-            for rows in blocks {
-                logits.resize(rows.len() * tile.len(), 0.0);
-                problem.prepared_logits(logits, rows.clone(), &prepared);
-                part.extend(
-                    rows.clone()
-                        .zip(logits.chunks_exact(tile.len()))
-                        .map(|(n, logits)| TileStatistics::of(logits, position(tile, targets[n]))),
-                );
-            }
-            part
+            with_room(|room| {
+                let prepared = problem.prepare(room, tile.clone());
+                let mut part = Vec::with_capacity(blocks.len() * TILE_ROWS);
+                for rows in blocks {
+                    logits.resize(rows.len() * tile.len(), 0.0);
+                    problem.prepared_logits(logits, rows.clone(), &prepared);
+                    let rows = rows.clone().zip(logits.chunks_exact(tile.len()));
+                    part.extend(
+                        rows.map(|(n, logits)| TileStatistics::of(logits, position(tile, targets[n]))),
+                    );
+                }
+                part
+            })
         })
         .collect();
     let mut joined = vec![Joined::default(); run.len()];
