@@ -6,6 +6,8 @@ use super::{Matrix, PANEL, PanelElement, Panels, TILE_ROWS};
 
 /// Alignment of packed factors in elements: a cache line.
 const LINE: usize = 16;
+/// Panels of a task that packs.
+const TASK_PANELS: usize = 8;
 /// Columns of a left factor that are packed at once.
 const COLUMNS: usize = 16;
 
@@ -35,39 +37,43 @@ impl Packed {
 pub(crate) fn pack<'a>(room: &'a mut Packed, right: Matrix<'_>) -> Panels<'a, f32> {
     let (depth, cols) = (right.rows(), right.cols());
     let room = room.room(cols.div_ceil(PANEL) * PANEL * depth);
-    for (p, panel) in room.chunks_exact_mut((PANEL * depth).max(1)).enumerate() {
-        pack_panel(panel, right, p);
-    }
+    pack_panels(room, right, 0);
     Panels::new(room, depth, cols)
 }
 
-/// [`pack`], every panel a task.
+/// [`pack`], some panels a task.
 pub(super) fn pack_in_tasks<'a>(room: &'a mut Packed, right: Matrix<'_>) -> Panels<'a, f32> {
     let (depth, cols) = (right.rows(), right.cols());
     let room = room.room(cols.div_ceil(PANEL) * PANEL * depth);
-    room.par_chunks_exact_mut((PANEL * depth).max(1))
-        .with_min_len(8)
+    room.par_chunks_mut((TASK_PANELS * PANEL * depth).max(1))
         .enumerate()
-        .for_each(|(p, panel)| pack_panel(panel, right, p));
+        .for_each(|(task, panels)| pack_panels(panels, right, task * TASK_PANELS));
     Panels::new(room, depth, cols)
 }
 
-/// Panel `p` of a right factor.
-fn pack_panel(panel: &mut [f32], right: Matrix<'_>, p: usize) {
-    let width = PANEL.min(right.cols() - p * PANEL);
-    let columns = right.columns(p * PANEL, width);
-    if !columns.rows_are_contiguous() {
-        transpose(panel, columns);
+/// Panels `first ..` of a right factor, as many as there is room for.
+fn pack_panels(panels: &mut [f32], right: Matrix<'_>, first: usize) {
+    let depth = right.rows();
+    if depth == 0 {
         return;
     }
-    for (i, to) in panel.chunks_exact_mut(PANEL).enumerate() {
-        let row = columns.row(i);
-        match <&[f32; PANEL]>::try_from(row) {
-            Ok(row) => to.copy_from_slice(row),
-            Err(_) => {
-                to[..width].copy_from_slice(row);
-                to[width..].fill(0.0);
-            }
+    let from = first * PANEL;
+    let cols = (panels.len() / depth).min(right.cols() - from);
+    let right = right.columns(from, cols);
+    if !right.rows_are_contiguous() {
+        for (p, panel) in panels.chunks_exact_mut(PANEL * depth).enumerate() {
+            transpose(panel, right.columns(p * PANEL, PANEL.min(cols - p * PANEL)));
+        }
+        return;
+    }
+    // Row by row over all panels: what is read lies together.
+    for i in 0..depth {
+        let (full, rest) = right.row(i).as_chunks::<PANEL>();
+        let mut to = panels.chunks_exact_mut(PANEL * depth).map(|panel| &mut panel[i * PANEL..][..PANEL]);
+        full.iter().zip(&mut to).for_each(|(from, to)| to.copy_from_slice(from));
+        if let Some(to) = to.next() {
+            to[..rest.len()].copy_from_slice(rest);
+            to[rest.len()..].fill(0.0);
         }
     }
 }
