@@ -12,6 +12,7 @@ use reskill_skills::{LifecycleConfig, SkillMode, Trigger};
 use serde::{Deserialize, Serialize};
 
 use crate::model_config::BaseModelConfig;
+use crate::model_source;
 use crate::schedule::Schedule;
 
 /// The default configuration, as it is compiled in.
@@ -307,7 +308,8 @@ impl TrainConfig {
         let creator = &mut self.skills.creator;
         let folders = [&mut creator.prompts_dir, &mut creator.record_dir, &mut creator.replay_dir];
         let model = &mut self.model;
-        let base = model.is_pretrained().then_some(&mut model.path);
+        let is_path = model.is_pretrained() && model_source::hub_name(&model.path).is_none();
+        let base = is_path.then_some(&mut model.path);
         for path in [&mut self.env.data, &mut self.bank].into_iter().chain(folders).flatten().chain(base) {
             *path = std::path::absolute(&*path)
                 .with_context(|| format!("{}: cannot be made absolute", path.display()))?;

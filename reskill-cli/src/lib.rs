@@ -10,6 +10,7 @@ pub mod config;
 pub mod streams;
 pub mod suites;
 pub mod language;
+pub mod model_source;
 pub mod base_model;
 pub mod policy;
 pub mod rollout;

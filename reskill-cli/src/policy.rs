@@ -19,6 +19,7 @@ use reskill_skills::creator::offline;
 use crate::evaluate::fixed_games;
 use crate::language::{Language, TaggedReply};
 use crate::model_config::BaseModelConfig;
+use crate::model_source;
 
 /// A policy that plays text games.
 #[derive(Debug)]
@@ -114,7 +115,8 @@ impl Policy {
         rng: &mut ChaCha8Rng,
     ) -> Result<Policy> {
         let mut read = || -> Result<Policy> {
-            let language = Language::new(Pretrained::open(&base.path)?, prompt.action_format)?;
+            let language =
+                Language::new(Pretrained::open(&model_source::locate(&base.path)?)?, prompt.action_format)?;
             let tokenizer = Arc::new(language.tokenizer()?);
             let mut model = language.checkpoint.model()?;
             if let Some(lora) = &base.lora {

@@ -12,6 +12,8 @@ use reskill_model::{
     ChatTemplate, Engine, EngineConfig, Message, PolicyTokenizer, Pretrained, Transformer, WeightStorage,
 };
 
+use crate::model_source;
+
 /// Writes text with a pretrained model.
 #[derive(Debug, Args)]
 #[command(
@@ -24,8 +26,8 @@ Examples:
   reskill-cli generate --model DIR --chat --temperature 0.7 --top-p 0.9"
 )]
 pub struct GenerateArgs {
-    /// A folder with config.json and safetensors, or a .gguf file.
-    #[arg(long, value_name = "DIR|FILE")]
+    /// A folder with config.json and safetensors, a .gguf file, or org/name[@revision] on the Hugging Face hub.
+    #[arg(long, value_name = "DIR|FILE|NAME")]
     model: PathBuf,
     /// The prompt, or with --chat the user's message.
     #[arg(long)]
@@ -90,7 +92,7 @@ pub fn run(args: &GenerateArgs) -> Result<u8> {
         end_tokens: Vec::new(),
     };
     options.validate()?;
-    let pretrained = Pretrained::open(&args.model)?;
+    let pretrained = Pretrained::open(&model_source::locate_argument(&args.model)?)?;
     let tokenizer = pretrained.tokenizer()?;
     let template = if args.chat { pretrained.chat_template()? } else { None };
     if args.chat && template.is_none() {

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::config::TrainConfig;
+use crate::model_source;
 use crate::progress::print_line;
 use crate::run_dir::RunDir;
 use crate::summary::Summary;
@@ -65,7 +66,8 @@ pub fn run(args: &TrainArgs) -> Result<u8> {
             let mut overrides = args.overrides.clone();
             overrides.extend(args.seed.map(|seed| format!("seed={seed}")));
             let config = TrainConfig::load(args.config.as_deref(), &overrides)?;
-            let config = config.with_absolute_paths()?;
+            let mut config = config.with_absolute_paths()?;
+            config.model.path = model_source::pinned(&config.model.path)?;
             limit_threads(config.threads)?;
             let name = args.config.as_ref().and_then(|path| path.file_stem());
             let name = name.map_or("default".into(), |stem| stem.to_string_lossy().into_owned());

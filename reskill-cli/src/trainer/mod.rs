@@ -27,6 +27,7 @@ use crate::creators::{CreatorRunner, CreatorSummary};
 use crate::evaluate::Evaluation;
 use crate::memory::planned_memory;
 use crate::metrics::MetricsWriter;
+use crate::model_source;
 use crate::policy::{Policy, build_tokenizer};
 use crate::progress::{Progress, print_line};
 use crate::resources::Costs;
@@ -447,7 +448,11 @@ fn untrained(config: &TrainConfig) -> Result<(Box<dyn Suite>, Policy)> {
 
 /// The pretrained model as it lies on disk now.
 fn base_model(config: &TrainConfig) -> Result<Option<BaseModel>> {
-    config.model.is_pretrained().then(|| BaseModel::of(&config.model.path)).transpose()
+    config
+        .model
+        .is_pretrained()
+        .then(|| BaseModel::of(&config.model.path, &model_source::locate(&config.model.path)?))
+        .transpose()
 }
 
 /// Games of every kind must be there.
