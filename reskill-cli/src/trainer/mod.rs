@@ -448,11 +448,8 @@ fn untrained(config: &TrainConfig) -> Result<(Box<dyn Suite>, Policy)> {
 
 /// The pretrained model as it lies on disk now.
 fn base_model(config: &TrainConfig) -> Result<Option<BaseModel>> {
-    config
-        .model
-        .is_pretrained()
-        .then(|| BaseModel::of(&config.model.path, &model_source::locate(&config.model.path)?))
-        .transpose()
+    let of = |path| BaseModel::of(path, &model_source::locate(path)?);
+    config.model.is_pretrained().then(|| of(&config.model.path)).transpose()
 }
 
 /// Games of every kind must be there.
