@@ -67,7 +67,7 @@ impl Parts<'_> {
     /// The content of one of the files; the larger ones are made one after the other.
     fn file(&self, name: &str) -> Result<Vec<u8>> {
         let config = self.policy.config();
-        let (m, v) = self.optimizer.moments();
+        let (m, v) = self.optimizer.moments()?;
         Ok(match name {
             POLICY => match self.policy.adapter() {
                 Some(lora) => lora.to_safetensors()?,

@@ -3,20 +3,31 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use reskill_envs::alfworld::AlfworldOptions;
-use reskill_envs::household::HouseholdConfig;
 use reskill_envs::prompt::PromptConfig;
 use reskill_grpo::{AdvantageConfig, LearnerConfig, LossConfig, OptimizerConfig};
 use reskill_model::ModelConfig;
 use reskill_skills::{LifecycleConfig, SkillMode, Trigger};
 use serde::{Deserialize, Serialize};
 
+pub use crate::env_config::{EnvConfig, EnvName};
 use crate::model_config::BaseModelConfig;
 use crate::model_source;
 use crate::schedule::Schedule;
 
 /// The default configuration, as it is compiled in.
 pub const DEFAULT: &str = include_str!("../../configs/default.toml");
+
+/// The configuration of environments in other programs, as it is compiled in.
+pub const EXTERNAL: &str = include_str!("../../configs/external.toml");
+
+/// The configurations that are compiled in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preset {
+    /// [`DEFAULT`].
+    Default,
+    /// [`EXTERNAL`].
+    External,
+}
 
 /// Everything a training run depends on.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -50,50 +61,30 @@ pub struct TrainConfig {
     pub checkpoint: CheckpointConfig,
 }
 
-/// Which environment, and its own settings.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct EnvConfig {
-    /// `household` or `alfworld`.
-    pub name: EnvName,
-    /// ALFWorld: a download tree, a pack, or one game file.
-    pub data: Option<PathBuf>,
-    /// Household: what is generated.
-    pub household: HouseholdConfig,
-    /// ALFWorld: which games are read.
-    pub alfworld: AlfworldOptions,
-}
-
-/// The environments that can be trained on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EnvName {
-    /// Generated household games.
-    Household,
-    /// Real ALFWorld games.
-    Alfworld,
-}
-
-impl Default for EnvConfig {
-    fn default() -> Self {
-        EnvConfig {
-            name: EnvName::Household,
-            data: None,
-            household: HouseholdConfig::default(),
-            alfworld: AlfworldOptions::default(),
-        }
-    }
-}
-
 /// The policy: its sizes and what it is shown.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PolicyConfig {
     /// Sizes of the transformer; `vocab_size` is set from the tokenizer.
     pub model: ModelConfig,
     /// What a prompt shows.
     pub prompt: PromptConfig,
+    /// Training games that the words of a policy without pretrained model are read from, >= 1.
+    pub vocabulary_games: usize,
 }
+
+impl Default for PolicyConfig {
+    fn default() -> Self {
+        PolicyConfig {
+            model: ModelConfig::default(),
+            prompt: PromptConfig::default(),
+            vocabulary_games: VOCABULARY_GAMES,
+        }
+    }
+}
+
+/// All words of an environment occur in far fewer games.
+const VOCABULARY_GAMES: usize = 400;
 
 /// The warm start: imitation of expert episodes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -101,7 +92,7 @@ pub struct PolicyConfig {
 pub struct SftConfig {
     /// Expert episodes, >= 1.
     pub episodes: usize,
-    /// Passes over them.
+    /// Passes over them; 0: no warm start.
     pub epochs: usize,
     /// Optimizer steps at most, >= 1. Absent: as many as the passes have.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -201,8 +192,21 @@ pub struct RolloutConfig {
     pub temperature: f32,
     /// Longest reply, in tokens, >= 1.
     pub max_new_tokens: usize,
-    /// Return of a success.
+    /// Return of a success, or of a full score.
     pub success_reward: f32,
+    /// What the return is made of: `success` or `score`.
+    pub reward: Reward,
+}
+
+/// What the return of an episode is made of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reward {
+    /// `success_reward` for a success, else 0.
+    #[default]
+    Success,
+    /// `success_reward` times the score at the end, which may be partial or negative.
+    Score,
 }
 
 impl Default for RolloutConfig {
@@ -214,6 +218,7 @@ impl Default for RolloutConfig {
             temperature: 1.0,
             max_new_tokens: 16,
             success_reward: 1.0,
+            reward: Reward::Success,
         }
     }
 }
@@ -271,16 +276,28 @@ impl Default for CheckpointConfig {
 }
 
 impl TrainConfig {
-    /// Reads a configuration: the file, or the embedded default, then each `key=value` of `overrides` in order.
+    /// As [`TrainConfig::load_or`], with the default run.
     ///
     /// # Errors
     /// One line that names the file (or `--set`), the key and what to do.
     pub fn load(file: Option<&Path>, overrides: &[String]) -> Result<TrainConfig> {
-        let name = file.map_or("configs/default.toml (embedded)".into(), |path| path.display().to_string());
+        TrainConfig::load_or(file, Preset::Default, overrides)
+    }
+
+    /// Reads a configuration: the file, or else an embedded one, then each `key=value` of `overrides` in order.
+    ///
+    /// # Errors
+    /// One line that names the file (or `--set`), the key and what to do.
+    pub fn load_or(file: Option<&Path>, preset: Preset, overrides: &[String]) -> Result<TrainConfig> {
+        let (embedded, preset_text) = match preset {
+            Preset::Default => ("configs/default.toml (embedded)", DEFAULT),
+            Preset::External => ("configs/external.toml (embedded)", EXTERNAL),
+        };
+        let name = file.map_or(embedded.into(), |path| path.display().to_string());
         let text = match file {
             Some(path) => std::fs::read_to_string(path)
                 .with_context(|| format!("{name}: cannot be read; give an existing file to --config"))?,
-            None => DEFAULT.to_string(),
+            None => preset_text.to_string(),
         };
         let mut table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
             let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
@@ -310,7 +327,13 @@ impl TrainConfig {
         let model = &mut self.model;
         let is_path = model.is_pretrained() && model_source::hub_name(&model.path).is_none();
         let base = is_path.then_some(&mut model.path);
-        for path in [&mut self.env.data, &mut self.bank].into_iter().chain(folders).flatten().chain(base) {
+        if self.env.name == EnvName::External {
+            self.env.external.folder.get_or_insert_with(|| PathBuf::from("."));
+        }
+        let folder = &mut self.env.external.folder;
+        for path in
+            [&mut self.env.data, &mut self.bank, folder].into_iter().chain(folders).flatten().chain(base)
+        {
             *path = std::path::absolute(&*path)
                 .with_context(|| format!("{}: cannot be made absolute", path.display()))?;
         }
@@ -338,10 +361,9 @@ impl TrainConfig {
         self.grpo.optimizer.validate().context("grpo")?;
         self.sft.optimizer.validate().context("sft")?;
         self.skills.validate().context("skills")?;
-        if self.env.name == EnvName::Household {
-            self.env.household.validate().context("env.household")?;
-        } else if self.env.data.is_none() {
-            bail!("`env.data` is missing, expected a folder with ALFWorld games: --set env.data=DIR");
+        self.env.validate()?;
+        if self.policy.vocabulary_games == 0 {
+            bail!("`policy.vocabulary_games` = 0, expected at least 1");
         }
         let at_least_one = [
             ("sft.episodes", self.sft.episodes),

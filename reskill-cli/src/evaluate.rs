@@ -46,6 +46,12 @@ pub struct Evaluation {
     pub families: BTreeMap<String, Success>,
     /// Turns an episode took, mean.
     pub mean_turns: f64,
+    /// Score at the end, mean. Where a score is won or lost as a whole it is the share won.
+    #[serde(default)]
+    pub mean_score: f64,
+    /// Games that the environment lost; no other number counts them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub faults: u64,
     /// How often guidance was followed on turns that showed it.
     pub heeded: Rate,
     /// How often the same action was taken in the same situation without the guidance (from an evaluation without
@@ -53,10 +59,17 @@ pub struct Evaluation {
     pub unprompted: Option<Rate>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands out references")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 /// The episodes of an evaluation, with its cost.
 pub struct Played {
-    /// In the order of the games.
+    /// In the order of the games, without those that the environment lost.
     pub episodes: Vec<SkillEpisode>,
+    /// Games that the environment lost.
+    pub faults: u64,
     /// What it cost.
     pub cost: RolloutCost,
 }
@@ -102,7 +115,8 @@ pub fn play(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Played> {
     let tasks = fixed_games(suite.tasks(split), games);
-    let mut played = Played { episodes: Vec::with_capacity(tasks.len()), cost: RolloutCost::default() };
+    let episodes = Vec::with_capacity(tasks.len());
+    let mut played = Played { episodes, faults: 0, cost: RolloutCost::default() };
     let slots = policy.evaluation_slots.max(1);
     for (batch, tasks_of_batch) in tasks.chunks(slots).enumerate() {
         progress(batch * slots, tasks.len());
@@ -118,11 +132,11 @@ pub fn play(
             })
             .collect();
         let (trajectories, cost) = collect(policy, suite, assignments, settings, &mut |_, _, _| {})?;
-        played.cost.tokens_run += cost.tokens_run;
-        played.cost.tokens_without_reuse += cost.tokens_without_reuse;
-        played.cost.tokens_generated += cost.tokens_generated;
-        played.cost.turns += cost.turns;
-        played.episodes.extend(trajectories.into_iter().map(|trajectory| trajectory.record));
+        played.cost += cost;
+        let records = trajectories.into_iter().map(|trajectory| trajectory.record);
+        let (lost, whole): (Vec<_>, Vec<_>) = records.partition(|record| record.episode.is_lost());
+        played.faults += lost.len() as u64;
+        played.episodes.extend(whole);
     }
     progress(tasks.len(), tasks.len());
     Ok(played)
@@ -149,6 +163,7 @@ pub fn summarise(
         }
     }
     let turns: usize = played.episodes.iter().map(|record| record.episode.turns.len()).sum();
+    let score: f64 = played.episodes.iter().map(|record| f64::from(record.episode.score)).sum();
     let total = |rates: Vec<Rate>| {
         rates.iter().fold(Rate::default(), |sum, rate| Rate {
             hits: sum.hits + rate.hits,
@@ -165,6 +180,8 @@ pub fn summarise(
         overall: Success::new(overall.0, overall.1),
         families: counts.into_iter().map(|(family, (won, n))| (family, Success::new(won, n))).collect(),
         mean_turns: turns as f64 / played.episodes.len().max(1) as f64,
+        mean_score: score / played.episodes.len().max(1) as f64,
+        faults: played.faults,
         heeded: total(shown),
         unprompted,
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use reskill_envs::plain_prompt;
-use reskill_envs::prompt::ActionFormat;
+use reskill_envs::prompt::{ActionFormat, Manner};
 use reskill_model::{Next, PolicyTokenizer, Pretrained, TokenConstraint};
 
 /// The marks around what a policy reads, and the tokens that end what it says.
@@ -21,12 +21,12 @@ pub struct Language {
 }
 
 impl Language {
-    /// Reads chat template and end tokens. A model without template gets the system message as its first lines.
+    /// Reads chat template and end tokens; the system message is that of the environment. A model without template gets the system message as its first lines.
     ///
     /// # Errors
     /// If the template cannot be used, or no token ends a reply.
-    pub fn new(checkpoint: Pretrained, format: ActionFormat) -> Result<Language> {
-        let system = plain_prompt::system(format);
+    pub fn new(checkpoint: Pretrained, format: ActionFormat, manner: &Manner) -> Result<Language> {
+        let system = plain_prompt::system(format, manner);
         let (before, after) = match checkpoint.chat_template()? {
             Some(template) => template.around_user_message(system)?,
             None => (format!("{system}\n\n"), "\n".to_string()),
@@ -55,13 +55,15 @@ impl Language {
     }
 }
 
-/// Free text that ends behind `</action>`, or with a token that ends a turn.
+/// Free text that ends behind the action's closing tag, or with a token that ends a turn.
 #[derive(Debug, Clone)]
 pub struct TaggedReply {
     /// To read what was said so far.
     pub tokenizer: Arc<PolicyTokenizer>,
     /// Tokens that end a reply.
     pub end_tokens: Arc<[u32]>,
+    /// The tags.
+    pub manner: Arc<Manner>,
 }
 
 impl TokenConstraint for TaggedReply {
@@ -73,7 +75,7 @@ impl TokenConstraint for TaggedReply {
         // Only a token with `>` can complete the tag.
         let may_close = self.tokenizer.token_text(*last).is_some_and(|text| text.contains('>'));
         let is_closed =
-            || self.tokenizer.decode_plain(generated).is_ok_and(|text| text.contains("</action>"));
+            || self.tokenizer.decode_plain(generated).is_ok_and(|text| self.manner.is_complete(&text));
         if may_close && is_closed() { Next::Done } else { Next::Any }
     }
 }

@@ -6,6 +6,7 @@
 
 pub mod schedule;
 pub mod model_config;
+pub mod env_config;
 pub mod config;
 pub mod streams;
 pub mod suites;

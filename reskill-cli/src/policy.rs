@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 use reskill_envs::prompt::{
-    ANSWER, ActionFormat, ENTRY, ParsedReply, PromptConfig, PromptLayout, PromptStyle, compact_command,
-    paper_words, parse_reply,
+    ANSWER, ActionFormat, ENTRY, Manner, ParsedReply, PromptConfig, PromptLayout, PromptStyle,
+    compact_command, paper_words,
 };
-use reskill_envs::{Split, Suite, plain_prompt};
+use reskill_envs::{EnvError, Split, Suite, Task};
 use reskill_model::constraint::Unconstrained;
 use reskill_model::{
     Lora, ModelConfig, Next, PolicyTokenizer, Pretrained, Reply, TokenConstraint, TokenTrie, Transformer,
@@ -34,6 +35,8 @@ pub struct Policy {
     pub context: usize,
     /// Episodes that are played side by side in an evaluation. Results do not depend on it.
     pub evaluation_slots: usize,
+    /// How the environment speaks, and how replies are read.
+    pub manner: Arc<Manner>,
     /// What a pretrained model brings along.
     pub language: Option<Language>,
 }
@@ -41,20 +44,18 @@ pub struct Policy {
 /// Episodes side by side in an evaluation of a small policy.
 const EVALUATION_SLOTS: usize = 128;
 
-/// How many training games the vocabulary is read from. All words of an environment occur in far fewer.
-const VOCABULARY_GAMES: usize = 400;
-
-/// A tokenizer over all words of the environment's training games, of its commands and of skill guidance.
+/// A tokenizer over all words of `games` of the environment's training games, of its commands and of skill guidance.
 ///
 /// # Errors
 /// If a game cannot be opened.
-pub fn build_tokenizer(suite: &dyn Suite, prompt: &PromptConfig) -> Result<PolicyTokenizer> {
+pub fn build_tokenizer(suite: &dyn Suite, prompt: &PromptConfig, games: usize) -> Result<PolicyTokenizer> {
+    let manner = suite.manner();
     let mut texts: HashSet<String> = HashSet::new();
     texts.extend(
-        [ENTRY, ANSWER, "task: tip: new: commands: nothing * <action> </action> , ."].map(String::from),
+        [ENTRY, ANSWER, "task: tip: new: commands: nothing * , .", &manner.tag_words()].map(String::from),
     );
     if prompt.prompt_layout == PromptLayout::Paper {
-        texts.extend(paper_words());
+        texts.extend(paper_words(&manner));
     }
     texts.extend(offline::guidance_words().iter().map(ToString::to_string));
     for template in &suite.vocabulary().templates {
@@ -67,19 +68,36 @@ pub fn build_tokenizer(suite: &dyn Suite, prompt: &PromptConfig) -> Result<Polic
     for task in tasks {
         texts.insert(task.goal.clone());
     }
-    for task in fixed_games(tasks, VOCABULARY_GAMES) {
-        let mut env = suite.open(&task.id)?;
-        let first = env.reset();
-        texts.insert(first.text);
-        texts.extend(first.admissible);
-        // A game without a plan still gives its first words.
-        for action in env.expert().unwrap_or_default() {
-            let step = env.step(&action);
-            texts.insert(step.observation.text);
-            texts.extend(step.observation.admissible);
-        }
-    }
+    let read = |task: &Arc<Task>| {
+        words_of(suite, task).or_else(|error| match error.is_fault() {
+            // A program that failed once is replaced; the words must not depend on it.
+            true => words_of(suite, task),
+            false => Err(error),
+        })
+    };
+    let read: Vec<Vec<String>> =
+        fixed_games(tasks, games).par_iter().map(read).collect::<Result<_, EnvError>>()?;
+    texts.extend(read.into_iter().flatten());
     Ok(PolicyTokenizer::word_level(texts.iter().map(String::as_str))?)
+}
+
+/// What a player of a game reads on the expert's way.
+fn words_of(suite: &dyn Suite, task: &Task) -> Result<Vec<String>, EnvError> {
+    let mut env = suite.open(&task.id)?;
+    let first = env.reset()?;
+    let mut texts = vec![first.text];
+    texts.extend(first.admissible);
+    let plan = match env.expert() {
+        Err(error) if error.is_fault() => return Err(error),
+        // A game without a plan still gives its first words.
+        plan => plan.unwrap_or_default(),
+    };
+    for action in plan {
+        let step = env.step(&action)?;
+        texts.push(step.observation.text);
+        texts.extend(step.observation.admissible);
+    }
+    Ok(texts)
 }
 
 impl Policy {
@@ -100,8 +118,15 @@ impl Policy {
             prompt: prompt.clone(),
             context: config.max_position_embeddings,
             evaluation_slots: EVALUATION_SLOTS,
+            manner: Arc::default(),
             language: None,
         })
+    }
+
+    /// The same in the words of an environment.
+    #[must_use]
+    pub fn speaking(self, manner: Manner) -> Policy {
+        Policy { manner: Arc::new(manner), ..self }
     }
 
     /// A pretrained model as a policy, with a fresh adapter beside it if one is trained.
@@ -111,12 +136,16 @@ impl Policy {
     pub fn open(
         base: &BaseModelConfig,
         prompt: &PromptConfig,
+        manner: &Manner,
         slots: usize,
         rng: &mut ChaCha8Rng,
     ) -> Result<Policy> {
         let mut read = || -> Result<Policy> {
-            let language =
-                Language::new(Pretrained::open(&model_source::locate(&base.path)?)?, prompt.action_format)?;
+            let language = Language::new(
+                Pretrained::open(&model_source::locate(&base.path)?)?,
+                prompt.action_format,
+                manner,
+            )?;
             let tokenizer = Arc::new(language.tokenizer()?);
             let mut model = language.checkpoint.model()?;
             if let Some(lora) = &base.lora {
@@ -129,6 +158,7 @@ impl Policy {
                 tokenizer,
                 prompt: PromptConfig { style, ..prompt.clone() },
                 evaluation_slots: slots,
+                manner: Arc::new(manner.clone()),
                 language: Some(language),
             })
         };
@@ -176,6 +206,7 @@ impl Policy {
                 Some(language) => ReplyConstraint::Tagged(TaggedReply {
                     tokenizer: Arc::clone(&self.tokenizer),
                     end_tokens: Arc::clone(&language.end_tokens),
+                    manner: Arc::clone(&self.manner),
                 }),
             });
         }
@@ -205,7 +236,7 @@ impl Policy {
                 let action = trie.resolve(&ids).map(|index| admissible[index].clone());
                 ParsedReply { valid: action.is_some(), action }
             }
-            ReplyConstraint::Free | ReplyConstraint::Tagged(_) => parse_reply(&text, admissible),
+            ReplyConstraint::Free | ReplyConstraint::Tagged(_) => self.manner.parse_reply(&text, admissible),
         };
         Ok((text, parsed))
     }
@@ -225,11 +256,10 @@ impl Policy {
                 Ok(said)
             }
             ReplyConstraint::Tagged(_) => {
-                let text = plain_prompt::demonstration(ActionFormat::Tagged, action);
-                Ok(self.tokenizer.encode(text.as_deref().unwrap_or(action))?.to_vec())
+                Ok(self.tokenizer.encode(&self.manner.demonstration(action))?.to_vec())
             }
             ReplyConstraint::Free => {
-                let mut said = self.tokenizer.encode(&format!("<action>{action}</action>"))?.to_vec();
+                let mut said = self.tokenizer.encode(&self.manner.tagged(action))?.to_vec();
                 said.push(self.tokenizer.end_token());
                 Ok(said)
             }

@@ -1,17 +1,20 @@
 //! Rollouts: many episodes side by side, their replies generated in one batch a turn.
 
 use std::collections::HashMap;
+use std::ops::AddAssign;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use reskill_envs::prompt::{ParsedReply, PromptBuilder};
-use reskill_envs::{Episode, Observation, Outcome, Suite, Task, TextEnv, Turn};
+use reskill_envs::{EnvError, Episode, Observation, Outcome, Suite, Task, TextEnv, Turn};
 use reskill_grpo::{Anchor, StepOutcome, TokenTrajectory, TokenTurn};
 use reskill_model::{Generator, Request, SamplingParams};
 use reskill_skills::{Arm, SkillBank, SkillEpisode, SkillId};
+use tracing::warn;
 
+use crate::config::Reward;
 use crate::policy::{Policy, ReplyConstraint};
 
 /// One episode, as text and as tokens: both halves of what is known of it.
@@ -56,8 +59,10 @@ pub struct Assignment<'a> {
 pub struct RolloutSettings {
     /// Longest episode in turns.
     pub max_turns: usize,
-    /// Return of a success.
+    /// Return of a success, or of a full score.
     pub success_reward: f32,
+    /// What the return is made of.
+    pub reward: Reward,
     /// How tokens are drawn.
     pub sampling: SamplingParams,
     /// Training step, for the records.
@@ -79,11 +84,22 @@ pub struct RolloutCost {
     pub overflowed: usize,
 }
 
+impl AddAssign for RolloutCost {
+    fn add_assign(&mut self, other: RolloutCost) {
+        self.tokens_run += other.tokens_run;
+        self.tokens_without_reuse += other.tokens_without_reuse;
+        self.tokens_generated += other.tokens_generated;
+        self.turns += other.turns;
+        self.overflowed += other.overflowed;
+    }
+}
+
 /// An episode on its way.
 struct Running<'a> {
     assignment: Assignment<'a>,
     slot: usize,
-    env: Box<dyn TextEnv>,
+    /// Absent if it could not be opened.
+    env: Option<Box<dyn TextEnv>>,
     prompt: PromptBuilder,
     now: Observation,
     turns: Vec<Turn>,
@@ -93,8 +109,11 @@ struct Running<'a> {
     new_trunk: Vec<u32>,
     /// Length of the whole trunk.
     trunk_len: usize,
+    score: f32,
     won: bool,
     done: bool,
+    /// Why the environment lost this episode.
+    fault: Option<String>,
 }
 
 /// One turn that waits for its reply.
@@ -107,12 +126,35 @@ struct Pending {
 
 /// Plays all assignments to their end; results come in their order.
 ///
-/// Each turn runs only what is new: the trunk stays in the cache, the branch is dropped after the reply, and episodes
+/// No more episodes run at once than the environment can have. Each turn runs only what is new: the trunk stays in the cache, the branch is dropped after the reply, and episodes
 /// that open with the same trunk share its computation. `progress(turn, running, total)` is called before each turn.
 ///
+/// An episode that its environment loses ends there, marked as lost; the others go on.
+///
 /// # Errors
-/// If a game cannot be opened or a prompt outgrows the context.
+/// If a game cannot be opened for another reason, or a prompt outgrows the context.
 pub fn collect(
+    policy: &Policy,
+    suite: &dyn Suite,
+    assignments: Vec<Assignment<'_>>,
+    settings: &RolloutSettings,
+    progress: &mut dyn FnMut(usize, usize, usize),
+) -> Result<(Vec<Trajectory>, RolloutCost)> {
+    let mut waiting = assignments.into_iter();
+    let mut all = (Vec::new(), RolloutCost::default());
+    loop {
+        let batch: Vec<Assignment<'_>> = waiting.by_ref().take(suite.max_running().max(1)).collect();
+        if batch.is_empty() {
+            return Ok(all);
+        }
+        let (trajectories, cost) = collect_at_once(policy, suite, batch, settings, progress)?;
+        all.0.extend(trajectories);
+        all.1 += cost;
+    }
+}
+
+/// Plays all assignments side by side.
+fn collect_at_once(
     policy: &Policy,
     suite: &dyn Suite,
     assignments: Vec<Assignment<'_>>,
@@ -191,7 +233,7 @@ fn share_openings(
 ) -> Result<()> {
     let mut leaders: HashMap<Vec<u32>, usize> = HashMap::new();
     let mut followers = Vec::new();
-    for one in running {
+    for one in running.iter().filter(|one| !one.done) {
         match leaders.get(&one.new_trunk) {
             Some(&leader) => followers.push((leader, one.slot, one.trunk_len)),
             None => {
@@ -218,9 +260,12 @@ impl<'a> Running<'a> {
         assignment: Assignment<'a>,
         slot: usize,
     ) -> Result<Running<'a>> {
-        let mut env = suite.open(&assignment.task.id)?;
-        let now = env.reset();
-        let mut prompt = PromptBuilder::new(&policy.prompt, &assignment.task);
+        let begun = suite.open(&assignment.task.id).and_then(|mut env| Ok((env.reset()?, env)));
+        let (now, env, fault) = match begun {
+            Ok((now, env)) => (now, Some(env), None),
+            Err(error) => (Observation::default(), None, Some(lost(error, &assignment.task)?)),
+        };
+        let mut prompt = PromptBuilder::new(&policy.prompt, &assignment.task).speaking(&policy.manner);
         let general: Vec<&str> =
             assignment.bank.general().iter().map(|skill| skill.content.action.as_str()).collect();
         let opening = prompt.opening(&assignment.task, &general);
@@ -235,8 +280,10 @@ impl<'a> Running<'a> {
             token_turns: Vec::new(),
             trunk_len: new_trunk.len(),
             new_trunk,
+            score: 0.0,
             won: false,
-            done: false,
+            done: fault.is_some(),
+            fault,
             assignment,
         })
     }
@@ -246,7 +293,7 @@ impl<'a> Running<'a> {
         let previous = self.turns.last().and_then(|turn| turn.action.as_deref());
         let skills = self.assignment.bank.triggered(turn_idx, previous);
         let guidance: Vec<&str> = skills.iter().map(|skill| skill.content.action.as_str()).collect();
-        let text = self.prompt.branch(suite.vocabulary(), &self.now.text, &self.now.admissible, &guidance);
+        let text = self.prompt.branch(suite.vocabulary(), &self.now, &guidance);
         let branch = policy.branch_ids(&text)?;
         let cached = if turn_idx == 0 { &[] } else { self.new_trunk.as_slice() };
         let tokens = cached.iter().chain(&branch).copied().collect();
@@ -268,7 +315,18 @@ impl<'a> Running<'a> {
     ) -> Result<()> {
         let (text, ParsedReply { action, valid }) =
             policy.read_reply(&pending.constraint, &self.now.admissible, &reply)?;
-        let next = action.as_deref().map(|action| self.env.step(action));
+        let played = match (action.as_deref(), &mut self.env) {
+            (Some(action), Some(env)) => env.step(action).map(Some),
+            _ => Ok(None),
+        };
+        let next = match played {
+            Ok(next) => next,
+            Err(error) => {
+                self.fault = Some(lost(error, &self.assignment.task)?);
+                self.done = true;
+                None
+            }
+        };
         let now = next.as_ref().map_or_else(|| self.now.clone(), |step| step.observation.clone());
         let entry = self.prompt.entry(suite.vocabulary(), action.as_deref(), &now.text);
         let before = std::mem::replace(&mut self.now, now);
@@ -289,6 +347,7 @@ impl<'a> Running<'a> {
         self.new_trunk = policy.tokenizer.encode(&entry)?.to_vec();
         self.trunk_len += self.new_trunk.len();
         if let Some(step) = next {
+            self.score = step.score;
             self.won = step.won;
             self.done = step.done;
         }
@@ -296,7 +355,12 @@ impl<'a> Running<'a> {
     }
 
     fn finish(self, settings: &RolloutSettings) -> Trajectory {
-        let return_ = if self.won { settings.success_reward } else { 0.0 };
+        let is_won = self.won && self.fault.is_none();
+        let share = match settings.reward {
+            Reward::Success => f32::from(u8::from(is_won)),
+            Reward::Score => self.score,
+        };
+        let return_ = if self.fault.is_none() { settings.success_reward * share } else { 0.0 };
         let Assignment { task, group, arm, .. } = self.assignment;
         let stratum = match arm {
             Arm::Incumbent => 0,
@@ -308,8 +372,10 @@ impl<'a> Running<'a> {
                     task,
                     turns: self.turns,
                     final_observation: self.now.text,
-                    outcome: if self.won { Outcome::Success } else { Outcome::Failure },
+                    outcome: if is_won { Outcome::Success } else { Outcome::Failure },
                     return_,
+                    score: self.score,
+                    fault: self.fault,
                 },
                 arm,
                 group,
@@ -319,4 +385,14 @@ impl<'a> Running<'a> {
             tokens: TokenTrajectory { group, stratum, turns: self.token_turns, return_ },
         }
     }
+}
+
+/// What an episode is marked with when its environment lost it; any other error ends the run.
+fn lost(error: EnvError, task: &Task) -> Result<String> {
+    if !error.is_fault() {
+        return Err(error).with_context(|| format!("task {}", task.id));
+    }
+    let fault = error.to_string();
+    warn!(task = %task.id, fault, "an episode is lost");
+    Ok(fault)
 }

@@ -17,10 +17,11 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use reskill_envs::prompt::PromptBuilder;
-use reskill_envs::{ActionVocabulary, Observation, Split, Suite, Task};
+use reskill_envs::{ActionVocabulary, EnvError, Observation, Split, Suite, Task};
 use reskill_grpo::{TokenTrajectory, TokenTurn};
 use reskill_model::{Next, ReplyToken, TokenConstraint};
 use reskill_skills::{Guidance, Operation, Polarity, SkillBank, SkillContent, SkillLimits, Trigger};
+use tracing::warn;
 
 use crate::config::{EnvName, TrainConfig};
 use crate::policy::Policy;
@@ -32,6 +33,9 @@ use crate::suites::open_variant;
 /// # Errors
 /// If a game cannot be opened or solved.
 pub fn demonstrations(config: &TrainConfig, policy: &Policy) -> Result<Vec<TokenTrajectory>> {
+    if config.sft.epochs == 0 {
+        return Ok(Vec::new());
+    }
     let plans: Vec<Plan> = (0..config.sft.episodes).map(|index| Plan::draw(config, index)).collect();
     let mut worlds: BTreeMap<(u64, u64), Box<dyn Suite>> = BTreeMap::new();
     for plan in &plans {
@@ -44,21 +48,54 @@ pub fn demonstrations(config: &TrainConfig, policy: &Policy) -> Result<Vec<Token
         .enumerate()
         .map(|(index, plan)| {
             let suite = worlds[&plan.world_key()].as_ref();
-            let mut rng = stream(config.seed, "demonstration", &[index as u64]);
-            let avoid: &[String] = if plan.needed.is_empty() { &config.sft.avoid } else { &[] };
-            let task = draw_task(suite, avoid, &mut rng)?;
-            let settings = DemonstrationSettings {
-                max_turns: config.rollout.max_turns,
-                search: config.sft.search,
-                avoid,
-            };
-            let bank = plan.bank(suite.vocabulary(), &mut rng)?;
-            demonstrate(policy, suite, &task, &bank, settings, &mut rng)
+            let attempt = || planned_demonstration(config, policy, suite, &plan, index);
+            match attempt() {
+                // A program that failed once is replaced; a second time the demonstration is given up.
+                Err(error) if is_fault(&error) => attempt(),
+                demonstration => demonstration,
+            }
+        })
+        .map(|demonstration| match demonstration {
+            Err(error) if is_fault(&error) => {
+                warn!(%error, "a demonstration is lost");
+                Ok(TokenTrajectory { group: 0, stratum: 0, turns: Vec::new(), return_: 0.0 })
+            }
+            demonstration => demonstration,
         })
         .collect()
 }
 
-/// How often a task is drawn again because its plan needs a verb that is to be avoided.
+/// Demonstration `index`, the same whenever it is asked for.
+fn planned_demonstration(
+    config: &TrainConfig,
+    policy: &Policy,
+    suite: &dyn Suite,
+    plan: &Plan,
+    index: usize,
+) -> Result<TokenTrajectory> {
+    let mut rng = stream(config.seed, "demonstration", &[index as u64]);
+    let avoid: &[String] = if plan.needed.is_empty() { &config.sft.avoid } else { &[] };
+    let mut task = draw_task(suite, avoid, &mut rng)?;
+    let settings =
+        DemonstrationSettings { max_turns: config.rollout.max_turns, search: config.sft.search, avoid };
+    let bank = plan.bank(suite.vocabulary(), &mut rng)?;
+    let mut demonstration = demonstrate(policy, suite, &task, &bank, settings, &mut rng)?;
+    for _ in 0..REDRAWS {
+        if !demonstration.turns.is_empty() {
+            break;
+        }
+        // The expert knows no way: another task.
+        task = draw_task(suite, avoid, &mut rng)?;
+        demonstration = demonstrate(policy, suite, &task, &bank, settings, &mut rng)?;
+    }
+    Ok(demonstration)
+}
+
+fn is_fault(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<EnvError>().is_some_and(EnvError::is_fault)
+}
+
+/// How often a task is drawn again because its plan needs a verb that is to be avoided, or because it has no plan.
 const REDRAWS: usize = 200;
 
 /// A training task whose plan needs none of the verbs in `avoid`, if one turns up.
@@ -70,7 +107,7 @@ fn draw_task(suite: &dyn Suite, avoid: &[String], rng: &mut ChaCha8Rng) -> Resul
             break;
         }
         let mut env = suite.open(&task.id)?;
-        env.reset();
+        env.reset()?;
         let verb = |command: &str| suite.vocabulary().parse(command).map(|parsed| parsed.verb.to_string());
         let plan = env.expert().unwrap_or_default();
         if !plan.iter().any(|command| verb(command).is_some_and(|verb| avoid.contains(&verb))) {
@@ -146,11 +183,8 @@ impl Plan {
             let after = verbs[rng.random_range(0..verbs.len())];
             let verb = verbs[rng.random_range(0..verbs.len())].to_string();
             let polarity = if rng.random_bool(0.75) { Polarity::Next } else { Polarity::DoNot };
-            let trigger = if rng.random_bool(0.15) {
-                Trigger::EpisodeStart
-            } else {
-                Trigger::after_action(&format!("^{after}"))?
-            };
+            let trigger =
+                if rng.random_bool(0.15) { Trigger::EpisodeStart } else { Trigger::after_verb(after)? };
             operations.push(tip(operations.len(), trigger, Guidance { polarity, verb }));
         }
         if operations.len() > 1 && rng.random_bool(0.5) {
@@ -256,8 +290,8 @@ fn demonstrate(
 ) -> Result<TokenTrajectory> {
     let vocabulary = suite.vocabulary();
     let mut env = suite.open(&task.id)?;
-    let mut now = env.reset();
-    let mut prompt = PromptBuilder::new(&policy.prompt, task);
+    let mut now = env.reset()?;
+    let mut prompt = PromptBuilder::new(&policy.prompt, task).speaking(&policy.manner);
     let mut trunk = policy.opening_ids(&prompt.opening(task, &[]))?;
     let mut turns = Vec::new();
     // Where the planner finds no way (any more), the demonstration ends.
@@ -280,7 +314,7 @@ fn demonstrate(
         let action = obey(&guidance, &planned, &now.admissible, vocabulary, rng);
         knowledge.visited.extend(place_of(vocabulary, &action));
         let tips: Vec<&str> = skills.iter().map(|skill| skill.content.action.as_str()).collect();
-        let branch = prompt.branch(vocabulary, &now.text, &now.admissible, &tips);
+        let branch = prompt.branch(vocabulary, &now, &tips);
         let branch = policy.branch_ids(&branch)?;
         let constraint = policy.constraint(&now.admissible)?;
         let mut reply: Vec<ReplyToken> = Vec::new();
@@ -292,19 +326,24 @@ fn demonstrate(
             };
             reply.push(ReplyToken { token, logprob: 0.0, allowed });
         }
-        let step = env.step(&action);
+        let step = env.step(&action)?;
         turns.push(TokenTurn { trunk: std::mem::take(&mut trunk), branch, reply, invalid: false });
         trunk = policy
             .tokenizer
             .encode(&prompt.entry(vocabulary, Some(&action), &step.observation.text))?
             .to_vec();
         now = step.observation;
+        won = step.won;
         if step.done {
-            won = step.won;
             break;
         }
-        plan =
-            if plan.first() == Some(&action) { plan[1..].to_vec() } else { env.expert().unwrap_or_default() };
+        // What the expert planned need not be among the commands that are listed when its turn comes.
+        let is_possible = |next: &String| now.admissible.is_empty() || now.admissible.contains(next);
+        plan = if plan.first() == Some(&action) && plan.get(1).is_none_or(is_possible) {
+            plan[1..].to_vec()
+        } else {
+            env.expert().unwrap_or_default()
+        };
         previous = Some(action);
     }
     Ok(TokenTrajectory { group: 0, stratum: 0, turns, return_: if won { 1.0 } else { 0.0 } })

@@ -23,18 +23,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("{}\nfamily {}, goal: {}\n", task.id, task.family, task.goal);
 
     let mut env = suite.open(&task.id)?;
-    let mut now = env.reset();
+    let mut now = env.reset()?;
     println!("{}", now.text);
     for _ in 0..2 {
         let Some(command) = now.admissible.first().cloned() else { break };
-        now = env.step(&command).observation;
+        now = env.step(&command)?.observation;
         println!("\n> {command}\n{}", now.text);
     }
     // A state is cheap to copy: both go on from here, apart.
-    let mut other = env.boxed_clone();
-    println!("\n[on a copy] > look\n{}", other.step("look").observation.text);
+    let mut other = env.boxed_clone()?;
+    println!("\n[on a copy] > look\n{}", other.step("look")?.observation.text);
     for command in env.expert()? {
-        let step = env.step(&command);
+        let step = env.step(&command)?;
         println!("\n> {command}\n{}", step.observation.text);
         if step.won {
             println!("\nwon, score {}", step.score);

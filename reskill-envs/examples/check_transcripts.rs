@@ -25,8 +25,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         let Ok(recorded) = serde_json::from_str::<Value>(line) else { break };
         let id = recorded["id"].as_str().unwrap_or_default();
         let mut env = suite.open(&TaskId(id.to_owned()))?;
-        let seen = |Observation { text, admissible }| json!({"obs": text, "admissible": admissible});
-        let first = seen(env.reset());
+        let seen = |Observation { text, admissible, .. }| json!({"obs": text, "admissible": admissible});
+        let first = seen(env.reset()?);
         let mut equal = first == recorded["reset"];
         if !equal {
             println!("{id} {} reset\n  expected {}\n  got      {first}", recorded["kind"], recorded["reset"]);
@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         for (turn, expected) in recorded["steps"].as_array().into_iter().flatten().enumerate() {
             n_steps += 1;
             let action = expected["action"].as_str().unwrap_or_default();
-            let step = env.step(action);
+            let step = env.step(action)?;
             let mut ours = seen(step.observation);
             let score = if step.score == 1.0 { 1 } else { 0 };
             let rest = [("action", json!(action)), ("score", json!(score)), ("done", json!(step.done))];

@@ -11,11 +11,11 @@ fn main() -> Result<(), EnvError> {
     let suite = Household::generate(&HouseholdConfig::default())?;
     let Some(task) = suite.tasks(Split::Train).get(index) else { return Ok(()) };
     let mut env = suite.open(&task.id)?;
-    let first = env.reset();
+    let first = env.reset()?;
     println!("{} ({})\n\n{}", task.id, task.family, first.text);
     println!("\nadmissible: {}", first.admissible.join(", "));
     for command in env.expert()? {
-        let step = env.step(&command);
+        let step = env.step(&command)?;
         println!("\n> {command}\n{}", step.observation.text);
         if step.won {
             println!("\nwon");

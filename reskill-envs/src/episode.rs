@@ -54,6 +54,13 @@ pub struct Episode {
     pub outcome: Outcome,
     /// Undiscounted return of the episode, without penalties, in reward units.
     pub return_: f32,
+    /// Score at the end, as the environment counts it: at most 1, perhaps partial, perhaps negative.
+    #[serde(default)]
+    pub score: f32,
+    /// Why the environment lost this episode before its end. Such an episode says nothing about the policy: it is no
+    /// success and no failure, and counts nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
 }
 
 impl Episode {
@@ -72,5 +79,11 @@ impl Episode {
     #[must_use]
     pub fn is_success(&self) -> bool {
         self.outcome == Outcome::Success
+    }
+
+    /// Whether the environment lost the episode.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.fault.is_some()
     }
 }

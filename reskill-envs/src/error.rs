@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-/// What can go wrong when games are read, generated or planned.
+use crate::fault::Fault;
+
+/// What can go wrong when games are read, generated, planned or played.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum EnvError {
@@ -66,6 +68,36 @@ pub enum EnvError {
         /// How many states were searched.
         states: usize,
     },
+    /// What a task is judged by cannot be worked out.
+    #[error("task `{id}`: the gold answer cannot be had: {reason}")]
+    Gold {
+        /// The task.
+        id: String,
+        /// Why.
+        reason: String,
+    },
+    /// The program that an environment runs in failed. It costs the episode that met it, never a run.
+    #[error("{program}: {fault}")]
+    Fault {
+        /// The program, e.g. `scienceworld.jar`.
+        program: String,
+        /// What happened to it.
+        fault: Fault,
+    },
+    /// An episode with the same commands went another way the second time.
+    #[error("task `{id}` plays differently the second time, from turn {turn} on")]
+    NotReproducible {
+        /// The task.
+        id: String,
+        /// The first turn that differs; 0 is the start.
+        turn: usize,
+    },
+    /// The environment has no such thing.
+    #[error("this environment has no {what}")]
+    Unsupported {
+        /// What was asked for.
+        what: &'static str,
+    },
     /// A configuration value is out of range.
     #[error("`{key}` = {value}, expected {expected}")]
     Config {
@@ -76,6 +108,14 @@ pub enum EnvError {
         /// The range.
         expected: &'static str,
     },
+}
+
+impl EnvError {
+    /// Whether the error costs the episode that met it and nothing else.
+    #[must_use]
+    pub fn is_fault(&self) -> bool {
+        matches!(self, EnvError::Fault { .. })
+    }
 }
 
 /// A place in a text.

@@ -1,20 +1,17 @@
 //! Prompts in plain English, for pretrained language models: the same segments as in [`crate::prompt`], in sentences.
 
-use crate::prompt::ActionFormat;
+use crate::prompt::{ActionFormat, Choice, Manner, capitalised};
 use crate::suite::Task;
 
 /// What a pretrained model is told before anything else: the system message of its chat template.
 #[must_use]
-pub fn system(format: ActionFormat) -> &'static str {
+pub fn system(format: ActionFormat, manner: &Manner) -> &str {
     match format {
         ActionFormat::Compact => {
             "You play a text game. Each turn you read what you see and answer with one admissible action, word for \
              word, and nothing else."
         }
-        ActionFormat::Tagged => {
-            "You play a text game. Each turn you read what you see and answer with one short sentence and your \
-             action, as in <action>look</action>."
-        }
+        ActionFormat::Tagged => &manner.system,
     }
 }
 
@@ -47,10 +44,11 @@ pub(crate) struct Branch<'a> {
     pub(crate) observation: &'a str,
     /// Places that were not gone to, if they are listed.
     pub(crate) unvisited: Option<Vec<&'a str>>,
-    /// All admissible commands, if they are listed.
-    pub(crate) admissible: Option<&'a [String]>,
+    /// What can be done, if it is listed.
+    pub(crate) choice: Option<Choice<'a>>,
     pub(crate) guidance: &'a [&'a str],
-    pub(crate) format: ActionFormat,
+    /// What is asked for at the end.
+    pub(crate) request: &'a str,
 }
 
 /// The branch segment of a turn: what is seen, what can be done, the advice of the skills that fired, what to answer.
@@ -59,21 +57,13 @@ pub(crate) fn branch(branch: &Branch<'_>) -> String {
     if let Some(unvisited) = &branch.unvisited {
         text.push_str(&format!("Not visited yet: {}.\n", unvisited.join(", ")));
     }
-    if let Some(admissible) = branch.admissible {
-        text.push_str(&format!("Admissible actions: {}.\n", admissible.join(", ")));
+    for (title, items) in branch.choice.iter().flat_map(Choice::listed) {
+        let title = if title == "commands" { "Admissible actions".to_owned() } else { capitalised(title) };
+        text.push_str(&format!("{title}: {}.\n", items.join(", ")));
     }
     advice(&mut text, "Advice for this turn", branch.guidance);
-    text.push_str(match branch.format {
-        ActionFormat::Compact => "Answer with one admissible action.",
-        ActionFormat::Tagged => "Answer with one short sentence and then <action>command</action>.",
-    });
+    text.push_str(branch.request);
     text
-}
-
-/// A reply that plays `action`, as a demonstration shows it; `None` for the command alone.
-#[must_use]
-pub fn demonstration(format: ActionFormat, action: &str) -> Option<String> {
-    (format == ActionFormat::Tagged).then(|| format!("Next I {action}. <action>{action}</action>"))
 }
 
 fn advice(text: &mut String, title: &str, guidance: &[&str]) {
@@ -87,7 +77,7 @@ mod tests {
     use super::*;
     use crate::action::ActionVocabulary;
     use crate::prompt::{PromptBuilder, PromptConfig, PromptStyle};
-    use crate::suite::{Split, TaskId};
+    use crate::suite::{Observation, Split, TaskId};
 
     #[test]
     fn plain_prompts_hold_task_history_observation_commands_and_skills() {
@@ -112,13 +102,13 @@ mod tests {
         let entry = builder.entry(&vocabulary, Some("open drawer 1"), "In it you see a mug 2, and a cup 1.");
         assert_eq!(entry, "- You did: open drawer 1. You noticed: mug 2.\n");
         assert_eq!(builder.entry(&vocabulary, None, "?"), "- Your answer held no action.\n");
-        let commands = ["look".to_string(), "go to shelf 1".to_string()];
+        let commands = ["look".to_string(), "go to shelf 1".to_string()].to_vec();
         assert_eq!(
-            builder.branch(&vocabulary, "A mug 2 is here.", &commands, &["next take"]),
+            builder.branch(&vocabulary, &Observation::new("A mug 2 is here.", commands), &["next take"]),
             "\nNow: A mug 2 is here.\nAdmissible actions: look, go to shelf 1.\nAdvice for this turn: next take\n\
              Answer with one short sentence and then <action>command</action>."
         );
-        let said = demonstration(config.action_format, "go to shelf 1").unwrap();
+        let said = Manner::default().demonstration("go to shelf 1");
         assert_eq!(crate::prompt::tagged_action(&said).as_deref(), Some("go to shelf 1"));
     }
 }

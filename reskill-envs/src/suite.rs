@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::action::ActionVocabulary;
 use crate::error::EnvError;
+use crate::prompt::Manner;
 
 /// Identifier of a task, stable across runs, e.g. `train/pick_cool-apple-shelf/0017`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -69,12 +70,25 @@ pub struct Task {
 }
 
 /// What an agent sees.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Observation {
     /// Text of the observation.
     pub text: String,
     /// Admissible commands in the environment's order; empty if it does not list them.
     pub admissible: Vec<String>,
+    /// Names that commands can be about now, from an environment that tells them instead of listing commands; empty
+    /// if it does not.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub objects: Vec<String>,
+}
+
+impl Observation {
+    /// A text and the commands that are admissible.
+    #[must_use]
+    pub fn new(text: impl Into<String>, admissible: Vec<String>) -> Observation {
+        Observation { text: text.into(), admissible, objects: Vec::new() }
+    }
 }
 
 /// Result of one step.
@@ -82,11 +96,12 @@ pub struct Observation {
 pub struct Step {
     /// What the agent sees next.
     pub observation: Observation,
-    /// Cumulative score in 0..=1 (1 when the goal is reached).
+    /// Score of the episode so far, as the environment counts it: at most 1, which is all that can be reached. It may be
+    /// partial, may fall again, and may be negative where the environment punishes.
     pub score: f32,
     /// The episode is over.
     pub done: bool,
-    /// The goal is reached.
+    /// The episode counts as a success if it ends here.
     pub won: bool,
 }
 
@@ -101,27 +116,61 @@ pub trait Suite: Send + Sync {
     /// Starts a task. Environments of one task share what does not change.
     ///
     /// # Errors
-    /// [`EnvError::UnknownTask`]; whatever makes the game file unreadable.
+    /// [`EnvError::UnknownTask`]; whatever makes the game file unreadable; [`EnvError::Fault`] if the program behind the
+    /// environment cannot be had, which costs this episode only.
     fn open(&self, id: &TaskId) -> Result<Box<dyn TextEnv>, EnvError>;
 
     /// The action templates of the environment, for parsers and for the skill creator.
     fn vocabulary(&self) -> &ActionVocabulary;
+
+    /// Episodes that can run at once. More than that are refused.
+    fn max_running(&self) -> usize {
+        usize::MAX
+    }
+
+    /// What the benchmark itself calls a full score: printed scores are [`Step::score`] times this.
+    fn full_score(&self) -> f32 {
+        1.0
+    }
+
+    /// The words of its prompts, and how replies are read; those of a text game unless it says otherwise.
+    fn manner(&self) -> Manner {
+        Manner::default()
+    }
 }
 
 /// One running episode.
+///
+/// An environment that runs in another program (a simulator, a server) can lose it in the middle of an episode. Then
+/// [`TextEnv::reset`] or [`TextEnv::step`] returns [`EnvError::Fault`]: the episode is lost and marked as such
+/// ([`Episode::fault`](crate::Episode::fault)), and the next one is opened on a program that works.
 pub trait TextEnv: Send {
     /// (Re)starts the episode and returns the first observation.
-    fn reset(&mut self) -> Observation;
+    ///
+    /// # Errors
+    /// [`EnvError::Fault`]. An engine of this process has none.
+    fn reset(&mut self) -> Result<Observation, EnvError>;
 
     /// Plays one command. A command that is not admissible changes nothing and says so.
-    fn step(&mut self, action: &str) -> Step;
+    ///
+    /// # Errors
+    /// [`EnvError::Fault`]. An engine of this process has none.
+    fn step(&mut self, action: &str) -> Result<Step, EnvError>;
 
     /// Commands that solve the task from the current state.
     ///
     /// # Errors
-    /// [`EnvError::NoPlan`] if the search finds none.
-    fn expert(&self) -> Result<Vec<String>, EnvError>;
+    /// [`EnvError::NoPlan`] if none is found; [`EnvError::Unsupported`], the default, if the environment has no expert;
+    /// [`EnvError::Fault`].
+    fn expert(&mut self) -> Result<Vec<String>, EnvError> {
+        Err(EnvError::Unsupported { what: "expert" })
+    }
 
     /// A copy of the environment in its present state.
-    fn boxed_clone(&self) -> Box<dyn TextEnv>;
+    ///
+    /// # Errors
+    /// [`EnvError::Unsupported`], the default, if its state cannot be copied; [`EnvError::Fault`].
+    fn boxed_clone(&self) -> Result<Box<dyn TextEnv>, EnvError> {
+        Err(EnvError::Unsupported { what: "copy of a running episode" })
+    }
 }

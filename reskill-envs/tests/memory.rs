@@ -1,5 +1,6 @@
 //! What games and environments cost in memory, by an allocator that counts. A binary of its own with one test: the
 //! counter is that of the process.
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 #[path = "it/data.rs"]
 mod data;
@@ -23,12 +24,12 @@ fn bytes_per_env(game: &Arc<Game>) -> usize {
     let before = ALLOCATED.current_usage();
     for index in 0..ENVS {
         let mut env: Box<dyn TextEnv> = Box::new(GameEnv::new(Arc::clone(game), id.clone()));
-        let mut admissible = env.reset().admissible;
+        let mut admissible = env.reset().unwrap().admissible;
         for turn in 0..30 {
             let command = admissible[(index * 31 + turn * 17 + turn * turn * 7) % admissible.len()].clone();
-            admissible = env.step(&command).observation.admissible;
+            admissible = env.step(&command).unwrap().observation.admissible;
         }
-        envs.push(env.boxed_clone());
+        envs.push(env.boxed_clone().unwrap());
         envs.push(env);
         envs.swap_remove(0);
     }

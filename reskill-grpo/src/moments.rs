@@ -35,29 +35,34 @@ pub(crate) struct Moments {
 }
 
 impl Moments {
-    pub(crate) fn new((mut m, mut v): (Gradients, Gradients), precision: MomentPrecision) -> Moments {
+    pub(crate) fn new(
+        (mut m, mut v): (Gradients, Gradients),
+        precision: MomentPrecision,
+    ) -> Result<Moments, GrpoError> {
         if precision == MomentPrecision::F32 {
-            return Moments { m, v, eight_bit: Vec::new() };
+            return Ok(Moments { m, v, eight_bit: Vec::new() });
         }
         let pairs = m.tensors_mut().into_iter().zip(v.tensors_mut());
-        let eight_bit = pairs
-            .map(|(m, v)| {
-                (m.len() >= SMALLEST).then(|| {
-                    let moments = Moments8::from_f32(m.as_slice(), v.as_slice());
-                    m.set_rows(0);
-                    v.set_rows(0);
-                    m.shrink();
-                    v.shrink();
-                    moments
-                })
-            })
-            .collect();
-        Moments { m, v, eight_bit }
+        let eight_bit = pairs.map(|(m, v)| Moments::narrow(m, v)).collect::<Result<_, _>>()?;
+        Ok(Moments { m, v, eight_bit })
     }
 
-    pub(crate) fn to_f32(&self) -> (Cow<'_, Gradients>, Cow<'_, Gradients>) {
+    /// The moments of one tensor in eight bits, whose f32 memory is given back; `None` if they stay f32.
+    fn narrow(m: &mut Tensor, v: &mut Tensor) -> Result<Option<Moments8>, GrpoError> {
+        if m.len() < SMALLEST {
+            return Ok(None);
+        }
+        let moments = Moments8::from_f32(m.host()?, v.host()?);
+        for moment in [m, v] {
+            moment.set_rows(0)?;
+            moment.shrink()?;
+        }
+        Ok(Some(moments))
+    }
+
+    pub(crate) fn to_f32(&self) -> Result<(Cow<'_, Gradients>, Cow<'_, Gradients>), GrpoError> {
         if self.eight_bit.is_empty() {
-            return (Cow::Borrowed(&self.m), Cow::Borrowed(&self.v));
+            return Ok((Cow::Borrowed(&self.m), Cow::Borrowed(&self.v)));
         }
         let (mut m, mut v) = (self.m.clone(), self.v.clone());
         let pairs = m.tensors_mut().into_iter().zip(v.tensors_mut());
@@ -65,13 +70,13 @@ impl Moments {
             if let Some(moments) = moments {
                 let (wide_m, wide_v) = moments.to_f32();
                 let rows = wide_m.len() / m.row_len().max(1);
-                m.set_rows(rows);
-                v.set_rows(rows);
-                m.as_mut_slice().copy_from_slice(&wide_m);
-                v.as_mut_slice().copy_from_slice(&wide_v);
+                m.set_rows(rows)?;
+                v.set_rows(rows)?;
+                m.copy_from_slice(&wide_m)?;
+                v.copy_from_slice(&wide_v)?;
             }
         }
-        (Cow::Owned(m), Cow::Owned(v))
+        Ok((Cow::Owned(m), Cow::Owned(v)))
     }
 
     /// One step of AdamW; norms and biases are not decayed.

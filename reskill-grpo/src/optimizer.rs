@@ -119,12 +119,14 @@ impl Optimizer {
         step: u64,
     ) -> Result<Optimizer, GrpoError> {
         config.validate()?;
-        Ok(Optimizer { config: config.clone(), moments: Moments::new(moments, config.moments), step })
+        Ok(Optimizer { config: config.clone(), moments: Moments::new(moments, config.moments)?, step })
     }
 
     /// First and second moments in f32, to save.
-    #[must_use]
-    pub fn moments(&self) -> (Cow<'_, Gradients>, Cow<'_, Gradients>) {
+    ///
+    /// # Errors
+    /// None on the CPU; [`GrpoError::Kernel`] if a device fails.
+    pub fn moments(&self) -> Result<(Cow<'_, Gradients>, Cow<'_, Gradients>), GrpoError> {
         self.moments.to_f32()
     }
 
@@ -170,7 +172,8 @@ impl Optimizer {
                 });
             }
         }
-        let norm = grads.iter().map(|grad| sum_squares(grad)).sum::<f64>().sqrt();
+        let squares = grads.iter().map(|grad| sum_squares(grad)).sum::<Result<f64, _>>()?;
+        let norm = squares.sqrt();
         if !norm.is_finite() {
             return Err(GrpoError::NonFiniteGradient { value: norm });
         }

@@ -37,7 +37,7 @@ impl Packing {
         for (index, trajectory) in trajectories.iter().enumerate() {
             let trunk: Vec<u32> =
                 trajectory.turns.iter().flat_map(|turn| turn.trunk.iter().copied()).collect();
-            let trunk_start = batch.push_trunk(&trunk);
+            let trunk_start = batch.push_trunk(&trunk)?;
             let mut visible = 0;
             for (turn_idx, turn) in trajectory.turns.iter().enumerate() {
                 if turn.branch.is_empty() {
@@ -47,7 +47,7 @@ impl Packing {
                 let read = turn.reply.len().saturating_sub(1);
                 let tokens: Vec<u32> =
                     turn.branch.iter().copied().chain(turn.reply[..read].iter().map(|t| t.token)).collect();
-                let start = batch.push_branch(&tokens, trunk_start, visible);
+                let start = batch.push_branch(&tokens, trunk_start, visible)?;
                 for (offset, token) in turn.reply.iter().enumerate().filter(|(_, token)| !token.is_forced()) {
                     rows.push((start + turn.branch.len() + offset - 1) as u32);
                     targets.push(token.token);

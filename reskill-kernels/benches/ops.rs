@@ -94,7 +94,7 @@ fn products(bench: &Bench) -> Result<(), KernelError> {
         bench.run("matmul_backward_input", &shape, flops, moved, || {
             ops::matmul_backward_input(&mut x, &out, &weight, false)
         })?;
-        weight.fill(0.0);
+        weight.as_mut_slice().fill(0.0);
         bench.run("matmul_backward_weight", &shape, flops, moved, || {
             ops::matmul_backward_weight(&mut weight, &out, &x)
         })?;
@@ -337,7 +337,7 @@ fn updates(bench: &Bench) -> Result<(), KernelError> {
         })?;
         let mut total = 0.0;
         bench.run("sum_squares", &[len], 2.0 * len as f64, bytes(len), || {
-            total += ops::sum_squares(&grad);
+            total += ops::sum_squares(&grad).expect("the tensor is on the CPU");
             Ok(())
         })?;
         assert!(total >= 0.0, "a sum of squares");

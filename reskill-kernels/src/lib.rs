@@ -22,16 +22,24 @@
 //! ```
 
 pub mod device;
+pub mod dtype;
 pub mod tensor;
+pub mod graph;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod ops;
 pub mod error;
 pub(crate) mod panels;
 pub(crate) mod parallel;
 pub(crate) mod simd;
 
+#[cfg(feature = "cuda")]
+pub use cuda::CudaDevice;
 pub use device::Device;
+pub use dtype::{DType, Element};
 pub use error::KernelError;
-pub use tensor::{Element, Tensor};
+pub use graph::Graph;
+pub use tensor::Tensor;
 
 /// The README's example is compiled and run with the tests.
 #[cfg(doctest)]

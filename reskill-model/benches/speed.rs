@@ -59,9 +59,9 @@ fn main() -> Result<(), ModelError> {
 
     let mut batch = PackedBatch::new()?;
     for _ in 0..32 {
-        let trunk = batch.push_trunk(&tokens[..64]);
+        let trunk = batch.push_trunk(&tokens[..64]).unwrap();
         for branch in 1..=4 {
-            batch.push_branch(&tokens[64..80], trunk, 16 * branch);
+            batch.push_branch(&tokens[64..80], trunk, 16 * branch).unwrap();
         }
     }
     let n = batch.len();

@@ -21,9 +21,10 @@ impl HeadNorms {
         Ok(HeadNorms { raw: rows(heads * config.head_dim)?, rstd: rows(heads)? })
     }
 
-    pub(crate) fn set_rows(&mut self, n: usize) {
-        self.raw.set_rows(n);
-        self.rstd.set_rows(n);
+    pub(crate) fn set_rows(&mut self, n: usize) -> Result<(), ModelError> {
+        self.raw.set_rows(n)?;
+        self.rstd.set_rows(n)?;
+        Ok(())
     }
 }
 
@@ -138,7 +139,7 @@ impl Workspace {
         &self.hidden
     }
 
-    pub(crate) fn set_rows(&mut self, n: usize) {
+    pub(crate) fn set_rows(&mut self, n: usize) -> Result<(), ModelError> {
         for layer in &mut self.layers {
             let LayerActivations {
                 normed,
@@ -153,12 +154,14 @@ impl Workspace {
                 gate_up,
                 gated,
             } = layer;
-            head_norms.set_rows(n);
+            head_norms.set_rows(n)?;
             for tensor in [normed, rstd, qkv, attended, lse, middle, post_normed, post_rstd, gate_up, gated] {
-                tensor.set_rows(n);
+                tensor.set_rows(n)?;
             }
         }
-        self.residuals.iter_mut().for_each(|residual| residual.set_rows(n));
+        for residual in &mut self.residuals {
+            residual.set_rows(n)?;
+        }
         for tensor in [
             &mut self.last,
             &mut self.hidden,
@@ -170,7 +173,8 @@ impl Workspace {
             &mut self.d_gate_up,
             &mut self.d_gated,
         ] {
-            tensor.set_rows(n);
+            tensor.set_rows(n)?;
         }
+        Ok(())
     }
 }

@@ -38,7 +38,7 @@ impl PackedBatch {
     /// None on the CPU.
     pub fn causal(tokens: &[u32]) -> Result<PackedBatch, ModelError> {
         let mut batch = PackedBatch::new()?;
-        batch.push_trunk(tokens);
+        batch.push_trunk(tokens)?;
         Ok(batch)
     }
 
@@ -55,26 +55,37 @@ impl PackedBatch {
     }
 
     /// Opens a new sequence with its trunk; returns the row of its first token.
-    pub fn push_trunk(&mut self, tokens: &[u32]) -> usize {
+    ///
+    /// # Errors
+    /// [`ModelError::Kernel`] if the batch has been moved to a device.
+    pub fn push_trunk(&mut self, tokens: &[u32]) -> Result<usize, ModelError> {
         self.push(tokens, self.len(), 0)
     }
 
     /// Adds a branch that sees the first `visible` rows of the trunk at row `trunk_start`; returns the row of its
     /// first token.
-    pub fn push_branch(&mut self, tokens: &[u32], trunk_start: usize, visible: usize) -> usize {
+    ///
+    /// # Errors
+    /// As [`PackedBatch::push_trunk`].
+    pub fn push_branch(
+        &mut self,
+        tokens: &[u32],
+        trunk_start: usize,
+        visible: usize,
+    ) -> Result<usize, ModelError> {
         self.push(tokens, trunk_start, visible)
     }
 
-    fn push(&mut self, tokens: &[u32], prefix_start: usize, prefix_len: usize) -> usize {
+    fn push(&mut self, tokens: &[u32], prefix_start: usize, prefix_len: usize) -> Result<usize, ModelError> {
         let start = self.len();
         let n = start + tokens.len();
-        self.tokens.set_rows(n);
-        self.positions.set_rows(n);
-        self.tokens.as_mut_slice()[start..].copy_from_slice(tokens);
-        for (offset, position) in self.positions.as_mut_slice()[start..].iter_mut().enumerate() {
+        self.tokens.set_rows(n)?;
+        self.positions.set_rows(n)?;
+        self.tokens.host_mut()?[start..].copy_from_slice(tokens);
+        for (offset, position) in self.positions.host_mut()?[start..].iter_mut().enumerate() {
             *position = (prefix_len + offset) as u32;
         }
         self.segments.push(PackedSegment { start, len: tokens.len(), prefix_start, prefix_len });
-        start
+        Ok(start)
     }
 }

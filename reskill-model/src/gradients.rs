@@ -30,7 +30,7 @@ impl Gradients {
     /// [`ModelError::Config`].
     pub fn zeros(model: &Transformer) -> Result<Gradients, ModelError> {
         Ok(match model.adapter() {
-            Some(lora) => Gradients::Adapter(lora.zeros_like()),
+            Some(lora) => Gradients::Adapter(lora.zeros_like()?),
             None => Gradients::Full(Params::zeros(model.config())?),
         })
     }
@@ -93,7 +93,13 @@ impl Gradients {
     }
 
     /// Sets every element to zero.
-    pub fn clear(&mut self) {
-        self.tensors_mut().into_iter().for_each(|tensor| tensor.fill(0.0));
+    ///
+    /// # Errors
+    /// None on the CPU; [`ModelError::Kernel`] if a device fails.
+    pub fn clear(&mut self) -> Result<(), ModelError> {
+        for tensor in self.tensors_mut() {
+            tensor.fill(0.0)?;
+        }
+        Ok(())
     }
 }

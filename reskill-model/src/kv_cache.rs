@@ -23,8 +23,6 @@ pub struct KvCache {
     /// Pages in memory without owner.
     free: Vec<u32>,
     max_pages: usize,
-    /// K D.
-    width: usize,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -69,7 +67,6 @@ impl KvCache {
             owners: Vec::new(),
             free: Vec::new(),
             max_pages,
-            width,
         })
     }
 
@@ -174,11 +171,11 @@ impl KvCache {
         if n > 0
             && let Some(&page) = self.slots[slot].pages.get(old / PAGE)
         {
-            let own = self.make_own(page);
+            let own = self.make_own(page)?;
             self.slots[slot].pages[old / PAGE] = own;
         }
         while self.slots[slot].pages.len() * PAGE < len {
-            let page = self.take();
+            let page = self.take()?;
             self.slots[slot].pages.push(page);
         }
         self.slots[slot].len = len;
@@ -201,38 +198,36 @@ impl KvCache {
     }
 
     /// A page with the contents of `page` and one owner: `page` itself, or a copy.
-    fn make_own(&mut self, page: u32) -> u32 {
+    fn make_own(&mut self, page: u32) -> Result<u32, ModelError> {
         if !self.is_shared(page) {
-            return page;
+            return Ok(page);
         }
-        let copy = self.take();
-        let len = PAGE * self.width;
-        let source = page as usize * len..(page as usize + 1) * len;
+        let copy = self.take()?;
         for (keys, values) in &mut self.layers {
             for tensor in [keys, values] {
-                tensor.as_mut_slice().copy_within(source.clone(), copy as usize * len);
+                tensor.copy_row_within(copy as usize, page as usize)?;
             }
         }
         self.release(page);
-        copy
+        Ok(copy)
     }
 
     /// A page with one owner; the caller has checked that there is one.
-    fn take(&mut self) -> u32 {
+    fn take(&mut self) -> Result<u32, ModelError> {
         if self.free.is_empty() {
             // Memory grows by half, so that its copying stays small beside its use.
             let held = self.owners.len();
             let rows = (held + held / 2).max(held + 8).min(self.max_pages);
             for (keys, values) in &mut self.layers {
-                keys.set_rows(rows);
-                values.set_rows(rows);
+                keys.set_rows(rows)?;
+                values.set_rows(rows)?;
             }
             self.owners.resize(rows, 0);
             self.free.extend((held as u32..rows as u32).rev());
         }
         let page = self.free.pop().expect("the caller has counted the free pages");
         self.owners[page as usize] = 1;
-        page
+        Ok(page)
     }
 
     /// Counts one owner less of a page; without owner it is free.

@@ -139,9 +139,13 @@ impl Params {
     }
 
     /// Sets every element to zero.
-    pub fn clear(&mut self) {
+    ///
+    /// # Errors
+    /// None on the CPU; [`ModelError::Kernel`] if a device fails.
+    pub fn clear(&mut self) -> Result<(), ModelError> {
         for tensor in self.tensors_mut() {
-            tensor.fill(0.0);
+            tensor.fill(0.0)?;
         }
+        Ok(())
     }
 }

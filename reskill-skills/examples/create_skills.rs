@@ -103,6 +103,8 @@ impl EpisodeLine {
             final_observation: self.final_observation,
             outcome: if self.success { Outcome::Success } else { Outcome::Failure },
             return_: f32::from(u8::from(self.success)),
+            score: f32::from(u8::from(self.success)),
+            fault: None,
         };
         let arm = if self.arm == ArmName::New { Arm::Candidate(0) } else { Arm::Incumbent };
         let mut played = SkillEpisode { episode, arm, group: 0, step: 0, triggered: Vec::new() };

@@ -50,6 +50,8 @@ impl SkillEpisode {
                 final_observation: String::new(),
                 outcome,
                 return_: if outcome == Outcome::Success { 1.0 } else { 0.0 },
+                score: if outcome == Outcome::Success { 1.0 } else { 0.0 },
+                fault: None,
             },
             arm: Arm::Incumbent,
             group: 0,

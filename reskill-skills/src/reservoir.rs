@@ -75,12 +75,13 @@ impl Reservoir {
     }
 
     /// Adds a batch, in order. An episode replaces the entry with its key and becomes the newest; what exceeds the
-    /// capacity leaves, oldest first. Only episodes that stay are cloned.
+    /// capacity leaves, oldest first. Episodes that their environment lost do not enter. Only episodes that stay are
+    /// cloned.
     pub fn extend(&mut self, episodes: &[SkillEpisode]) {
         let mut seen: BTreeSet<Key> = BTreeSet::new();
         let mut kept: Vec<SkillEpisode> = Vec::with_capacity(self.config.capacity.min(1024));
         let old = std::mem::take(&mut self.entries);
-        for episode in episodes.iter().rev() {
+        for episode in episodes.iter().rev().filter(|played| !played.episode.is_lost()) {
             if kept.len() < self.config.capacity && seen.insert(self.key(episode)) {
                 kept.push(episode.clone());
             }

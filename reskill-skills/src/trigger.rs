@@ -105,6 +105,14 @@ impl Trigger {
         Ok(Trigger::AfterAction(Pattern::new(source)?))
     }
 
+    /// A trigger that fires after actions that begin with `verb`, whatever characters it has.
+    ///
+    /// # Errors
+    /// [`SkillError::BadPattern`] if the verb is too long for a pattern.
+    pub fn after_verb(verb: &str) -> Result<Self, SkillError> {
+        Trigger::after_action(&format!("^{}", regex::escape(verb)))
+    }
+
     /// Whether it fires on turn `turn_idx` (0-based) after `previous_action`, the action parsed from the reply of the
     /// turn before. The last action of an episode is nobody's previous action, so it never fires anything.
     #[must_use]
@@ -146,6 +154,14 @@ mod tests {
         assert!(trigger.fires(1, Some("go to Drawer 3")));
         assert!(!trigger.fires(1, Some("please go to drawer 3")));
         assert!(!trigger.fires(1, None));
+    }
+
+    #[test]
+    fn after_verb_takes_the_verb_as_it_is() {
+        let trigger = Trigger::after_verb("execute[DESC").unwrap();
+        assert!(trigger.fires(1, Some("execute[desc cakes]")));
+        assert!(!trigger.fires(1, Some("executeD")));
+        assert_eq!(Trigger::after_verb("go to").unwrap().pattern(), Some("^go to"));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use reskill_cli::config::TrainConfig;
+use reskill_cli::config::{Reward, TrainConfig};
 use reskill_cli::policy::{Policy, build_tokenizer};
 use reskill_cli::rollout::{Assignment, RolloutSettings, Trajectory, collect};
 use reskill_cli::streams::stream;
@@ -26,7 +26,7 @@ struct World {
 fn world() -> World {
     let config = HouseholdConfig { n_train: 24, n_seen: 6, n_unseen: 6, ..HouseholdConfig::default() };
     let suite = Household::generate(&config).unwrap();
-    let tokenizer = build_tokenizer(&suite, &PromptConfig::default()).unwrap();
+    let tokenizer = build_tokenizer(&suite, &PromptConfig::default(), 400).unwrap();
     let model = ModelConfig {
         hidden_size: 32,
         intermediate_size: 40,
@@ -77,6 +77,7 @@ fn rollouts(world: &World, n: usize, only: Option<usize>) -> Vec<Trajectory> {
     let settings = RolloutSettings {
         max_turns: 9,
         success_reward: 1.0,
+        reward: Reward::Success,
         sampling: SamplingParams {
             temperature: 0.7,
             max_new_tokens: 8,

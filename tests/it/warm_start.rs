@@ -12,7 +12,7 @@ fn demos(overrides: &[&str]) -> (Policy, Vec<TokenTrajectory>) {
     let overrides: Vec<String> = small.iter().chain(overrides).map(ToString::to_string).collect();
     let config = TrainConfig::load(None, &overrides).unwrap();
     let suite = open_suite(&config.env).unwrap();
-    let tokenizer = build_tokenizer(suite.as_ref(), &config.policy.prompt).unwrap();
+    let tokenizer = build_tokenizer(suite.as_ref(), &config.policy.prompt, 400).unwrap();
     let mut rng = stream(0, "weights", &[]);
     let policy = Policy::init(&config.policy.model, &config.policy.prompt, tokenizer, &mut rng).unwrap();
     let demos = demonstrations(&config, &policy).unwrap();

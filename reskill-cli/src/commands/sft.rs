@@ -59,6 +59,7 @@ pub fn run(args: &SftArgs) -> Result<u8> {
         ["grpo.steps=0", "grpo.loss.kl_coef=0.0", "schedule=joint", "skills.mode=off"].map(String::from),
     );
     train::run(&TrainArgs {
+        env_cmd: None,
         config: args.config.clone(),
         out: args.out.clone(),
         seed: args.seed,

@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::config::TrainConfig;
+use crate::config::{Preset, TrainConfig};
 use crate::model_source;
 use crate::progress::print_line;
 use crate::run_dir::RunDir;
+use crate::suites::words;
 use crate::summary::Summary;
 use crate::trainer::{Ending, Trainer};
 
@@ -25,6 +26,8 @@ pub const INTERRUPTED: u8 = 130;
   reskill-cli train --set skills.mode=off            plain GRPO, everything else equal
   reskill-cli train --config configs/alfworld.toml --set env.data=DIR
   reskill-cli train --config configs/smollm2-alfworld.toml --set env.data=DIR --set model.path=MODEL
+  reskill-cli train --config configs/scienceworld.toml --set env.data=DIR
+  reskill-cli train --env-cmd 'python3 my_env.py'
   reskill-cli train --resume runs/one                goes on after an interruption")]
 pub struct TrainArgs {
     /// Configuration file (TOML). Without it the embedded default runs, which is also at configs/default.toml
@@ -40,11 +43,14 @@ pub struct TrainArgs {
     /// Seed of every random choice; overrides the configuration
     #[arg(long, value_name = "N")]
     pub(super) seed: Option<u64>,
+    /// Trains on the environment that this command plays; without --config by the preset configs/external.toml
+    #[arg(long, value_name = "COMMAND")]
+    pub(super) env_cmd: Option<String>,
     /// Overrides one value of the configuration; may be given several times
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(super) overrides: Vec<String>,
     /// Goes on with an interrupted run, as its own config.toml says
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "out", "seed", "overrides"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "out", "seed", "overrides", "env_cmd"])]
     pub(super) resume: Option<PathBuf>,
 }
 
@@ -63,9 +69,11 @@ pub fn run(args: &TrainArgs) -> Result<u8> {
             Trainer::resume(config, run, Arc::clone(&stop))?
         }
         None => {
-            let mut overrides = args.overrides.clone();
+            let mut overrides = args.env_cmd.as_deref().map_or(Ok(Vec::new()), overrides_of_command)?;
+            overrides.extend(args.overrides.iter().cloned());
             overrides.extend(args.seed.map(|seed| format!("seed={seed}")));
-            let config = TrainConfig::load(args.config.as_deref(), &overrides)?;
+            let preset = if args.env_cmd.is_some() { Preset::External } else { Preset::Default };
+            let config = TrainConfig::load_or(args.config.as_deref(), preset, &overrides)?;
             let mut config = config.with_absolute_paths()?;
             config.model.path = model_source::pinned(&config.model.path)?;
             limit_threads(config.threads)?;
@@ -96,6 +104,12 @@ pub fn run(args: &TrainArgs) -> Result<u8> {
             Ok(INTERRUPTED)
         }
     }
+}
+
+/// What `--env-cmd` sets.
+fn overrides_of_command(command: &str) -> Result<Vec<String>> {
+    let words = toml::Value::from(words(command)?);
+    Ok(vec!["env.name=external".into(), format!("env.external.command={words}")])
 }
 
 fn limit_threads(threads: usize) -> Result<()> {

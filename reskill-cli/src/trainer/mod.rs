@@ -1,6 +1,7 @@
 //! A training run: warm start, GRPO with the skill lifecycle, evaluation, files.
 
 mod imitation;
+mod lost;
 mod evaluation;
 mod console;
 mod files;
@@ -96,6 +97,8 @@ pub struct Trainer {
     stop: Arc<AtomicBool>,
     /// Since when this process adds to the run's seconds.
     since: Instant,
+    /// Steps in a row of which the environment lost every episode.
+    lost_steps: u32,
 }
 
 /// Names of the evaluations that the summary is made of.
@@ -143,7 +146,7 @@ impl Trainer {
             base.check_same(began)?;
         }
         if matches!(state.stage, Stage::WarmStart { .. }) {
-            let (m, v) = optimizer.moments();
+            let (m, v) = optimizer.moments()?;
             let moments = (m.into_owned(), v.into_owned());
             optimizer = Optimizer::restore(&config.sft.optimizer, moments, optimizer.steps())?;
         }
@@ -192,6 +195,7 @@ impl Trainer {
             state,
             stop,
             since: Instant::now(),
+            lost_steps: 0,
         })
     }
 
@@ -252,7 +256,9 @@ impl Trainer {
         let rollout_seconds = self.state.costs.add("rollout", start, cost.tokens_run as u64);
         let start = Instant::now();
         let (updates_policy, evolves_bank) = self.scheduled(step);
-        let update = if updates_policy { Some(self.update(step, &trajectories)?) } else { None };
+        let (trajectories, faults) = self.whole_episodes(trajectories)?;
+        let learns = updates_policy && !trajectories.is_empty();
+        let update = if learns { Some(self.update(step, &trajectories)?) } else { None };
         let packed_tokens = update.as_ref().map_or(0, |update| update.packed_tokens);
         let update_seconds = self.state.costs.add("update", start, packed_tokens);
         let start = Instant::now();
@@ -268,6 +274,7 @@ impl Trainer {
         let skills_seconds = self.state.costs.add("skills", start, 0);
         let won = records.iter().filter(|record| record.episode.is_success()).count();
         let success = won as f64 / records.len().max(1) as f64;
+        let return_: f64 = records.iter().map(|record| f64::from(record.episode.return_)).sum();
         let turns: usize = records.iter().map(|record| record.episode.turns.len()).sum();
         let invalid: usize =
             records.iter().flat_map(|record| &record.episode.turns).filter(|turn| !turn.valid).count();
@@ -280,7 +287,10 @@ impl Trainer {
             "kind": "step",
             "step": step,
             "success": success,
+            "mean_return": return_ / records.len().max(1) as f64,
             "episodes": records.len(),
+            // Episodes that the environment lost; no other number counts them.
+            "faults": faults,
             "mean_turns": turns as f64 / records.len().max(1) as f64,
             "invalid_fraction": invalid as f64 / turns.max(1) as f64,
             // Empty while the policy is frozen.
@@ -420,6 +430,7 @@ impl Trainer {
         RolloutSettings {
             max_turns: self.config.rollout.max_turns,
             success_reward: self.config.rollout.success_reward,
+            reward: self.config.rollout.reward,
             sampling: SamplingParams {
                 temperature,
                 max_new_tokens: self.config.rollout.max_new_tokens,
@@ -434,14 +445,18 @@ impl Trainer {
 fn untrained(config: &TrainConfig) -> Result<(Box<dyn Suite>, Policy)> {
     let suite = open_suite(&config.env)?;
     check_games(suite.as_ref())?;
+    check_start(suite.as_ref())?;
     check_verbs(config, suite.as_ref())?;
     let policy = if config.model.is_pretrained() {
         let slots = config.rollout.tasks_per_step * config.rollout.group_size;
-        Policy::open(&config.model, &config.policy.prompt, slots, &mut stream(config.seed, "adapter", &[]))?
+        let (prompt, manner) = (&config.policy.prompt, suite.manner());
+        Policy::open(&config.model, prompt, &manner, slots, &mut stream(config.seed, "adapter", &[]))?
     } else {
-        let tokenizer = build_tokenizer(suite.as_ref(), &config.policy.prompt)?;
+        let tokenizer =
+            build_tokenizer(suite.as_ref(), &config.policy.prompt, config.policy.vocabulary_games)?;
         let mut rng = stream(config.seed, "weights", &[]);
-        Policy::init(&config.policy.model, &config.policy.prompt, tokenizer, &mut rng)?
+        let policy = Policy::init(&config.policy.model, &config.policy.prompt, tokenizer, &mut rng)?;
+        policy.speaking(suite.manner())
     };
     Ok((suite, policy))
 }
@@ -464,6 +479,13 @@ fn check_games(suite: &dyn Suite) -> Result<()> {
             bail!("env: there are no {what} (split {split}); check env.data and its splits, or {key}");
         }
     }
+    Ok(())
+}
+
+/// The first training game must begin: later on, a game that does not is a lost episode and no error.
+fn check_start(suite: &dyn Suite) -> Result<()> {
+    let Some(task) = suite.tasks(Split::Train).first() else { return Ok(()) };
+    suite.open(&task.id).and_then(|mut env| env.reset()).with_context(|| format!("env: task {}", task.id))?;
     Ok(())
 }
 

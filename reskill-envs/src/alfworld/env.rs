@@ -70,18 +70,18 @@ impl GameEnv {
     }
 
     fn observation(&self, text: String) -> Observation {
-        Observation { text, admissible: self.admissible().collect() }
+        Observation::new(text, self.admissible().collect())
     }
-}
 
-impl TextEnv for GameEnv {
-    fn reset(&mut self) -> Observation {
+    /// [`TextEnv::reset`], which cannot fail here.
+    pub fn reset(&mut self) -> Observation {
         self.state.copy_from(self.game.initial());
         self.refresh();
         self.observation(self.game.renderer(&self.state).intro())
     }
 
-    fn step(&mut self, action: &str) -> Step {
+    /// [`TextEnv::step`], which cannot fail here.
+    pub fn step(&mut self, action: &str) -> Step {
         // A listed command may end with a blank, as the names of ids without a number do: then it counts as it is.
         let text = self.play(action.trim()).or_else(|| self.play(action));
         let text = text.unwrap_or_else(|| NOTHING_HAPPENS.to_owned());
@@ -90,11 +90,29 @@ impl TextEnv for GameEnv {
         Step { observation: self.observation(text), score, done: won, won }
     }
 
-    fn expert(&self) -> Result<Vec<String>, EnvError> {
+    /// [`TextEnv::expert`].
+    ///
+    /// # Errors
+    /// [`EnvError::NoPlan`] if the search finds none.
+    pub fn expert(&self) -> Result<Vec<String>, EnvError> {
         self.game.plan_from(&self.state.holds, &self.id)
     }
+}
 
-    fn boxed_clone(&self) -> Box<dyn TextEnv> {
-        Box::new(self.clone())
+impl TextEnv for GameEnv {
+    fn reset(&mut self) -> Result<Observation, EnvError> {
+        Ok(GameEnv::reset(self))
+    }
+
+    fn step(&mut self, action: &str) -> Result<Step, EnvError> {
+        Ok(GameEnv::step(self, action))
+    }
+
+    fn expert(&mut self) -> Result<Vec<String>, EnvError> {
+        GameEnv::expert(self)
+    }
+
+    fn boxed_clone(&self) -> Result<Box<dyn TextEnv>, EnvError> {
+        Ok(Box::new(self.clone()))
     }
 }

@@ -1,6 +1,7 @@
 //! Prompts, in two layouts: one that only grows, made of the trunk (task, general guidance, one entry a turn) and the
 //! branch of one turn; and that of the published system, which is all branch.
 
+mod manner;
 mod paper;
 mod reply;
 
@@ -8,10 +9,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::action::{ActionVocabulary, kind_of};
 use crate::plain_prompt as plain;
-use crate::suite::Task;
+use crate::suite::{Observation, Task};
 
+pub use manner::{ActionTag, Manner};
 use paper::PaperPrompt;
 pub use paper::paper_words;
+#[cfg(feature = "sql")]
+pub(crate) use reply::fenced_code;
 pub use reply::{ParsedReply, parse_reply, tagged_action};
 
 /// The last word of every prompt: the policy answers after it.
@@ -28,7 +32,7 @@ pub enum ActionFormat {
     /// The words of a command, without link words, as far as they are needed to tell it from the other admissible
     /// commands. The tokens are masked to those that continue an admissible command, so a reply is always valid.
     Compact,
-    /// Free text with the command between `<action>` and `</action>`.
+    /// Free text with the command between the tags of the environment, `<action>` and `</action>` in a game.
     Tagged,
 }
 
@@ -71,7 +75,8 @@ pub struct PromptConfig {
     pub mark_goal: bool,
     /// Lists the places that can be gone to and have not been.
     pub list_unvisited: bool,
-    /// Lists all admissible commands.
+    /// Lists all admissible commands; where the environment tells names instead, the templates of its commands and these
+    /// names.
     pub list_admissible: bool,
     /// Keeps the observation in the history entry, not only the action.
     pub history_observations: bool,
@@ -100,6 +105,7 @@ impl Default for PromptConfig {
 #[derive(Debug, Clone)]
 pub struct PromptBuilder {
     config: PromptConfig,
+    manner: Manner,
     goal_words: Vec<String>,
     visited: Vec<String>,
     paper: PaperHistory,
@@ -123,10 +129,17 @@ impl PromptBuilder {
         let goal_words = words(&task.goal).map(str::to_lowercase).collect();
         PromptBuilder {
             config: config.clone(),
+            manner: Manner::default(),
             goal_words,
             visited: Vec::new(),
             paper: PaperHistory::default(),
         }
+    }
+
+    /// The same in the words of an environment.
+    #[must_use]
+    pub fn speaking(self, manner: &Manner) -> PromptBuilder {
+        PromptBuilder { manner: manner.clone(), ..self }
     }
 
     /// The first trunk segment: the task and the guidance that holds at every turn. Empty in the layout `paper`.
@@ -184,21 +197,19 @@ impl PromptBuilder {
 
     /// The branch segment of a turn; in the layout `paper` the whole prompt.
     #[must_use]
-    pub fn branch(
-        &mut self,
-        vocabulary: &ActionVocabulary,
-        observation: &str,
-        admissible: &[String],
-        guidance: &[&str],
-    ) -> String {
+    pub fn branch(&mut self, vocabulary: &ActionVocabulary, now: &Observation, guidance: &[&str]) -> String {
+        let Observation { text: observation, admissible, objects } = now;
+        let choice = Choice { admissible, vocabulary, objects };
         if self.config.prompt_layout == PromptLayout::Paper {
             observation.clone_into(&mut self.paper.observation);
             let PaperHistory { goal, general_guidance, turns, .. } = &self.paper;
             let guidance =
                 general_guidance.iter().map(String::as_str).chain(guidance.iter().copied()).collect();
             let history = &turns[turns.len().saturating_sub(self.config.history_turns)..];
-            let (n_turns, format) = (turns.len(), self.config.action_format);
-            return PaperPrompt { goal, history, n_turns, observation, admissible, guidance, format }.text();
+            let (n_turns, format, manner) = (turns.len(), self.config.action_format, &self.manner);
+            let prompt =
+                PaperPrompt { goal, history, n_turns, observation, choice, guidance, format, manner };
+            return prompt.text();
         }
         let places = || admissible.iter().filter_map(|command| destination(vocabulary, command));
         let unvisited = || -> Vec<&str> {
@@ -208,9 +219,12 @@ impl PromptBuilder {
             return plain::branch(&plain::Branch {
                 observation,
                 unvisited: self.config.list_unvisited.then(unvisited),
-                admissible: self.config.list_admissible.then_some(admissible),
+                choice: self.config.list_admissible.then_some(choice),
                 guidance,
-                format: self.config.action_format,
+                request: match self.config.action_format {
+                    ActionFormat::Compact => "Answer with one admissible action.",
+                    ActionFormat::Tagged => &self.manner.request,
+                },
             });
         }
         let mut text = self.marked(observation);
@@ -219,8 +233,9 @@ impl PromptBuilder {
             text.push_str(&unvisited().join(" "));
         }
         if self.config.list_admissible {
-            text.push_str(" commands: ");
-            text.push_str(&admissible.join(", "));
+            for (title, items) in choice.listed() {
+                text.push_str(&format!(" {title}: {}", items.join(", ")));
+            }
         }
         for guidance in guidance {
             text.push_str(" tip: ");
@@ -271,6 +286,28 @@ impl PromptBuilder {
     }
 }
 
+/// What can be done on a turn.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Choice<'a> {
+    admissible: &'a [String],
+    vocabulary: &'a ActionVocabulary,
+    /// Names that commands can be about, where no commands are listed.
+    objects: &'a [String],
+}
+
+impl Choice<'_> {
+    /// The admissible commands; where none are listed, the kinds of commands and the names they can be about.
+    pub(crate) fn listed(&self) -> Vec<(&'static str, Vec<&str>)> {
+        if !self.admissible.is_empty() {
+            return vec![("commands", self.admissible.iter().map(String::as_str).collect())];
+        }
+        let templates = self.vocabulary.templates.iter().map(|template| template.template.as_str());
+        let objects = self.objects.iter().map(String::as_str);
+        let all = [("kinds of commands", templates.collect()), ("things", objects.collect::<Vec<_>>())];
+        all.into_iter().filter(|(_, items)| !items.is_empty()).collect()
+    }
+}
+
 /// A command in the words of [`ActionFormat::Compact`]: all its words but the links.
 #[must_use]
 pub fn compact_command(command: &str) -> String {
@@ -282,6 +319,12 @@ pub fn compact_command(command: &str) -> String {
 fn destination<'a>(vocabulary: &'a ActionVocabulary, command: &'a str) -> Option<&'a str> {
     let parsed = vocabulary.parse(command)?;
     (parsed.verb == "go to").then(|| parsed.args.first().copied()).flatten()
+}
+
+/// A title as the beginning of a line.
+pub(crate) fn capitalised(title: &str) -> String {
+    let first = title.chars().next().map(char::to_uppercase).into_iter().flatten();
+    first.chain(title.chars().skip(1)).collect()
 }
 
 fn verb_and_first_argument(vocabulary: &ActionVocabulary, command: &str) -> String {
@@ -301,6 +344,7 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::action::ActionTemplate;
     use crate::suite::{Split, TaskId};
 
     fn task() -> Task {
@@ -315,12 +359,8 @@ mod tests {
     #[test]
     fn marks_stand_before_names_of_the_goal_only() {
         let mut builder = PromptBuilder::new(&PromptConfig::default(), &task());
-        let text = builder.branch(
-            &ActionVocabulary::default(),
-            "drawer 1 is open: mug 2, cup 1",
-            &[],
-            &["next open"],
-        );
+        let now = Observation::new("drawer 1 is open: mug 2, cup 1", Vec::new());
+        let text = builder.branch(&ActionVocabulary::default(), &now, &["next open"]);
         assert_eq!(text, "drawer 1 is open: * mug 2, cup 1 tip: next open =>");
     }
 
@@ -341,15 +381,15 @@ mod tests {
         let vocabulary = ActionVocabulary::default();
         assert_eq!(builder.opening(&task(), &["be quick"]), "");
         for turn in 0..3 {
-            let _ = builder.branch(&vocabulary, &format!("sight {turn}"), &[], &[]);
+            let _ = builder.branch(&vocabulary, &Observation::new(format!("sight {turn}"), Vec::new()), &[]);
             let action = format!("act {turn}");
             assert_eq!(
                 builder.entry(&vocabulary, Some(&action).filter(|_| turn != 1).map(|a| a.as_str()), "x"),
                 ""
             );
         }
-        let admissible = ["help", "look"].map(String::from);
-        let text = builder.branch(&vocabulary, "sight 3", &admissible, &["next open"]);
+        let admissible = ["help", "look"].map(String::from).to_vec();
+        let text = builder.branch(&vocabulary, &Observation::new("sight 3", admissible), &["next open"]);
         assert_eq!(
             text,
             "You play a text game. Steps taken: 3 .\nYour goal: put clean mug on shelf\nThe last 2 steps:\n\
@@ -357,5 +397,39 @@ mod tests {
              Step 4 : you see: sight 3\nYou can do:\nlook\ntip: be quick\ntip: next open\n\
              Think about the goal in a few words, then give one of the commands above between <action> and </action> ."
         );
+    }
+
+    #[test]
+    fn where_no_commands_are_listed_prompts_show_their_kinds_and_the_names_in_sight() {
+        let template = |template: &str| ActionTemplate { name: template.into(), template: template.into() };
+        let vocabulary = ActionVocabulary { templates: vec![template("open {o}"), template("look")] };
+        let now =
+            Observation { text: "a hall".into(), objects: vec!["door".into()], ..Observation::default() };
+        let manner = Manner { paper_request: "Act.".into(), request: "Act now.".into(), ..Manner::default() };
+        let check = |layout: PromptLayout, style: PromptStyle, expected: &str| {
+            let config = PromptConfig {
+                prompt_layout: layout,
+                style: Some(style),
+                action_format: ActionFormat::Tagged,
+                list_admissible: true,
+                ..PromptConfig::default()
+            };
+            let mut builder = PromptBuilder::new(&config, &task()).speaking(&manner);
+            let _ = builder.opening(&task(), &[]);
+            assert_eq!(builder.branch(&vocabulary, &now, &[]), expected);
+        };
+        check(
+            PromptLayout::Paper,
+            PromptStyle::Words,
+            "You play a text game. Steps taken: 0 .\nYour goal: put clean mug on shelf\nStep 1 : you see: a hall\n\
+             Kinds of commands: open {o}, look\nThings: door\nAct.",
+        );
+        check(
+            PromptLayout::TrunkBranch,
+            PromptStyle::Plain,
+            "\nNow: a hall\nKinds of commands: open {o}, look.\nThings: door.\nAct now.",
+        );
+        let words = "a hall kinds of commands: open {o}, look things: door =>";
+        check(PromptLayout::TrunkBranch, PromptStyle::Words, words);
     }
 }

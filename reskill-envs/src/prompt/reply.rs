@@ -1,5 +1,7 @@
 //! How a free-text reply is read.
 
+use super::manner::{ActionTag, Manner};
+
 /// What a reply says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParsedReply {
@@ -9,50 +11,85 @@ pub struct ParsedReply {
     pub valid: bool,
 }
 
-/// Reads the command of a reply. In this order:
-///
-/// 1. what stands in the last `<action>...</action>`;
-/// 2. what follows a last `<action>` that is not closed, up to the end of its line;
-/// 3. without tags, the admissible command that is named last, the longest if several end there.
-///
-/// Blanks are collapsed. A turn is valid only by the first rule and if the command is admissible, or if nothing is
-/// listed as admissible; what the other rules find is played, and flagged.
+/// [`Manner::parse_reply`] of a text game.
 #[must_use]
 pub fn parse_reply(reply: &str, admissible: &[String]) -> ParsedReply {
-    if let Some(action) = tagged_action(reply) {
-        let valid = admissible.is_empty() || admissible.contains(&action);
-        return ParsedReply { action: Some(action), valid };
-    }
-    let unclosed = normalised(reply).rsplit_once("<action>").and_then(|(_, rest)| {
-        let line = rest.trim_start().lines().next().unwrap_or_default();
-        non_empty(line.split('<').next().unwrap_or_default())
-    });
-    let named = || {
-        let reply = reply.split_whitespace().collect::<Vec<_>>().join(" ");
-        let end = |command: &&String| Some((find_last(&reply, command)? + command.len(), command.len()));
-        admissible.iter().filter(|command| end(command).is_some()).max_by_key(end).cloned()
-    };
-    ParsedReply { action: unclosed.or_else(named), valid: false }
+    Manner::default().parse_reply(reply, admissible)
 }
 
 /// The command inside the last `<action>...</action>` of a reply, with blanks collapsed. Blanks inside the tags are
 /// tolerated; without tags, or with nothing between them, there is no action.
 #[must_use]
 pub fn tagged_action(reply: &str) -> Option<String> {
-    let reply = normalised(reply);
-    let (before_end, _) = reply.rsplit_once("</action>")?;
-    let (_, inside) = before_end.rsplit_once("<action>")?;
-    non_empty(inside)
+    closed(&Manner::default(), reply)
 }
 
-/// The reply without blanks inside of brackets.
-fn normalised(reply: &str) -> String {
-    reply.replace("< ", "<").replace("</ ", "</").replace(" >", ">")
+/// [`Manner::parse_reply`].
+pub(super) fn parse(manner: &Manner, reply: &str, admissible: &[String]) -> ParsedReply {
+    if let Some(action) = closed(manner, reply).or_else(|| fenced(manner, reply)) {
+        let valid = admissible.is_empty() || admissible.contains(&action);
+        return ParsedReply { action: Some(action), valid };
+    }
+    let named = || {
+        let reply = reply.split_whitespace().collect::<Vec<_>>().join(" ");
+        let end = |command: &&String| Some((find_last(&reply, command)? + command.len(), command.len()));
+        admissible.iter().filter(|command| end(command).is_some()).max_by_key(end).cloned()
+    };
+    ParsedReply { action: unclosed(manner, reply).or_else(named), valid: false }
 }
 
-fn non_empty(action: &str) -> Option<String> {
-    let action = action.split_whitespace().collect::<Vec<_>>().join(" ");
-    (!action.is_empty()).then_some(action)
+/// The command in the tag that closes last.
+fn closed(manner: &Manner, reply: &str) -> Option<String> {
+    let ends = manner.tags.iter().filter_map(|tag| Some((marks(reply, &tag.name, true).pop()?.0, tag)));
+    let (end, tag) = ends.max_by_key(|&(end, _)| end)?;
+    let (_, start) = marks(&reply[..end], &tag.name, false).pop()?;
+    command(manner, tag, &reply[start..end])
+}
+
+/// The command that the first fenced block stands for, if such blocks are actions.
+fn fenced(manner: &Manner, reply: &str) -> Option<String> {
+    let fence = manner.fence.as_ref()?;
+    command(manner, fence, fenced_code(reply, &fence.name)?)
+}
+
+/// The content of the first fenced block, without the name of the language if it begins with it; `None` if there is none.
+pub(crate) fn fenced_code<'a>(text: &'a str, language: &str) -> Option<&'a str> {
+    const FENCE: &str = "```";
+    let (_, after) = text.split_once(FENCE)?;
+    let (inside, _) = after.split_once(FENCE)?;
+    let is_named = inside.get(..language.len()).is_some_and(|name| name.eq_ignore_ascii_case(language));
+    let code = if is_named { &inside[language.len()..] } else { inside };
+    (!code.trim().is_empty()).then_some(code)
+}
+
+/// The command behind the last tag that is not closed.
+fn unclosed(manner: &Manner, reply: &str) -> Option<String> {
+    let starts = manner.tags.iter().filter_map(|tag| Some((marks(reply, &tag.name, false).pop()?.1, tag)));
+    let (start, tag) = starts.max_by_key(|&(start, _)| start)?;
+    let line = reply[start..].trim_start().lines().next().unwrap_or_default();
+    let end = if manner.keeps_blanks { line.len() } else { line.find('<').unwrap_or(line.len()) };
+    command(manner, tag, &line[..end])
+}
+
+/// The command that the content of a tag stands for; `None` if there is no content.
+fn command(manner: &Manner, tag: &ActionTag, content: &str) -> Option<String> {
+    let content = if manner.keeps_blanks {
+        content.trim().to_string()
+    } else {
+        content.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    (!content.is_empty()).then(|| tag.command.replacen("{}", &content, 1))
+}
+
+/// Where `<name>`, or `</name>`, stands: first byte and the byte behind. Blanks inside of the brackets are tolerated.
+fn marks(text: &str, name: &str, closing: bool) -> Vec<(usize, usize)> {
+    let mark = |(start, _): (usize, &str)| {
+        let inside = text[start + 1..].trim_start();
+        let inside = if closing { inside.strip_prefix('/')?.trim_start() } else { inside };
+        let rest = inside.strip_prefix(name)?.trim_start().strip_prefix('>')?;
+        Some((start, text.len() - rest.len()))
+    };
+    text.match_indices('<').filter_map(mark).collect()
 }
 
 /// Where a command stands last, as words of its own.
@@ -106,5 +143,53 @@ mod tests {
         );
         assert_eq!(tagged_action("go to bed 1"), None);
         assert_eq!(tagged_action("<action> </action>"), None);
+    }
+
+    fn manner(tags: &[(&str, &str)], keeps_blanks: bool) -> Manner {
+        let tag = |&(name, command): &(&str, &str)| ActionTag { name: name.into(), command: command.into() };
+        Manner { tags: tags.iter().map(tag).collect(), keeps_blanks, ..Manner::default() }
+    }
+
+    #[test]
+    fn a_fenced_block_counts_where_no_tag_does() {
+        let fence = ActionTag { name: "sql".into(), command: "execute[{}]".into() };
+        let manner = Manner { fence: Some(fence), ..manner(&[("action", "{}")], true) };
+        let action = |reply: &str| manner.parse_reply(reply, &[]);
+        let valid = |action: &str| ParsedReply { action: Some(action.into()), valid: true };
+        assert_eq!(action("I look:\n```SQL\nSHOW  TABLES\n```\nthen more"), valid("execute[SHOW  TABLES]"));
+        assert_eq!(action("```SELECT 1``` or ```SELECT 2```"), valid("execute[SELECT 1]"));
+        assert_eq!(action("```sql SELECT 1``` <action>submit</action>"), valid("submit"));
+        for reply in ["```sql```", "```sql SELECT 1", "SELECT 1"] {
+            assert_eq!(action(reply).action, None, "{reply}");
+        }
+        let plain = Manner { fence: None, ..manner.clone() };
+        assert_eq!(plain.parse_reply("```sql SELECT 1```", &[]).action, None);
+    }
+
+    #[test]
+    fn of_several_tags_the_one_that_closes_last_counts() {
+        let manner = manner(&[("search", "search[{}]"), ("answer", "answer[{}]")], false);
+        let action = |reply: &str| manner.parse_reply(reply, &[]).action;
+        assert_eq!(action("<search>who?</search>").as_deref(), Some("search[who?]"));
+        assert_eq!(action("<answer>x</answer> or <search> a  b </search>").as_deref(), Some("search[a b]"));
+        assert_eq!(action("<search>a</search> <answer>2").as_deref(), Some("search[a]"));
+        assert_eq!(action("<answer>2 {}").as_deref(), Some("answer[2 {}]"));
+        assert_eq!(manner.tagged("answer[2]"), "<answer>2</answer>");
+        assert!(manner.is_complete("x</search>") && !manner.is_complete("<search>x"));
+        let said = manner.demonstration("search[who?]");
+        assert_eq!(
+            manner.parse_reply(&said, &[]),
+            ParsedReply { action: Some("search[who?]".into()), valid: true }
+        );
+    }
+
+    #[test]
+    fn an_action_in_its_own_language_keeps_its_blanks_and_brackets() {
+        let manner = manner(&[("action", "{}")], true);
+        let reply = "<action>\nselect 'a  b'\nfrom t -- c < d\nwhere x < 5 </action>";
+        let action = manner.parse_reply(reply, &[]).action;
+        assert_eq!(action.as_deref(), Some("select 'a  b'\nfrom t -- c < d\nwhere x < 5"));
+        let action = manner.parse_reply("<action> select a < b", &[]).action;
+        assert_eq!(action.as_deref(), Some("select a < b"));
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 use reskill_envs::alfworld::{Alfworld, AlfworldOptions, Game, GameEnv};
-use reskill_envs::{Split, Suite, Task, TaskId, TextEnv};
+use reskill_envs::{Split, Suite, Task, TaskId};
 
 use crate::data::alfworld_data;
 use crate::transcript::{Transcript, check, read_lines};
@@ -60,7 +60,7 @@ fn the_expert_solves_real_games_about_as_fast_as_the_walkthrough() {
         let mut won = false;
         for command in &plan {
             assert!(!won, "{}: {plan:?}", task.id);
-            won = env.step(command).won;
+            won = env.step(command).unwrap().won;
         }
         assert!(won, "{}: {plan:?}", task.id);
         (plan.len(), suite.walkthrough(&task.id).unwrap().len())
@@ -75,12 +75,12 @@ fn the_expert_solves_real_games_from_wherever_random_commands_lead() {
     let tasks: Vec<Arc<Task>> = all_tasks(&suite).into_iter().step_by(19).collect();
     tasks.par_iter().enumerate().for_each(|(index, task)| {
         let mut env = suite.open(&task.id).unwrap();
-        let mut admissible = env.reset().admissible;
+        let mut admissible = env.reset().unwrap().admissible;
         let mut won = false;
         for turn in 0..40 {
             // A fixed walk that looks random enough.
             let command = admissible[(index * 31 + turn * 17 + turn * turn * 7) % admissible.len()].clone();
-            let step = env.step(&command);
+            let step = env.step(&command).unwrap();
             (admissible, won) = (step.observation.admissible, step.won);
         }
         if won {
@@ -90,7 +90,7 @@ fn the_expert_solves_real_games_from_wherever_random_commands_lead() {
             Ok(plan) => plan,
             Err(error) => {
                 // Some objects fit nowhere in their house: who picks one up holds it for ever.
-                let carried = env.step("inventory").observation.text;
+                let carried = env.step("inventory").unwrap().observation.text;
                 let name = carried.strip_prefix("You are carrying: a ").unwrap().trim_end_matches('.');
                 let game = suite.game(&task.id).unwrap();
                 let stuck = !game.commands().any(|command| command.starts_with(&format!("move {name} to ")));
@@ -98,7 +98,7 @@ fn the_expert_solves_real_games_from_wherever_random_commands_lead() {
                 return;
             }
         };
-        let last = plan.iter().map(|command| env.step(command)).last().unwrap();
+        let last = plan.iter().map(|command| env.step(command).unwrap()).last().unwrap();
         assert!(last.won, "{}: {plan:?}", task.id);
     });
 }

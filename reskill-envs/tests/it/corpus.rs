@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use reskill_envs::TaskId;
 use reskill_envs::alfworld::{Game, GameEnv, GameFile, RulesCache};
-use reskill_envs::{TaskId, TextEnv};
 
 fn inputs(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);

@@ -1,11 +1,16 @@
-//! Where the tests find real ALFWorld data, if there is any.
+//! Where the tests find real data, if there is any.
 
 use std::path::{Path, PathBuf};
 
-/// The folder `alfworld` of `$RESKILL_DATA`, or of `shared/data` beside the workspace; `None` without either.
-pub(crate) fn alfworld_data() -> Option<PathBuf> {
+/// The folder `name` of `$RESKILL_DATA`, or of `shared/data` beside the workspace, if it has `file`.
+pub(crate) fn data(name: &str, file: &str) -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/data");
     let root = std::env::var_os("RESKILL_DATA").map_or(beside, PathBuf::from);
-    let data = root.join("alfworld");
-    data.join("games_all.jsonl.zst").is_file().then_some(data)
+    let folder = root.join(name);
+    folder.join(file).is_file().then_some(folder)
+}
+
+/// Real ALFWorld games.
+pub(crate) fn alfworld_data() -> Option<PathBuf> {
+    data("alfworld", "games_all.jsonl.zst")
 }

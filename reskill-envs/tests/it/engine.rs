@@ -85,10 +85,10 @@ fn commands_are_trimmed_and_anything_else_changes_nothing() {
 #[test]
 fn a_clone_goes_its_own_way() {
     let mut env = env();
-    let mut other = env.boxed_clone();
+    let mut other = env.boxed_clone().unwrap();
     env.step("take key 2");
-    assert!(other.step("take key 2").observation.text.starts_with("taken"));
-    assert_eq!(other.reset(), env.reset());
+    assert!(other.step("take key 2").unwrap().observation.text.starts_with("taken"));
+    assert_eq!(other.reset().unwrap(), env.reset());
 }
 
 /// Every prefix of every part either compiles or is refused with an error.

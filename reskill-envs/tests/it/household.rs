@@ -21,10 +21,10 @@ fn all_tasks(suite: &Household) -> Vec<Arc<Task>> {
 /// Plays commands; every one must be admissible and only the last may win.
 fn check_wins(env: &mut dyn TextEnv, commands: &[String], what: &str) {
     assert!(!commands.is_empty(), "{what}");
-    let mut admissible = env.reset().admissible;
+    let mut admissible = env.reset().unwrap().admissible;
     for (index, command) in commands.iter().enumerate() {
         assert!(admissible.contains(command), "{what}: {command}");
-        let step = env.step(command);
+        let step = env.step(command).unwrap();
         assert_eq!(step.won, index + 1 == commands.len(), "{what}: {command}");
         assert!(!step.observation.text.is_empty(), "{what}: {command}");
         admissible = step.observation.admissible;
@@ -62,20 +62,20 @@ fn the_expert_solves_from_wherever_random_commands_lead() {
     let tasks = all_tasks(&suite);
     tasks.par_iter().enumerate().for_each(|(index, task)| {
         let mut env = suite.open(&task.id).unwrap();
-        let mut observation = env.reset();
+        let mut observation = env.reset().unwrap();
         let mut won = false;
         for turn in 0..30 {
             // A fixed walk that looks random enough.
             let choice = (index * 31 + turn * 17 + turn * turn * 7) % observation.admissible.len();
             let command = observation.admissible[choice].clone();
-            let step = env.step(&command);
+            let step = env.step(&command).unwrap();
             (observation, won) = (step.observation, step.won);
         }
         if won {
             return;
         }
         let plan = env.expert().unwrap();
-        let last = plan.iter().map(|command| env.step(command)).last().unwrap();
+        let last = plan.iter().map(|command| env.step(command).unwrap()).last().unwrap();
         assert!(last.won, "{}: {plan:?}", task.id);
     });
 }
@@ -158,20 +158,26 @@ fn a_game_reads_as_designed() {
     let family = Family::PickCleanThenPlaceInRecep.as_str();
     let task = suite.tasks(Split::Train).iter().find(|task| task.family == family).unwrap();
     let mut env = suite.open(&task.id).unwrap();
-    let first = env.reset();
+    let first = env.reset().unwrap();
     let (house, goal) = first.text.split_once("\n\n").unwrap();
     assert!(house.starts_with("house: "), "{house}");
     assert_eq!(goal, format!("task: {}", task.goal));
     assert!(task.goal.starts_with("put clean "), "{}", task.goal);
-    assert_eq!(env.step("look").observation.text, house);
-    assert_eq!(env.step("inventory").observation.text, "you hold nothing");
-    assert_eq!(env.step("dance").observation.text, "Nothing happens.");
+    assert_eq!(env.step("look").unwrap().observation.text, house);
+    assert_eq!(env.step("inventory").unwrap().observation.text, "you hold nothing");
+    assert_eq!(env.step("dance").unwrap().observation.text, "Nothing happens.");
     let sink = first.admissible.iter().find(|command| command.starts_with("go to sink")).unwrap();
     let sink = &sink["go to ".len()..];
-    assert!(env.step(&format!("go to {sink}")).observation.text.starts_with(&format!("{sink} is idle: ")));
-    assert_eq!(env.step(&format!(" start {sink}\n")).observation.text, format!("{sink} is running"));
-    assert!(env.step(&format!("examine {sink}")).observation.text.starts_with(&format!("{sink}: ")));
-    assert_eq!(env.step(&format!("start {sink}")).observation.text, "Nothing happens.");
+    assert!(
+        env.step(&format!("go to {sink}"))
+            .unwrap()
+            .observation
+            .text
+            .starts_with(&format!("{sink} is idle: "))
+    );
+    assert_eq!(env.step(&format!(" start {sink}\n")).unwrap().observation.text, format!("{sink} is running"));
+    assert!(env.step(&format!("examine {sink}")).unwrap().observation.text.starts_with(&format!("{sink}: ")));
+    assert_eq!(env.step(&format!("start {sink}")).unwrap().observation.text, "Nothing happens.");
 }
 
 #[test]
@@ -191,9 +197,9 @@ fn exported_games_play_the_same_when_read_back() {
         for id in ours.keys() {
             let plan = read.walkthrough(id).unwrap();
             let (mut left, mut right) = (suite.open(id).unwrap(), read.open(id).unwrap());
-            assert_eq!(left.reset(), right.reset());
+            assert_eq!(left.reset().unwrap(), right.reset().unwrap());
             for command in plan {
-                assert_eq!(left.step(&command), right.step(&command));
+                assert_eq!(left.step(&command).unwrap(), right.step(&command).unwrap());
             }
         }
     }

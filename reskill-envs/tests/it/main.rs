@@ -9,3 +9,7 @@ mod alfworld_data;
 mod golden;
 mod household;
 mod corpus;
+#[cfg(feature = "sql")]
+mod sql;
+#[cfg(feature = "wands")]
+mod wands;

@@ -49,12 +49,12 @@ pub(crate) fn read_lines<T: for<'de> Deserialize<'de>>(gzip: impl Read) -> Vec<T
 /// Plays the actions of a transcript; everything must be as recorded, to the byte.
 pub(crate) fn check(env: &mut dyn TextEnv, transcript: &Transcript) {
     let Transcript { id, kind, reset, steps } = transcript;
-    let first = env.reset();
+    let first = env.reset().unwrap();
     assert_eq!(first.text, reset.obs, "{id} {kind}");
     assert_eq!(first.admissible, reset.admissible, "{id} {kind}");
     for (index, recorded) in steps.iter().enumerate() {
         let place = format!("{id} {kind} turn {index}: {:?}", recorded.action);
-        let step = env.step(&recorded.action);
+        let step = env.step(&recorded.action).unwrap();
         assert_eq!(step.observation.text, recorded.obs, "{place}");
         assert_eq!(step.observation.admissible, recorded.admissible, "{place}");
         assert_eq!(
@@ -68,10 +68,10 @@ pub(crate) fn check(env: &mut dyn TextEnv, transcript: &Transcript) {
 /// Plays actions and digests what the player sees, as the script does.
 pub(crate) fn digest(env: &mut dyn TextEnv, actions: &[String]) -> String {
     let mut sha = Sha256::new();
-    let Observation { text, admissible } = env.reset();
+    let Observation { text, admissible, .. } = env.reset().unwrap();
     feed(&mut sha, &text, &admissible, ["0", "False", "False"]);
     for action in actions {
-        let Step { observation, score, done, won } = env.step(action);
+        let Step { observation, score, done, won } = env.step(action).unwrap();
         let flag = |flag: bool| if flag { "True" } else { "False" };
         let score = if score == 1.0 { "1" } else { "0" };
         feed(&mut sha, &observation.text, &observation.admissible, [score, flag(done), flag(won)]);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use reskill_envs::alfworld::{Game, GameEnv, GameFile, RulesCache};
 use reskill_envs::household::{Household, HouseholdConfig};
-use reskill_envs::{EnvError, Split, Suite, TaskId, TextEnv};
+use reskill_envs::{EnvError, Split, Suite, TaskId};
 
 fn fixture() -> GameFile {
     GameFile {

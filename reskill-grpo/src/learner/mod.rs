@@ -258,11 +258,11 @@ impl Learner {
             return Ok(metrics);
         }
         let softmax = Softmax { temperature: 1.0, filter: None };
-        self.grads.clear();
+        self.grads.clear()?;
         for pack in Packing::split(trajectories, self.config.max_tokens) {
             let packing = Packing::new(&pack)?;
             let mut columns = Columns::forward(&mut self.workspace, model, &packing, softmax)?;
-            columns.d_logprobs.fill(-1.0 / totals.tokens as f32);
+            columns.d_logprobs.fill(-1.0 / totals.tokens as f32)?;
             metrics.loss -= columns.logprobs.as_slice().iter().map(|&x| f64::from(x)).sum::<f64>();
             columns.backward(&mut self.grads, &mut self.workspace, model, None, &packing, softmax)?;
             metrics.packed_tokens += packing.batch.len() as u64;
@@ -336,7 +336,7 @@ impl Learner {
         let totals = BatchTotals::of(&batch.members, batch.loss.sequence);
         let mut sums = GrpoLossSums::default();
         let mut done = 0;
-        self.grads.clear();
+        self.grads.clear()?;
         for pack in Packing::split(&batch.members, self.config.max_tokens) {
             let members = done..done + pack.len();
             done = members.end;

@@ -113,7 +113,7 @@ fn a_saved_optimizer_of_an_adapter_goes_on_as_it_was() {
     update(&mut policy, &mut learner, &mut optimizer, None, KlEstimator::K3);
     let path = std::path::Path::new("moments");
     let file = |moments: &Gradients| moments.to_safetensors(policy.config()).unwrap();
-    let (m, v) = optimizer.moments();
+    let (m, v) = optimizer.moments().unwrap();
     let read = |bytes: &[u8]| Gradients::from_safetensors(&policy, bytes, path).unwrap();
     let moments = (read(&file(&m)), read(&file(&v)));
     let mut restored = Optimizer::restore(&numbers(), moments, optimizer.steps()).unwrap();

@@ -1,5 +1,7 @@
 //! The operations, one folder each.
 
+#[cfg(feature = "cuda")]
+pub(crate) mod elementwise;
 pub mod embedding;
 pub mod rms_norm;
 pub mod matmul;
@@ -17,7 +19,7 @@ pub mod grpo_loss;
 pub mod sum_squares;
 pub mod adamw;
 
-pub use adamw::{AdamWParams, Moments8, adamw, adamw_8bit};
+pub use adamw::{AdamWParams, Moments8, adamw, adamw_8bit, adamw_scaled};
 pub use attention::{
     AttentionShape, CachedSpan, PackedSegment, attention_backward, attention_cached, attention_forward,
     cache_append,
@@ -38,5 +40,5 @@ pub use qk_norm::{qk_norm_backward, qk_norm_forward};
 pub use rms_norm::{rms_norm_backward, rms_norm_forward};
 pub use rope::{RopeTable, rope_backward, rope_forward};
 pub use sampling::{SampledToken, SamplingFilter, linear_sample, sample_logits};
-pub use sum_squares::sum_squares;
+pub use sum_squares::{add_sum_squares, clip_scale, sum_squares};
 pub use swiglu::{swiglu_backward, swiglu_forward};

@@ -222,11 +222,15 @@ impl Lora {
     }
 
     /// Zeros in the same shapes.
-    #[must_use]
-    pub fn zeros_like(&self) -> Lora {
+    ///
+    /// # Errors
+    /// None on the CPU; [`ModelError::Kernel`] if a device fails.
+    pub fn zeros_like(&self) -> Result<Lora, ModelError> {
         let mut zeros = self.clone();
-        zeros.tensors_mut().into_iter().for_each(|tensor| tensor.fill(0.0));
-        zeros
+        for tensor in zeros.tensors_mut() {
+            tensor.fill(0.0)?;
+        }
+        Ok(zeros)
     }
 
     /// All factors in a fixed order: per block and target `A`, then `B`.

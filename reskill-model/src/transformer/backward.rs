@@ -77,7 +77,7 @@ impl Transformer {
         d_hidden: &Tensor,
     ) -> Result<(), ModelError> {
         let mut unused = Tensor::zeros(&[self.config.hidden_size], &Device::Cpu)?;
-        workspace.d_residual.fill(0.0);
+        workspace.d_residual.fill(0.0)?;
         let d_final_norm = match &mut sink {
             Sink::Full(grads) => &mut grads.final_norm,
             Sink::Adapter(_) => &mut unused,

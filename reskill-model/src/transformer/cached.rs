@@ -71,7 +71,7 @@ impl Transformer {
         let (mut attended, mut gate_up, mut gated) = (rows(shape.out_width())?, rows(2 * f)?, rows(f)?);
         let mut rstd = Tensor::zeros(&[n], &Device::Cpu)?;
         let mut head_norms = HeadNorms::new(&self.config)?;
-        head_norms.set_rows(n);
+        head_norms.set_rows(n)?;
         ops::embedding_forward(&mut residual, &self.params.embed, &tokens)?;
         for (layer, block) in self.packed_blocks().enumerate() {
             let (keys, values) = cache.layer_mut(layer);
@@ -89,7 +89,7 @@ impl Transformer {
         let ends = last_rows.flat_map(|row| residual.as_slice()[row * c..(row + 1) * c].iter().copied());
         let ends = Tensor::from_vec(&[spans.len(), c], ends.collect())?;
         let mut hidden = Tensor::zeros(ends.shape(), &Device::Cpu)?;
-        rstd.set_rows(spans.len());
+        rstd.set_rows(spans.len())?;
         ops::rms_norm_forward(&mut hidden, &mut rstd, &ends, &self.params.final_norm, eps)?;
         Ok(hidden)
     }

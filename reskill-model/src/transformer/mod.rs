@@ -70,17 +70,17 @@ impl Transformer {
         let into_residual = 1.0 / (2.0 * config.num_hidden_layers as f64).sqrt();
         normal(&mut params.embed, 1.0, rng);
         for layer in &mut params.layers {
-            layer.input_norm.fill(1.0);
-            layer.post_norm.fill(1.0);
+            layer.input_norm.fill(1.0)?;
+            layer.post_norm.fill(1.0)?;
             normal(&mut layer.qkv, 1.0, rng);
             normal(&mut layer.out, into_residual, rng);
             normal(&mut layer.gate_up, 1.0, rng);
             normal(&mut layer.down, into_residual, rng);
             for norm in [&mut layer.q_norm, &mut layer.k_norm].into_iter().flatten() {
-                norm.fill(1.0);
+                norm.fill(1.0)?;
             }
         }
-        params.final_norm.fill(1.0);
+        params.final_norm.fill(1.0)?;
         if let Some(head) = &mut params.head {
             normal(head, 1.0, rng);
         }
@@ -216,7 +216,7 @@ impl Transformer {
         workspace: &'w mut Workspace,
         batch: &PackedBatch,
     ) -> Result<&'w Tensor, ModelError> {
-        workspace.set_rows(batch.len());
+        workspace.set_rows(batch.len())?;
         let recomputes = workspace.recomputes();
         let Workspace { residuals, layers, last, hidden, final_rstd, .. } = workspace;
         ops::embedding_forward(last, &self.params.embed, &batch.tokens)?;

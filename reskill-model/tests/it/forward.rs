@@ -36,13 +36,13 @@ fn check_branches(config: &ModelConfig) {
     let model = model(config, 1);
     let (trunk, branches) = (tokens(9, 23, 2), [tokens(4, 23, 3), tokens(1, 23, 4), tokens(7, 23, 5)]);
     let mut batch = PackedBatch::causal(&tokens(5, 23, 6)).unwrap();
-    let trunk_start = batch.push_trunk(&trunk);
+    let trunk_start = batch.push_trunk(&trunk).unwrap();
     // The last branch sees nothing of the trunk.
     let visible = [6, 9, 0];
     let starts: Vec<usize> = branches
         .iter()
         .zip(visible)
-        .map(|(branch, visible)| batch.push_branch(branch, trunk_start, visible))
+        .map(|(branch, visible)| batch.push_branch(branch, trunk_start, visible).unwrap())
         .collect();
     let packed = hidden(&model, &batch);
     for ((branch, visible), start) in branches.iter().zip(visible).zip(starts) {

@@ -75,11 +75,11 @@ fn gradients(model: &Transformer, batch: &PackedBatch, rows: &[usize], samples: 
 fn episode() -> (PackedBatch, Vec<usize>, Vec<Sample>) {
     let trunk = tokens(8, 23, 11);
     let mut batch = PackedBatch::new().unwrap();
-    let trunk_start = batch.push_trunk(&trunk);
+    let trunk_start = batch.push_trunk(&trunk).unwrap();
     let (mut rows, mut samples) = (Vec::new(), Vec::new());
     for (turn, visible) in [(0, 3), (1, 6), (2, 8)] {
         let branch = tokens(4, 23, 20 + turn);
-        let start = batch.push_branch(&branch, trunk_start, visible);
+        let start = batch.push_branch(&branch, trunk_start, visible).unwrap();
         for last in [2, 3] {
             rows.push(start + last);
             samples.push(Sample {
@@ -193,7 +193,7 @@ fn gradients_add_up_until_they_are_cleared() {
             assert!((twice - 2.0 * once).abs() <= 1e-6 * (1.0 + once.abs()));
         }
     }
-    grads.clear();
+    grads.clear().unwrap();
     assert_eq!(grads, Params::zeros(&config).unwrap());
 }
 

@@ -52,7 +52,7 @@ fn loss(model: &Transformer, tokens: &[u32], grads: &mut Gradients) -> f64 {
     .unwrap();
     let mut all = zeros(&[n + 1, c]);
     all.as_mut_slice()[..n * c].copy_from_slice(d_hidden.as_slice());
-    grads.clear();
+    grads.clear().unwrap();
     model.backward_trainable(grads, &mut workspace, &batch, &all).unwrap();
     -logprobs.as_slice().iter().map(|&x| f64::from(x)).sum::<f64>() / n as f64
 }
@@ -136,7 +136,7 @@ fn a_saved_adapter_is_the_same_again_and_what_is_not_plain_is_refused() {
         ..LoraConfig::default()
     };
     let mut lora = Lora::init(&config, &numbers, &mut rng(1)).unwrap();
-    lora.tensors_mut()[1].fill(0.25);
+    lora.tensors_mut()[1].fill(0.25).unwrap();
     let dir = tempfile::tempdir().unwrap();
     lora.save(dir.path(), "base").unwrap();
     assert_eq!(Lora::load(&config, dir.path()).unwrap(), lora);

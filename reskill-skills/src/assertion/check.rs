@@ -150,6 +150,8 @@ mod tests {
             final_observation: "done".into(),
             outcome: Outcome::Success,
             return_: 1.0,
+            score: 1.0,
+            fault: None,
         }
     }
 

@@ -207,7 +207,8 @@ impl Lifecycle {
         }
     }
 
-    /// Takes in all episodes of one training step: the reservoir, the posteriors, and the decision if it is due.
+    /// Takes in all episodes of one training step: the reservoir, the posteriors, and the decision if it is due. Episodes
+    /// that their environment lost count nowhere.
     ///
     /// Call it once a step. Nothing changes if it returns an error.
     ///
@@ -222,7 +223,8 @@ impl Lifecycle {
             self.reservoir.extend(episodes);
         }
         let Some(running) = &mut self.running else { return Ok(None) };
-        let outcomes = episodes.iter().map(|played| (played.group, played.arm, played.episode.is_success()));
+        let whole = episodes.iter().filter(|played| !played.episode.is_lost());
+        let outcomes = whole.map(|played| (played.group, played.arm, played.episode.is_success()));
         running.test.record(step, outcomes, self.config.version_test.discount, self.retention);
         let Some(decision) = running.test.decide(&self.config.version_test, running.claim) else {
             return Ok(None);

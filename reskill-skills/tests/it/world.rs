@@ -137,6 +137,8 @@ pub(crate) fn episode(task_index: u64, turns: Vec<Turn>, success: bool) -> Episo
         final_observation: String::new(),
         outcome: if success { Outcome::Success } else { Outcome::Failure },
         return_: f32::from(u8::from(success)),
+        score: f32::from(u8::from(success)),
+        fault: None,
     }
 }
 

@@ -249,11 +249,11 @@ fn train(model: &Transformer, rounds: usize) -> Result<f64> {
     let column = || Tensor::<f32>::zeros(&[LONG], &Device::Cpu);
     let (mut logprobs, mut entropy, mut lse) = (column()?, column()?, column()?);
     let (mut d_logprobs, d_entropy) = (column()?, column()?);
-    d_logprobs.fill(-1.0 / LONG as f32);
+    d_logprobs.fill(-1.0 / LONG as f32)?;
     let mut d_hidden = Tensor::zeros(&[LONG, config.hidden_size], &Device::Cpu)?;
     best_of(rounds, || {
         let start = Instant::now();
-        grads.clear();
+        grads.clear()?;
         let hidden = model.forward(&mut workspace, &batch)?;
         let head = model.params().head();
         let (logprobs, entropy, lse) = (&mut logprobs, &mut entropy, &mut lse);

@@ -13,9 +13,11 @@ use rand::RngExt;
 use rayon::prelude::*;
 use reskill_envs::alfworld::{Alfworld, AlfworldOptions, Game, GameEnv, RulesCache};
 use reskill_envs::household::{Household, HouseholdConfig};
-use reskill_envs::{Split, Suite, TaskId, TextEnv};
+use reskill_envs::{Split, Suite, TaskId};
 
+use super::by_expert;
 use super::report::{Case, print};
+use crate::env_config::EnvName;
 use crate::streams::stream;
 
 /// Steps a CPU-second of the original engine (textworld 1.7.0, alfworld 0.4.2: 8 to 11).
@@ -27,21 +29,24 @@ const ORIGINAL: (&str, f64) = ("original engine", 9.5);
     after_help = "Without --data only generated games are measured. Times are those of the clock: run it on a quiet machine."
 )]
 pub(super) struct EnvBenchArgs {
-    /// ALFWorld: a download tree or a pack
+    /// Another environment than ALFWorld and the household: its tasks are played by its expert
+    #[arg(long, value_enum)]
+    env: Option<EnvName>,
+    /// ALFWorld: a download tree or a pack; with --env what that environment reads
     #[arg(long, value_name = "PATH")]
-    data: Option<PathBuf>,
+    pub(super) data: Option<PathBuf>,
     /// Games that are stepped through
     #[arg(long, value_name = "N", default_value_t = 200)]
-    games: usize,
+    pub(super) games: usize,
     /// Commands in each
     #[arg(long, value_name = "N", default_value_t = 50)]
     turns: usize,
     /// Times that each measurement is repeated
     #[arg(long, value_name = "N", default_value_t = 5)]
-    rounds: usize,
+    pub(super) rounds: usize,
     /// Seed of the commands
     #[arg(long, value_name = "N", default_value_t = 0)]
-    seed: u64,
+    pub(super) seed: u64,
     /// One JSON object a line
     #[arg(long)]
     json: bool,
@@ -52,6 +57,10 @@ pub(super) fn run(args: &EnvBenchArgs) -> Result<u8> {
         if value == 0 {
             bail!("{name} 0: expected at least 1");
         }
+    }
+    if let Some(env) = args.env.filter(|env| !matches!(env, EnvName::Household | EnvName::Alfworld)) {
+        print(&by_expert::measure(env, args)?, args.seed, args.json)?;
+        return Ok(0);
     }
     let mut cases = Vec::new();
     if let Some(path) = &args.data {
@@ -93,7 +102,7 @@ fn measure(name: &str, games: &[Arc<Game>], args: &EnvBenchArgs, cases: &mut Vec
 }
 
 /// Every `n`-th of the items, so that about `count` are left.
-fn spread<T: Clone>(items: &[T], count: usize) -> Vec<T> {
+pub(super) fn spread<T: Clone>(items: &[T], count: usize) -> Vec<T> {
     (0..count.min(items.len()))
         .map(|index| items[index * items.len() / count.min(items.len())].clone())
         .collect()
@@ -178,7 +187,7 @@ fn reworded(suite: &Alfworld, ids: &[TaskId]) -> Result<Vec<Arc<Game>>> {
 }
 
 /// Memory of this process that is resident now; 0 where the system does not tell.
-fn resident_mib() -> f64 {
+pub(super) fn resident_mib() -> f64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<f64>().ok());
@@ -186,7 +195,7 @@ fn resident_mib() -> f64 {
 }
 
 /// Processor time of this thread so far.
-fn thread_cpu_seconds() -> Option<f64> {
+pub(super) fn thread_cpu_seconds() -> Option<f64> {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
     Some(stat.split(' ').next()?.parse::<f64>().ok()? * 1e-9)
 }

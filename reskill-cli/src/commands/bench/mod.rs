@@ -1,5 +1,6 @@
 //! `reskill-cli bench`: measurements, one file each.
 
+mod by_expert;
 pub mod cpu;
 mod env;
 pub mod grpo;

@@ -4,30 +4,33 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
+use reskill_envs::scienceworld::ScienceWorldOptions;
 use reskill_envs::{Split, Suite, Task};
 
-use crate::config::{EnvConfig, EnvName};
-use crate::suites::open_suite;
-
-/// The environments that can be named on the command line.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(super) enum EnvChoice {
-    /// Generated household games; needs no data
-    Household,
-    /// ALFWorld games, from `--data`
-    Alfworld,
-}
+use crate::env_config::{EnvConfig, EnvName};
+use crate::suites::{open_suite, words};
 
 /// An environment.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Source {
     /// Which environment
-    #[arg(long, value_enum)]
-    env: EnvChoice,
-    /// ALFWorld: a download tree, a pack (games_all.jsonl.zst or its folder), or one game.tw-pddl
+    #[arg(long, value_enum, required_unless_present = "env_cmd")]
+    env: Option<EnvName>,
+    /// ALFWorld: a download tree, a pack (games_all.jsonl.zst or its folder), or one game.tw-pddl. ScienceWorld:
+    /// scienceworld.jar or its folder. SQL: a folder with ic_spider_dev.json and sqlite_sql/. WANDS: a folder with
+    /// product.csv, query.csv and label.csv; without it a catalogue is generated
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
+    /// External: the command that plays
+    #[arg(long, value_name = "COMMAND")]
+    env_cmd: Option<String>,
+    /// ScienceWorld: what is made easier, comma-separated; default easy
+    #[arg(long, value_name = "LIST")]
+    simplification: Option<String>,
+    /// ScienceWorld: lists the valid actions
+    #[arg(long)]
+    valid_actions: bool,
 }
 
 impl Source {
@@ -35,16 +38,24 @@ impl Source {
     pub(super) fn config(&self) -> Result<EnvConfig> {
         let mut config = EnvConfig { data: self.data.clone(), ..EnvConfig::default() };
         config.alfworld.splits = Split::ALL.to_vec();
-        config.name = match (self.env, &self.data) {
-            (EnvChoice::Household, None) => EnvName::Household,
-            (EnvChoice::Household, Some(_)) => bail!(
-                "--data: household games are generated; leave it out, or read exported ones with --env alfworld"
-            ),
-            (EnvChoice::Alfworld, Some(_)) => EnvName::Alfworld,
-            (EnvChoice::Alfworld, None) => {
-                bail!("--data is missing: give a download tree, a pack, or a game.tw-pddl file")
-            }
+        config.scienceworld = ScienceWorldOptions {
+            valid_actions: self.valid_actions,
+            simplification: self.simplification.clone().unwrap_or_else(|| "easy".into()),
+            objects: false,
+            ..ScienceWorldOptions::all_tasks()
         };
+        config.name = self.env.unwrap_or(EnvName::External);
+        let is_scienceworld = config.name == EnvName::Scienceworld;
+        if !is_scienceworld && (self.valid_actions || self.simplification.is_some()) {
+            bail!("--valid-actions and --simplification are for --env scienceworld");
+        }
+        config.name.check_data("--data", self.data.is_some())?;
+        match (&self.env_cmd, config.name) {
+            (Some(command), EnvName::External) => config.external.command = words(command)?,
+            (None, EnvName::External) => bail!("--env-cmd is missing: give the command that plays"),
+            (Some(_), _) => bail!("--env-cmd is for --env external"),
+            (None, _) => {}
+        }
         Ok(config)
     }
 

@@ -1,13 +1,16 @@
 //! `reskill-cli env list`: the games of an environment.
 
 use std::io::Write;
+use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use reskill_envs::Split;
+use reskill_envs::{Split, Task};
 
 use super::games::{Source, all_tasks};
+use crate::env_config::EnvName;
 use crate::progress::print_data;
+use crate::streams::{permutation, stream};
 use crate::suites::open_suite;
 
 /// Prints the games: id, family and goal
@@ -46,7 +49,13 @@ pub(super) fn run(args: &ListArgs) -> Result<u8> {
         let known: Vec<&str> = known.into_iter().collect();
         bail!("--type {unknown}: no game of this family; there are {}", known.join(", "));
     }
-    let wanted = all_tasks(suite.as_ref()).filter(|task| {
+    let mut tasks: Vec<&Arc<Task>> = all_tasks(suite.as_ref()).collect();
+    // ALFWorld's own option has put its games in order already.
+    if let Some(seed) = args.order_seed.filter(|_| config.name != EnvName::Alfworld) {
+        let order = permutation(tasks.len(), &mut stream(seed, "order of games", &[]));
+        tasks = order.into_iter().map(|index| tasks[index]).collect();
+    }
+    let wanted = tasks.into_iter().filter(|task| {
         (splits.is_empty() || splits.contains(&task.split))
             && (args.families.is_empty() || args.families.contains(&task.family))
     });

@@ -25,7 +25,7 @@ pub(super) fn run(args: &PlayArgs) -> Result<u8> {
     let suite = args.source.open()?;
     let task = find(suite.as_ref(), args.game.as_deref())?;
     let mut env = suite.open(&task.id)?;
-    let now = env.reset();
+    let now = env.reset()?;
     print_data(format!("{}\n\n", task.id).as_bytes())?;
     converse(env.as_mut(), now, &mut std::io::stdin().lock())?;
     Ok(0)
@@ -70,12 +70,13 @@ fn converse(env: &mut dyn TextEnv, mut now: Observation, input: &mut dyn BufRead
         let numbered =
             said.parse::<usize>().ok().and_then(|number| now.admissible.get(number.checked_sub(1)?));
         let action = numbered.cloned().unwrap_or_else(|| said.to_owned());
-        let step = env.step(&action);
+        let step = env.step(&action)?;
         n_steps += 1;
         now = step.observation;
         show = true;
-        if step.won {
-            print_data(format!("{}\n\nwon with {n_steps} commands\n", now.text).as_bytes())?;
+        if step.won || step.done {
+            let end = if step.won { "won with" } else { "over after" };
+            print_data(format!("{}\n\n{end} {n_steps} commands\n", now.text).as_bytes())?;
             return Ok(());
         }
     }

@@ -29,14 +29,15 @@ pub(super) struct ReplayArgs {
 #[derive(Serialize)]
 struct Start {
     obs: String,
-    admissible: Vec<String>,
+    /// Null where the environment does not list commands.
+    admissible: Option<Vec<String>>,
 }
 
 #[derive(Serialize)]
 struct Played<'a> {
     action: &'a str,
     obs: String,
-    admissible: Vec<String>,
+    admissible: Option<Vec<String>>,
     /// Whole numbers are printed as such.
     score: serde_json::Number,
     done: bool,
@@ -47,18 +48,24 @@ pub(super) fn run(args: &ReplayArgs) -> Result<u8> {
     let actions = read_actions(&args.actions)?;
     let suite = args.source.open()?;
     let mut env = suite.open(&find(suite.as_ref(), args.game.as_deref())?.id)?;
-    let Observation { text, admissible } = env.reset();
-    let mut more = print_data(&line(&Start { obs: text, admissible })?)?;
+    let full_score = suite.full_score();
+    let (obs, admissible) = seen(env.reset()?);
+    let mut more = print_data(&line(&Start { obs, admissible })?)?;
     for action in &actions {
         if !more {
             break;
         }
-        let step = env.step(action);
-        let Observation { text, admissible } = step.observation;
-        let (score, done, won) = (number(step.score), step.done, step.won);
-        more = print_data(&line(&Played { action, obs: text, admissible, score, done, won })?)?;
+        let step = env.step(action)?;
+        let (obs, admissible) = seen(step.observation);
+        let (score, done, won) = (number(step.score * full_score), step.done, step.won);
+        more = print_data(&line(&Played { action, obs, admissible, score, done, won })?)?;
     }
     Ok(0)
+}
+
+fn seen(observation: Observation) -> (String, Option<Vec<String>>) {
+    let Observation { text, admissible, .. } = observation;
+    (text, (!admissible.is_empty()).then_some(admissible))
 }
 
 fn read_actions(path: &std::path::Path) -> Result<Vec<String>> {
@@ -82,9 +89,11 @@ fn line(value: &impl Serialize) -> Result<Vec<u8>> {
     Ok(line)
 }
 
+/// A score in its shortest digits: 0.33, not the 0.33000001311302185 that is nearest to it in 32 bits.
 fn number(score: f32) -> serde_json::Number {
     if score.fract() == 0.0 {
         return (score as i64).into();
     }
-    serde_json::Number::from_f64(score.into()).unwrap_or_else(|| 0.into())
+    let shortest = score.to_string().parse().ok().and_then(serde_json::Number::from_f64);
+    shortest.unwrap_or_else(|| 0.into())
 }

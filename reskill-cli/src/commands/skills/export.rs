@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use reskill_skills::SkillStatus;
 use reskill_skills::library::{Fate, OnConflict, import};
-use reskill_skills::{SkillError, SkillStatus};
 
-use super::source::{bank, library, print, print_json};
+use super::source::{bank, conflicts, library, print, print_json};
 
 /// Writes the skills of a run or a folder as an Agent Skills library, with all their files
 #[derive(Debug, Args)]
@@ -28,14 +28,8 @@ pub(super) fn run(args: &ExportArgs) -> Result<u8> {
     let from = library(&args.source)?;
     let bank = bank(&args.source)?;
     let on_conflict = if args.force { OnConflict::Replace } else { OnConflict::Refuse };
-    let fates = import(&from, &args.to, on_conflict).map_err(|error| match error {
-        SkillError::Conflicts { folder, names } => anyhow::anyhow!(
-            "{}: {} there already, with other content; nothing was exported: --force replaces them",
-            folder.display(),
-            names.join(", ")
-        ),
-        other => other.into(),
-    })?;
+    let fates = import(&from, &args.to, on_conflict)
+        .map_err(|error| conflicts(error, "nothing was exported: --force replaces them"))?;
     if args.json {
         print_json(&fates)?;
         return Ok(0);

@@ -4,10 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
-use reskill_skills::SkillError;
 use reskill_skills::library::{Fate, OnConflict, import};
 
-use super::source::{library, print, print_json};
+use super::source::{conflicts, library, print, print_json};
 
 /// Takes the skills of a library, a run, or one skill's folder over into a bank folder, with all their files
 #[derive(Debug, Args)]
@@ -33,14 +32,11 @@ pub(super) fn run(args: &ImportArgs) -> Result<u8> {
         (false, true) => OnConflict::Rename,
         (false, false) => OnConflict::Refuse,
     };
-    let fates = import(&library(&args.from)?, &args.into, on_conflict).map_err(|error| match error {
-        SkillError::Conflicts { folder, names } => anyhow::anyhow!(
-            "{}: {} there already, with other content; nothing was imported: --force replaces them, --rename gives the \
-             new ones other names",
-            folder.display(),
-            names.join(", ")
-        ),
-        other => other.into(),
+    let fates = import(&library(&args.from)?, &args.into, on_conflict).map_err(|error| {
+        conflicts(
+            error,
+            "nothing was imported: --force replaces them, --rename gives the new ones other names",
+        )
     })?;
     if args.json {
         print_json(&fates)?;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use reskill_skills::library::{skill_file, skill_folders};
 use reskill_skills::store::load_bank;
-use reskill_skills::{Skill, SkillBank};
+use reskill_skills::{Skill, SkillBank, SkillError};
 use serde::Serialize;
 
 /// The folder of skills that a path means: `skills/` of a run directory, or the folder itself.
@@ -109,4 +109,16 @@ pub(super) fn short(text: &str, max: usize) -> String {
     }
     let kept: String = line.chars().take(max.saturating_sub(1)).collect();
     format!("{}…", kept.trim_end())
+}
+
+/// Skills in the way of a copy, with what to do about them; other errors as they are.
+pub(super) fn conflicts(error: SkillError, remedy: &str) -> anyhow::Error {
+    match error {
+        SkillError::Conflicts { folder, names } => anyhow::anyhow!(
+            "{}: {} there already, with other content; {remedy}",
+            folder.display(),
+            names.join(", ")
+        ),
+        other => other.into(),
+    }
 }

@@ -21,6 +21,12 @@ impl Numbers {
         Numbers { params: *params, bias1: bias(params.beta1), bias2: bias(params.beta2) }
     }
 
+    /// `1 - beta^step` of both moments.
+    #[cfg(feature = "cuda")]
+    pub(super) fn biases(&self) -> (f32, f32) {
+        (self.bias1, self.bias2)
+    }
+
     /// One element.
     #[inline(always)]
     pub(super) fn element(&self, weight: &mut f32, m: &mut f32, v: &mut f32, grad: f32) {

@@ -3,10 +3,14 @@
 //! Source: Loshchilov & Hutter 2019, arXiv:1711.05101, algorithm 2, with a constant schedule multiplier.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod eight_bit;
 
 pub use eight_bit::Moments8;
 
+use crate::device::{Device, placed};
+use crate::dtype::DType;
 use crate::error::{KernelError, check_range, check_shape};
 use crate::tensor::Tensor;
 
@@ -35,7 +39,8 @@ pub struct AdamWParams {
 /// `weight`, `m`, `v` (f32) are updated in place; `grad` (f32) is read. All have one shape.
 ///
 /// # Errors
-/// [`KernelError::Shape`]; [`KernelError::Range`] if `step` is 0.
+/// [`KernelError::Shape`]; [`KernelError::Range`] if `step` is 0; [`KernelError::DType`], [`KernelError::Placement`]; errors
+/// of the device.
 pub fn adamw(
     weight: &mut Tensor,
     m: &mut Tensor,
@@ -43,12 +48,70 @@ pub fn adamw(
     grad: &Tensor,
     params: &AdamWParams,
 ) -> Result<(), KernelError> {
+    let mut scale = Tensor::zeros(&[1], &weight.device())?;
+    scale.fill(params.grad_scale)?;
+    adamw_scaled(weight, None, (m, v), grad, &scale, params)
+}
+
+/// [`adamw`] with the factor on the gradient in a tensor of the device ([`crate::ops::clip_scale`]), so that nobody waits
+/// for it, and with a master copy of weights that are stored in bf16. `params.grad_scale` is not read. A factor that is not
+/// finite changes nothing.
+///
+/// | argument | shape | dtype | direction |
+/// |---|---|---|---|
+/// | `weight` | S | f32, or bf16 on a CUDA device | in place; of bf16, the rounded master |
+/// | `master` | S | f32 | in place; there exactly if `weight` is bf16 |
+/// | `m`, `v` | S | f32 | in place |
+/// | `grad` | S | f32 | in |
+/// | `scale` | (1) | f32 | in |
+///
+/// # Errors
+/// As [`adamw`]; [`KernelError::DType`] if bf16 weights have no master or f32 weights have one.
+pub fn adamw_scaled(
+    weight: &mut Tensor,
+    master: Option<&mut Tensor>,
+    (m, v): (&mut Tensor, &mut Tensor),
+    grad: &Tensor,
+    scale: &Tensor,
+    params: &AdamWParams,
+) -> Result<(), KernelError> {
     const OP: &str = "adamw";
-    check_shape(OP, "grad", grad.shape(), weight.shape())?;
-    check_shape(OP, "m", m.shape(), weight.shape())?;
-    check_shape(OP, "v", v.shape(), weight.shape())?;
+    let shape = weight.shape();
+    check_shape(OP, "grad", grad.shape(), shape)?;
+    check_shape(OP, "m", m.shape(), shape)?;
+    check_shape(OP, "v", v.shape(), shape)?;
+    check_shape(OP, "scale", scale.shape(), &[1])?;
+    if let Some(master) = &master {
+        check_shape(OP, "master", master.shape(), shape)?;
+    }
     check_range(params.step > 0, OP, "step", params.step, ">= 1")?;
-    cpu::step(weight.as_mut_slice(), m.as_mut_slice(), v.as_mut_slice(), grad.as_slice(), params);
+    let stored = if master.is_some() { DType::Bf16 } else { DType::F32 };
+    let arguments = [
+        weight.is("weight", stored),
+        m.is("m", DType::F32),
+        v.is("v", DType::F32),
+        grad.is("grad", DType::F32),
+        scale.is("scale", DType::F32),
+        master.as_deref().unwrap_or(grad).is("master", DType::F32),
+    ];
+    match placed(OP, &arguments)? {
+        Device::Cpu => {
+            let params = AdamWParams { grad_scale: scale.as_slice()[0], ..*params };
+            if params.grad_scale.is_finite() {
+                cpu::step(
+                    weight.as_mut_slice(),
+                    m.as_mut_slice(),
+                    v.as_mut_slice(),
+                    grad.as_slice(),
+                    &params,
+                );
+            }
+        }
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => {
+            cuda::step(&device, OP, cuda::Step { weight, master, m, v, grad, scale }, params)?;
+        }
+    }
     Ok(())
 }
 

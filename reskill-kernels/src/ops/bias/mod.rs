@@ -1,39 +1,49 @@
 //! A bias: one number a column, added to every row.
 
+mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
+
+use crate::device::{Device, placed};
+use crate::dtype::DType;
 use crate::error::{KernelError, check_shape};
-use crate::parallel::{for_row_blocks, sum_over_row_blocks};
-use crate::simd::axpy;
 use crate::tensor::Tensor;
 
 /// `out[n, o] += bias[o]`.
 ///
-/// - `out`: (N, O) f32, added to
-/// - `bias`: (O) f32
+/// - `out`: (N, O) T, added to
+/// - `bias`: (O) T
+///
+/// T is f32, or bf16 on a CUDA device.
 ///
 /// # Errors
-/// [`KernelError::Shape`].
+/// [`KernelError::Shape`], [`KernelError::DType`], [`KernelError::Placement`]; errors of the device.
 pub fn bias_forward(out: &mut Tensor, bias: &Tensor) -> Result<(), KernelError> {
-    check_shape("bias_forward", "bias", bias.shape(), &[out.row_len()])?;
-    let width = out.row_len();
-    for_row_blocks(out.as_mut_slice(), width, |_, rows| {
-        rows.chunks_exact_mut(width.max(1)).for_each(|row| axpy(row, 1.0, bias.as_slice()));
-    });
+    const OP: &str = "bias_forward";
+    check_shape(OP, "bias", bias.shape(), &[out.row_len()])?;
+    let t = out.dtype();
+    match placed(OP, &[out.is("out", t), bias.is("bias", t)])? {
+        Device::Cpu => cpu::forward(out, bias),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => cuda::forward(&device, out, bias)?,
+    }
     Ok(())
 }
 
 /// `d_bias[o] += sum_n d_out[n, o]`, in blocks of rows that are added in their order.
 ///
 /// - `d_bias`: (O) f32, added to
-/// - `d_out`: (N, O) f32
+/// - `d_out`: (N, O) T
 ///
 /// # Errors
-/// [`KernelError::Shape`].
+/// As [`bias_forward`].
 pub fn bias_backward(d_bias: &mut Tensor, d_out: &Tensor) -> Result<(), KernelError> {
-    check_shape("bias_backward", "d_bias", d_bias.shape(), &[d_out.row_len()])?;
-    let (n, width) = (d_out.rows(), d_out.row_len());
-    sum_over_row_blocks(d_bias.as_mut_slice(), n, 256, |first, n_rows, d_bias| {
-        let rows = &d_out.as_slice()[first * width..(first + n_rows) * width];
-        rows.chunks_exact(width.max(1)).for_each(|row| axpy(d_bias, 1.0, row));
-    });
+    const OP: &str = "bias_backward";
+    check_shape(OP, "d_bias", d_bias.shape(), &[d_out.row_len()])?;
+    match placed(OP, &[d_out.is("d_out", d_out.dtype()), d_bias.is("d_bias", DType::F32)])? {
+        Device::Cpu => cpu::backward(d_bias, d_out),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => cuda::backward(&device, d_bias, d_out)?,
+    }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::ops::{Add, Mul, Neg, Sub};
 
-use crate::tensor::Element;
+use crate::dtype::Element;
 
 /// f32 or f64.
 pub trait Real:

@@ -2,17 +2,21 @@
 //!
 //! Source: Hu et al. 2021, arXiv:2106.09685, section 4.1.
 
+mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
+
+use crate::device::{Device, placed};
+use crate::dtype::DType;
 use crate::error::{KernelError, check_range, check_shape};
-use crate::ops::matmul::cpu as matmul;
-use crate::parallel::for_row_blocks;
 use crate::tensor::Tensor;
 
 /// The two factors of a low-rank product and where it is added.
 #[derive(Debug, Clone, Copy)]
 pub struct LowRank<'a> {
-    /// (R, I) f32: from inputs to the R inner values.
+    /// (R, I): from inputs to the R inner values, stored as the inputs.
     pub a: &'a Tensor,
-    /// (O, R) f32: from inner values to outputs.
+    /// (O, R): from inner values to outputs, stored as the inputs.
     pub b: &'a Tensor,
     /// Multiplies the product.
     pub scale: f32,
@@ -22,26 +26,23 @@ pub struct LowRank<'a> {
 
 /// `out[n, first_column + o] += scale * sum_r b[o, r] sum_i a[r, i] x[n, i]`.
 ///
-/// - `out`: (N, W) f32, added to, W >= `first_column` + O
-/// - `x`: (N, I) f32
+/// - `out`: (N, W) T, added to, W >= `first_column` + O
+/// - `x`: (N, I) T
+///
+/// T is f32, or bf16 on a CUDA device.
 ///
 /// # Errors
-/// [`KernelError::Shape`]; [`KernelError::Range`] if the columns reach beyond `out`.
+/// [`KernelError::Shape`]; [`KernelError::Range`] if the columns reach beyond `out`; [`KernelError::DType`],
+/// [`KernelError::Placement`]; errors of the device.
 pub fn low_rank_forward(out: &mut Tensor, x: &Tensor, pair: &LowRank<'_>) -> Result<(), KernelError> {
-    check("low_rank_forward", "out", out, x, pair)?;
-    let (outputs, rank, _) = sizes(pair);
-    let n = x.rows();
-    let inner = inner(x, pair);
-    let mut added = vec![0.0; n * outputs];
-    matmul::forward(&mut added, &inner, pair.b.as_slice(), outputs, rank, false);
-    let width = out.row_len();
-    for_row_blocks(out.as_mut_slice(), width, |first, rows| {
-        for (row, added) in rows.chunks_exact_mut(width).zip(added[first * outputs..].chunks_exact(outputs)) {
-            for (to, add) in row[pair.first_column..].iter_mut().zip(added) {
-                *to += pair.scale * add;
-            }
-        }
-    });
+    const OP: &str = "low_rank_forward";
+    check(OP, "out", out, x, pair)?;
+    let t = x.dtype();
+    match placed(OP, &[x.is("x", t), out.is("out", t), pair.a.is("a", t), pair.b.is("b", t)])? {
+        Device::Cpu => cpu::forward(out, x, pair),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => cuda::forward(&device, out, x, pair)?,
+    }
     Ok(())
 }
 
@@ -49,11 +50,11 @@ pub fn low_rank_forward(out: &mut Tensor, x: &Tensor, pair: &LowRank<'_>) -> Res
 ///
 /// | argument | shape | dtype | direction |
 /// |---|---|---|---|
-/// | `d_x` | (N, I) | f32 | added to |
+/// | `d_x` | (N, I) | T | added to |
 /// | `d_a` | (R, I) | f32 | added to |
 /// | `d_b` | (O, R) | f32 | added to |
-/// | `d_out` | (N, W) | f32 | in |
-/// | `x` | (N, I) | f32 | in |
+/// | `d_out` | (N, W) | T | in |
+/// | `x` | (N, I) | T | in |
 ///
 /// # Errors
 /// As [`low_rank_forward`].
@@ -69,32 +70,22 @@ pub fn low_rank_backward(
     check_shape(OP, "d_x", d_x.shape(), x.shape())?;
     check_shape(OP, "d_a", d_a.shape(), pair.a.shape())?;
     check_shape(OP, "d_b", d_b.shape(), pair.b.shape())?;
-    let (outputs, rank, inputs) = sizes(pair);
-    let (n, width) = (x.rows(), d_out.row_len());
-    let mut d_added = vec![0.0; n * outputs];
-    for_row_blocks(&mut d_added, outputs, |first, rows| {
-        let d_out = d_out.as_slice()[first * width..].chunks_exact(width);
-        for (to, row) in rows.chunks_exact_mut(outputs).zip(d_out) {
-            for (to, d) in to.iter_mut().zip(&row[pair.first_column..]) {
-                *to = pair.scale * d;
-            }
-        }
-    });
-    let inner = inner(x, pair);
-    let mut d_inner = vec![0.0; n * rank];
-    matmul::backward_input(&mut d_inner, &d_added, pair.b.as_slice(), outputs, rank, false);
-    matmul::backward_weight(d_b.as_mut_slice(), &d_added, &inner, outputs, rank);
-    matmul::backward_weight(d_a.as_mut_slice(), &d_inner, x.as_slice(), rank, inputs);
-    matmul::backward_input(d_x.as_mut_slice(), &d_inner, pair.a.as_slice(), rank, inputs, true);
+    let t = x.dtype();
+    let arguments = [
+        x.is("x", t),
+        d_x.is("d_x", t),
+        d_a.is("d_a", DType::F32),
+        d_b.is("d_b", DType::F32),
+        d_out.is("d_out", t),
+        pair.a.is("a", t),
+        pair.b.is("b", t),
+    ];
+    match placed(OP, &arguments)? {
+        Device::Cpu => cpu::backward(d_x, (d_a, d_b), d_out, x, pair),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => cuda::backward(&device, d_x, (d_a, d_b), d_out, x, pair)?,
+    }
     Ok(())
-}
-
-/// `x A^T`: (N, R).
-fn inner(x: &Tensor, pair: &LowRank<'_>) -> Vec<f32> {
-    let (_, rank, inputs) = sizes(pair);
-    let mut inner = vec![0.0; x.rows() * rank];
-    matmul::forward(&mut inner, x.as_slice(), pair.a.as_slice(), rank, inputs, false);
-    inner
 }
 
 /// O, R, I.

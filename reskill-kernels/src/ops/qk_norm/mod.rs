@@ -4,7 +4,11 @@
 //! heads and one for all key heads.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 
+use crate::device::{Device, placed};
+use crate::dtype::DType;
 use crate::error::{KernelError, check_shape};
 use crate::ops::AttentionShape;
 use crate::tensor::Tensor;
@@ -14,13 +18,15 @@ use crate::tensor::Tensor;
 ///
 /// | argument | shape | dtype | direction |
 /// |---|---|---|---|
-/// | `qkv` | (N, (H + 2K) D) | f32 | in place |
-/// | `raw` | (N, (H + K) D) | f32 | out: queries and keys as they were, kept for the backward pass |
+/// | `qkv` | (N, (H + 2K) D) | T | in place |
+/// | `raw` | (N, (H + K) D) | T | out: queries and keys as they were, kept for the backward pass |
 /// | `rstd` | (N, H + K) | f32 | out, kept for the backward pass |
-/// | `q_weight`, `k_weight` | (D) | f32 | in |
+/// | `q_weight`, `k_weight` | (D) | T | in |
+///
+/// T is f32, or bf16 on a CUDA device.
 ///
 /// # Errors
-/// [`KernelError::Shape`].
+/// [`KernelError::Shape`], [`KernelError::DType`], [`KernelError::Placement`]; errors of the device.
 pub fn qk_norm_forward(
     qkv: &mut Tensor,
     raw: &mut Tensor,
@@ -31,7 +37,15 @@ pub fn qk_norm_forward(
 ) -> Result<(), KernelError> {
     const OP: &str = "qk_norm_forward";
     check(OP, "qkv", qkv, raw, rstd, (q_weight, k_weight), shape)?;
-    cpu::forward(qkv, raw, rstd, (q_weight.as_slice(), k_weight.as_slice()), shape, eps);
+    match place(OP, "qkv", qkv, raw, rstd, (q_weight, k_weight))? {
+        Device::Cpu => {
+            cpu::forward(qkv, raw, rstd, (q_weight.as_slice(), k_weight.as_slice()), shape, eps);
+        }
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => {
+            cuda::forward(&device, qkv, raw, rstd, (q_weight, k_weight), shape, eps)?;
+        }
+    }
     Ok(())
 }
 
@@ -39,13 +53,13 @@ pub fn qk_norm_forward(
 ///
 /// | argument | shape | dtype | direction |
 /// |---|---|---|---|
-/// | `d_qkv` | (N, (H + 2K) D) | f32 | in place: from above to below the norm |
+/// | `d_qkv` | (N, (H + 2K) D) | T | in place: from above to below the norm |
 /// | `d_q_weight`, `d_k_weight` | (D) | f32 | added to |
-/// | `raw`, `rstd` | as above | f32 | in, from the forward pass |
-/// | `q_weight`, `k_weight` | (D) | f32 | in |
+/// | `raw`, `rstd` | as above | as above | in, from the forward pass |
+/// | `q_weight`, `k_weight` | (D) | T | in |
 ///
 /// # Errors
-/// [`KernelError::Shape`].
+/// As [`qk_norm_forward`].
 pub fn qk_norm_backward(
     d_qkv: &mut Tensor,
     (d_q_weight, d_k_weight): (&mut Tensor, &mut Tensor),
@@ -58,9 +72,47 @@ pub fn qk_norm_backward(
     check(OP, "d_qkv", d_qkv, raw, rstd, (q_weight, k_weight), shape)?;
     check_shape(OP, "d_q_weight", d_q_weight.shape(), q_weight.shape())?;
     check_shape(OP, "d_k_weight", d_k_weight.shape(), k_weight.shape())?;
-    let d_weights = (d_q_weight.as_mut_slice(), d_k_weight.as_mut_slice());
-    cpu::backward(d_qkv, d_weights, raw, rstd, (q_weight.as_slice(), k_weight.as_slice()), shape);
+    let device = place(OP, "d_qkv", d_qkv, raw, rstd, (q_weight, k_weight))?;
+    placed(
+        OP,
+        &[
+            rstd.is("rstd", DType::F32),
+            d_q_weight.is("d_q_weight", DType::F32),
+            d_k_weight.is("d_k_weight", DType::F32),
+        ],
+    )?;
+    match device {
+        Device::Cpu => {
+            let d_weights = (d_q_weight.as_mut_slice(), d_k_weight.as_mut_slice());
+            cpu::backward(d_qkv, d_weights, raw, rstd, (q_weight.as_slice(), k_weight.as_slice()), shape);
+        }
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => {
+            let d_weights = (d_q_weight, d_k_weight);
+            cuda::backward(&device, d_qkv, d_weights, raw, rstd, (q_weight, k_weight), shape)?;
+        }
+    }
     Ok(())
+}
+
+/// The device of all that forward and backward pass share.
+fn place(
+    op: &'static str,
+    arg: &'static str,
+    qkv: &Tensor,
+    raw: &Tensor,
+    rstd: &Tensor,
+    (q_weight, k_weight): (&Tensor, &Tensor),
+) -> Result<Device, KernelError> {
+    let t = qkv.dtype();
+    let arguments = [
+        qkv.is(arg, t),
+        raw.is("raw", t),
+        rstd.is("rstd", DType::F32),
+        q_weight.is("q_weight", t),
+        k_weight.is("k_weight", t),
+    ];
+    placed(op, &arguments)
 }
 
 fn check(

@@ -3,7 +3,11 @@
 //! Source: Zhang & Sennrich 2019, arXiv:1910.07467, eq. 4; `eps` under the root as in Hugging Face's `LlamaRMSNorm`.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 
+use crate::device::{Device, placed};
+use crate::dtype::DType;
 use crate::error::{KernelError, check_shape};
 use crate::tensor::Tensor;
 
@@ -11,13 +15,15 @@ use crate::tensor::Tensor;
 ///
 /// | argument | shape | dtype | direction |
 /// |---|---|---|---|
-/// | `out` | (N, C) | f32 | out |
+/// | `out` | (N, C) | T | out |
 /// | `rstd` | (N) | f32 | out, kept for the backward pass |
-/// | `x` | (N, C) | f32 | in |
-/// | `weight` | (C) | f32 | in |
+/// | `x` | (N, C) | T | in |
+/// | `weight` | (C) | T | in |
+///
+/// T is f32, or bf16 on a CUDA device.
 ///
 /// # Errors
-/// [`KernelError::Shape`].
+/// [`KernelError::Shape`], [`KernelError::DType`], [`KernelError::Placement`]; errors of the device.
 pub fn rms_norm_forward(
     out: &mut Tensor,
     rstd: &mut Tensor,
@@ -29,7 +35,13 @@ pub fn rms_norm_forward(
     check_shape(OP, "out", out.shape(), x.shape())?;
     check_shape(OP, "rstd", rstd.shape(), &[x.rows()])?;
     check_shape(OP, "weight", weight.shape(), &[x.row_len()])?;
-    cpu::forward(out, rstd, x, weight, eps);
+    let t = x.dtype();
+    let arguments = [x.is("x", t), out.is("out", t), rstd.is("rstd", DType::F32), weight.is("weight", t)];
+    match placed(OP, &arguments)? {
+        Device::Cpu => cpu::forward(out, rstd, x, weight, eps),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => cuda::forward(&device, out, rstd, x, weight, eps)?,
+    }
     Ok(())
 }
 
@@ -40,15 +52,15 @@ pub fn rms_norm_forward(
 ///
 /// | argument | shape | dtype | direction |
 /// |---|---|---|---|
-/// | `d_x` | (N, C) | f32 | added to |
+/// | `d_x` | (N, C) | T | added to |
 /// | `d_weight` | (C) | f32 | added to |
-/// | `d_out` | (N, C) | f32 | in |
-/// | `x` | (N, C) | f32 | in |
-/// | `weight` | (C) | f32 | in |
+/// | `d_out` | (N, C) | T | in |
+/// | `x` | (N, C) | T | in |
+/// | `weight` | (C) | T | in |
 /// | `rstd` | (N) | f32 | in |
 ///
 /// # Errors
-/// [`KernelError::Shape`].
+/// As [`rms_norm_forward`].
 pub fn rms_norm_backward(
     d_x: &mut Tensor,
     d_weight: &mut Tensor,
@@ -63,6 +75,19 @@ pub fn rms_norm_backward(
     check_shape(OP, "rstd", rstd.shape(), &[x.rows()])?;
     check_shape(OP, "weight", weight.shape(), &[x.row_len()])?;
     check_shape(OP, "d_weight", d_weight.shape(), &[x.row_len()])?;
-    cpu::backward(d_x, d_weight, d_out, x, weight, rstd);
+    let t = x.dtype();
+    let arguments = [
+        x.is("x", t),
+        d_x.is("d_x", t),
+        d_weight.is("d_weight", DType::F32),
+        d_out.is("d_out", t),
+        weight.is("weight", t),
+        rstd.is("rstd", DType::F32),
+    ];
+    match placed(OP, &arguments)? {
+        Device::Cpu => cpu::backward(d_x, d_weight, d_out, x, weight, rstd),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => cuda::backward(&device, d_x, d_weight, d_out, x, weight, rstd)?,
+    }
     Ok(())
 }

@@ -3,8 +3,11 @@
 //! Source: Su et al. 2021, arXiv:2104.09864; the pairing of dimension `d` with `d + D/2` is Hugging Face's.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 
-use crate::device::Device;
+use crate::device::{Device, placed};
+use crate::dtype::DType;
 use crate::error::{KernelError, check_range, check_shape};
 use crate::parallel::for_row_blocks;
 use crate::tensor::Tensor;
@@ -76,26 +79,33 @@ impl RopeTable {
         };
         Ok(RopeTable { cos: table(f64::cos)?, sin: table(f64::sin)? })
     }
+
+    /// The table on a device.
+    ///
+    /// # Errors
+    /// [`KernelError::OutOfDeviceMemory`], [`KernelError::Driver`].
+    pub fn to_device(&self, device: &Device) -> Result<RopeTable, KernelError> {
+        Ok(RopeTable { cos: self.cos.to_device(device)?, sin: self.sin.to_device(device)? })
+    }
 }
 
 /// Rotates the first `n_heads` heads of every row by the row's position.
 ///
 /// `y[d] = x[d] cos - x[d + D/2] sin`, `y[d + D/2] = x[d + D/2] cos + x[d] sin`, for `d` in 0..D/2.
 ///
-/// - `qkv`: (N, W) f32 with W >= `n_heads` * D, in place; heads lie one after the other
+/// - `qkv`: (N, W) f32, or bf16 on a CUDA device, with W >= `n_heads` * D, in place; heads lie one after the other
 /// - `positions`: (N) u32, each below the table's rows
 ///
 /// # Errors
-/// [`KernelError::Shape`], [`KernelError::Range`].
+/// [`KernelError::Shape`], [`KernelError::DType`], [`KernelError::Placement`], [`KernelError::Range`]. Positions on a CUDA
+/// device are not read back: there, one outside the table gives NaN.
 pub fn rope_forward(
     qkv: &mut Tensor,
     positions: &Tensor<u32>,
     table: &RopeTable,
     n_heads: usize,
 ) -> Result<(), KernelError> {
-    check("rope_forward", qkv, positions, table, n_heads)?;
-    cpu::rotate(qkv, positions, table, n_heads, 1.0);
-    Ok(())
+    rotate("rope_forward", qkv, positions, table, n_heads, 1.0)
 }
 
 /// The gradient of [`rope_forward`], in place: the rotation by the opposite angle.
@@ -108,8 +118,29 @@ pub fn rope_backward(
     table: &RopeTable,
     n_heads: usize,
 ) -> Result<(), KernelError> {
-    check("rope_backward", d_qkv, positions, table, n_heads)?;
-    cpu::rotate(d_qkv, positions, table, n_heads, -1.0);
+    rotate("rope_backward", d_qkv, positions, table, n_heads, -1.0)
+}
+
+fn rotate(
+    op: &'static str,
+    qkv: &mut Tensor,
+    positions: &Tensor<u32>,
+    table: &RopeTable,
+    n_heads: usize,
+    direction: f32,
+) -> Result<(), KernelError> {
+    check(op, qkv, positions, table, n_heads)?;
+    let arguments = [
+        qkv.is("qkv", qkv.dtype()),
+        positions.is("positions", DType::U32),
+        table.cos.is("table.cos", DType::F32),
+        table.sin.is("table.sin", DType::F32),
+    ];
+    match placed(op, &arguments)? {
+        Device::Cpu => cpu::rotate(qkv, positions, table, n_heads, direction),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => cuda::rotate(&device, op, qkv, positions, table, n_heads, direction)?,
+    }
     Ok(())
 }
 
@@ -130,7 +161,8 @@ fn check(
         format!("<= {}", qkv.row_len()),
     )?;
     let max_positions = table.cos.rows();
-    for &position in positions.as_slice() {
+    let Ok(positions) = positions.host() else { return Ok(()) };
+    for &position in positions {
         check_range(
             (position as usize) < max_positions,
             op,

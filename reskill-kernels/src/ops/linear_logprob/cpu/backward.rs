@@ -113,7 +113,7 @@ pub(crate) fn backward(
 ) {
     let (n, c) = (problem.hidden.rows(), problem.head.row_len());
     if !accumulate {
-        d_hidden.fill(0.0);
+        d_hidden.as_mut_slice().fill(0.0);
     }
     let mut slab = Vec::new();
     for run in problem.runs(0..n, DENSE_ROWS) {

@@ -1,0 +1,228 @@
+//! Compiles the simulator, the stand-in driver and every kernel into one `libcuda.so`.
+//!
+//! Objects are kept by the hash of what they are made from, so a changed kernel costs one compilation. With
+//! `RESKILL_SIMT_ASAN=1` everything is built for AddressSanitizer.
+
+use std::collections::hash_map::DefaultHasher;
+use std::error::Error;
+use std::hash::{Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::{env, fs, thread};
+
+type BuildResult<T> = Result<T, Box<dyn Error>>;
+
+/// Kernels for one architecture only; the simulator cannot run them.
+const HOPPER_SUFFIX: &str = "_sm90a.cu";
+/// Folders of headers.
+const INCLUDES: [&str; 4] = ["shim", "runtime", "driver", "../cuda"];
+
+fn main() -> ExitCode {
+    match build() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Not by `?`: a compiler's report is to be read as it is.
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn build() -> BuildResult<()> {
+    for path in ["shim", "runtime", "driver", "kernels", "../cuda", "../src/ops"] {
+        println!("cargo:rerun-if-changed={path}");
+    }
+    println!("cargo:rerun-if-env-changed=RESKILL_SIMT_ASAN");
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    let asan = env::var("RESKILL_SIMT_ASAN").is_ok_and(|v| v == "1");
+    let variants = if asan { vec![Variant::asan()] } else { vec![Variant::plain()] };
+    for variant in variants {
+        variant.build(&out.join(variant.name))?;
+        println!("cargo:rustc-env=RESKILL_SIMT_{}_DIR={}", variant.key, out.join(variant.name).display());
+    }
+    Ok(())
+}
+
+/// One library.
+struct Variant {
+    name: &'static str,
+    key: &'static str,
+    flags: Vec<&'static str>,
+}
+
+impl Variant {
+    fn plain() -> Variant {
+        let mut flags = vec!["-O2", "-g1"];
+        if cfg!(target_arch = "x86_64") && is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+        {
+            flags.push("-march=x86-64-v3");
+        }
+        Variant { name: "plain", key: "PLAIN", flags }
+    }
+
+    fn asan() -> Variant {
+        Variant {
+            name: "asan",
+            key: "PLAIN",
+            flags: vec!["-O1", "-g", "-fsanitize=address", "-fno-omit-frame-pointer"],
+        }
+    }
+
+    fn build(&self, folder: &Path) -> BuildResult<()> {
+        let objects_folder = folder.join("objects");
+        fs::create_dir_all(&objects_folder)?;
+        let mut flags: Vec<String> = self.flags.iter().map(ToString::to_string).collect();
+        let common = "-std=c++17 -fPIC -fvisibility=hidden -fno-strict-aliasing -fno-exceptions -fstack-clash-protection -pthread -DRESKILL_SIMT -Wall \
+                      -Wno-unknown-pragmas -Wno-unused-function -Wno-unused-variable";
+        flags.extend(common.split_whitespace().map(str::to_owned));
+        flags.extend(INCLUDES.iter().map(|folder| format!("-I{folder}")));
+        let headers = headers_hash(&flags)?;
+        let sources = sources()?;
+        let objects = compile_all(&sources, &objects_folder, &flags, headers)?;
+        remove_others(&objects_folder, &objects)?;
+        link(folder, &objects, &self.flags)
+    }
+}
+
+/// C++ compiler.
+fn compiler() -> Command {
+    let mut build = cc::Build::new();
+    build.cpp(true).opt_level(2).cargo_metadata(false);
+    Command::new(build.get_compiler().path())
+}
+
+/// The simulator's own sources, test kernels, and the kernels of all operations.
+fn sources() -> BuildResult<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for folder in ["runtime", "driver", "kernels", "../src/ops"] {
+        collect(Path::new(folder), &mut found)?;
+    }
+    found.retain(|path| {
+        let name = path.to_string_lossy();
+        (name.ends_with(".cpp") || name.ends_with(".cu")) && !name.ends_with(HOPPER_SUFFIX)
+    });
+    found.sort();
+    Ok(found)
+}
+
+fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> BuildResult<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            collect(&path, found)?;
+        } else {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// Headers lie in the include folders and beside the kernels.
+fn headers_hash(flags: &[String]) -> BuildResult<u64> {
+    let mut files = Vec::new();
+    for folder in INCLUDES.iter().chain(&["../src/ops"]) {
+        collect(Path::new(folder), &mut files)?;
+    }
+    files.retain(|path| path.extension().is_some_and(|e| e == "h" || e == "cuh"));
+    files.sort();
+    let mut hasher = DefaultHasher::new();
+    flags.hash(&mut hasher);
+    for file in files {
+        file.hash(&mut hasher);
+        fs::read(&file)?.hash(&mut hasher);
+    }
+    Ok(hasher.finish())
+}
+
+fn compile_all(
+    sources: &[PathBuf],
+    folder: &Path,
+    flags: &[String],
+    headers: u64,
+) -> BuildResult<Vec<PathBuf>> {
+    let mut jobs = Vec::new();
+    for source in sources {
+        let mut hasher = DefaultHasher::new();
+        (headers, source, fs::read(source)?).hash(&mut hasher);
+        let stem = source.file_stem().unwrap_or_default().to_string_lossy();
+        jobs.push((source, folder.join(format!("{stem}-{:016x}.o", hasher.finish()))));
+    }
+    let next = AtomicUsize::new(0);
+    let failures = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from).min(jobs.len()) {
+            scope.spawn(|| {
+                while let Some((source, object)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    if object.exists() {
+                        continue;
+                    }
+                    if let Err(error) = compile(source, object, flags)
+                        && let Ok(mut failures) = failures.lock()
+                    {
+                        failures.push(error);
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().unwrap_or_default();
+    if failures.is_empty() {
+        return Ok(jobs.into_iter().map(|(_, object)| object).collect());
+    }
+    Err(failures.join("\n").into())
+}
+
+fn compile(source: &Path, object: &Path, flags: &[String]) -> Result<(), String> {
+    let unfinished = object.with_extension("tmp");
+    let output = compiler()
+        .args(flags)
+        .args(["-x", "c++", "-c"])
+        .arg(source)
+        .arg("-o")
+        .arg(&unfinished)
+        .output()
+        .map_err(|error| format!("the C++ compiler cannot be run: {error}"))?;
+    let words = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        return Err(format!("{} does not compile:\n{words}", source.display()));
+    }
+    for line in words.lines().filter(|line| line.contains("warning:")) {
+        println!("cargo:warning={line}");
+    }
+    fs::rename(&unfinished, object).map_err(|error| format!("{}: {error}", object.display()))
+}
+
+/// Objects of older sources.
+fn remove_others(folder: &Path, keep: &[PathBuf]) -> BuildResult<()> {
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if !keep.contains(&path) {
+            fs::remove_file(path)?;
+        }
+    }
+    Ok(())
+}
+
+fn link(folder: &Path, objects: &[PathBuf], flags: &[&str]) -> BuildResult<()> {
+    // The first name that cudarc looks for: once loaded, the stand-in is found before any real driver.
+    let library = folder.join("libcuda.so");
+    let unfinished = folder.join("libcuda.so.tmp");
+    let output = compiler()
+        .args(flags)
+        .args(["-shared", "-pthread", "-Wl,-soname,libcuda.so", "-Wl,-Bsymbolic"])
+        .args(objects)
+        .arg("-o")
+        .arg(&unfinished)
+        .output()?;
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
+    }
+    fs::rename(&unfinished, &library)?;
+    let other_name = folder.join("libcuda.so.1");
+    if !other_name.exists() {
+        std::os::unix::fs::symlink("libcuda.so", other_name)?;
+    }
+    Ok(())
+}

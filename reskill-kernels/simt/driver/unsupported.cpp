@@ -1,0 +1,36 @@
+// Entry points that exist so that looking them up succeeds; none is offered.
+#include "driver.h"
+
+#define UNSUPPORTED(name) \
+  API name() { return driver::kNotSupported; }
+
+UNSUPPORTED(cuDestroyExternalMemory)
+UNSUPPORTED(cuExternalMemoryGetMappedBuffer)
+UNSUPPORTED(cuImportExternalMemory)
+UNSUPPORTED(cuGetProcAddress_v2)
+UNSUPPORTED(cuGetExportTable)
+UNSUPPORTED(cuLaunchCooperativeKernel)
+UNSUPPORTED(cuMemAdvise_v2)
+UNSUPPORTED(cuMemAllocFromPoolAsync)
+UNSUPPORTED(cuMemPoolCreate)
+UNSUPPORTED(cuMemPoolDestroy)
+UNSUPPORTED(cuMemPrefetchAsync_v2)
+UNSUPPORTED(cuOccupancyMaxActiveClusters)
+UNSUPPORTED(cuOccupancyMaxPotentialBlockSize)
+UNSUPPORTED(cuOccupancyMaxPotentialBlockSizeWithFlags)
+UNSUPPORTED(cuOccupancyMaxPotentialClusterSize)
+UNSUPPORTED(cuLibraryLoadData)
+UNSUPPORTED(cuLibraryUnload)
+UNSUPPORTED(cuLibraryGetKernel)
+UNSUPPORTED(cuKernelGetFunction)
+UNSUPPORTED(cuStreamGetCaptureInfo_v2)
+UNSUPPORTED(cuStreamGetCaptureInfo_v3)
+UNSUPPORTED(cuTensorMapEncodeTiled)
+UNSUPPORTED(cuMemGetAddressRange_v2)
+UNSUPPORTED(cuPointerGetAttribute)
+UNSUPPORTED(cuMemHostRegister_v2)
+UNSUPPORTED(cuMemHostUnregister)
+UNSUPPORTED(cuDeviceCanAccessPeer)
+UNSUPPORTED(cuCtxEnablePeerAccess)
+UNSUPPORTED(cuGraphKernelNodeSetParams_v2)
+UNSUPPORTED(cuGraphExecUpdate_v2)

@@ -1,0 +1,79 @@
+//! What tests of the simulator share: a device through cudarc, inputs.
+
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![allow(dead_code, clippy::allow_attributes, reason = "each test binary uses its own part")]
+
+use std::sync::Arc;
+
+use cudarc::driver::{
+    CudaContext, CudaModule, CudaStream, DriverError, LaunchArgs, LaunchConfig, PushKernelArg,
+};
+use cudarc::nvrtc::Ptx;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use reskill_simt::{Order, with_order};
+
+/// The stand-in's device.
+pub(crate) struct Gpu {
+    pub(crate) stream: Arc<CudaStream>,
+    pub(crate) module: Arc<CudaModule>,
+}
+
+impl Gpu {
+    pub(crate) fn new() -> Gpu {
+        assert!(reskill_simt::is_stand_in(), "these kernels are part of the stand-in only");
+        reskill_simt::load();
+        let context = CudaContext::new(0).unwrap();
+        let module = context.load_module(Ptx::from_binary(b"the stand-in takes any image".to_vec())).unwrap();
+        Gpu { stream: context.new_stream().unwrap(), module }
+    }
+
+    /// Launches `blocks` blocks of `threads` threads.
+    pub(crate) fn launch<'a>(
+        &'a self,
+        kernel: &str,
+        blocks: u32,
+        threads: u32,
+        shared: u32,
+        args: impl FnOnce(&mut LaunchArgs<'a>),
+    ) -> Result<(), DriverError> {
+        let function = self.module.load_function(kernel)?;
+        let mut launch = self.stream.launch_builder(Box::leak(Box::new(function)));
+        args(&mut launch);
+        let config =
+            LaunchConfig { grid_dim: (blocks, 1, 1), block_dim: (threads, 1, 1), shared_mem_bytes: shared };
+        // SAFETY: the tests give each kernel of kernels/*.cu its own arguments; what a wrong kernel does is caught by
+        // the stand-in.
+        unsafe { launch.launch(config) }.map(drop)
+    }
+}
+
+/// Values in [-1, 1).
+pub(crate) fn f32_values(seed: u64, n: usize) -> Vec<f32> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    (0..n).map(|_| rng.random_range(-1.0..1.0)).collect()
+}
+
+/// The same, rounded to bf16.
+pub(crate) fn bf16_values(seed: u64, n: usize) -> Vec<u16> {
+    f32_values(seed, n).into_iter().map(bf16).collect()
+}
+
+/// Rounds to the nearest bf16, ties to even.
+pub(crate) fn bf16(v: f32) -> u16 {
+    let bits = v.to_bits();
+    ((bits + 0x7fff + (bits >> 16 & 1)) >> 16) as u16
+}
+
+/// Runs a kernel that must fail, in this order; returns the driver's words.
+pub(crate) fn failure(kernel: &str, threads: u32, order: Order) -> String {
+    let gpu = Gpu::new();
+    let x = gpu.stream.clone_htod(&vec![1.0_f32; 256]).unwrap();
+    let mut y = gpu.stream.alloc_zeros::<f32>(256).unwrap();
+    let result = with_order(order, || {
+        gpu.launch(kernel, 1, threads, 0, |l| {
+            l.arg(&mut y).arg(&x);
+        })
+    });
+    result.unwrap_err().error_string().unwrap().to_string_lossy().into_owned()
+}

@@ -1,0 +1,95 @@
+//! A piece of a device's memory, freed in stream order when its last owner goes.
+
+use std::sync::Arc;
+
+use cudarc::driver::{CudaSlice, DevicePtr, DriverError, sys};
+
+use super::device::CudaDevice;
+use crate::error::KernelError;
+
+/// Memory with its device. A recorded graph that uses it is one of its owners.
+#[derive(Debug)]
+pub(super) struct Memory {
+    device: CudaDevice,
+    /// Whether it comes from the pool of scratch memory and goes back there.
+    pooled: bool,
+    /// None only while it is dropped.
+    slice: Option<CudaSlice<u8>>,
+}
+
+impl Memory {
+    pub(super) fn bytes(&self) -> usize {
+        self.slice.as_ref().map_or(0, CudaSlice::len)
+    }
+
+    /// The address of its first byte. A recording that asks for it becomes an owner, but of scratch memory: that is never
+    /// freed, and operations of one recording share it.
+    pub(super) fn address(self: &Arc<Memory>) -> u64 {
+        if !self.pooled {
+            self.device.keep_for_recording(self);
+        }
+        self.slice.as_ref().map_or(0, |slice| address_of(&self.device, slice))
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        match self.slice.take() {
+            Some(slice) if self.pooled => self.device.give_to_pool(slice),
+            Some(slice) => self.device.free(slice),
+            None => {}
+        }
+    }
+}
+
+impl CudaDevice {
+    /// Memory with undefined contents; none for no bytes.
+    pub(super) fn memory_of(
+        &self,
+        op: &'static str,
+        bytes: usize,
+    ) -> Result<Option<Arc<Memory>>, KernelError> {
+        let slice = self.allocate(op, bytes)?;
+        Ok(slice.map(|slice| Arc::new(Memory { device: self.clone(), pooled: false, slice: Some(slice) })))
+    }
+
+    /// The same from the pool of scratch memory.
+    pub(super) fn pooled_memory_of(
+        &self,
+        op: &'static str,
+        bytes: usize,
+    ) -> Result<Option<Arc<Memory>>, KernelError> {
+        let slice = self.take_from_pool(op, bytes)?;
+        Ok(slice.map(|slice| Arc::new(Memory { device: self.clone(), pooled: true, slice: Some(slice) })))
+    }
+
+    /// The same, for an owner that frees it with the device.
+    pub(super) fn allocate(
+        &self,
+        op: &'static str,
+        bytes: usize,
+    ) -> Result<Option<CudaSlice<u8>>, KernelError> {
+        if bytes == 0 {
+            return Ok(None);
+        }
+        self.refuse_while_recording(op, "new memory")?;
+        let stream = self.stream(op)?;
+        // SAFETY: the memory is undefined until it is written. Every tensor's memory is filled before anything reads it
+        // (`CudaBuffer` clears or copies what it declares as elements), and scratch memory is documented as undefined.
+        match unsafe { stream.alloc::<u8>(bytes) } {
+            Ok(slice) => Ok(Some(slice)),
+            Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
+                let (free, total) = self.inner().context.mem_get_info().unwrap_or((0, 0));
+                let device = format!("cuda:{}", self.ordinal());
+                Err(KernelError::OutOfDeviceMemory { op, device, bytes, free, total })
+            }
+            Err(error) => Err(self.error(op, error)),
+        }
+    }
+}
+
+/// The address of a piece of memory.
+pub(super) fn address_of(device: &CudaDevice, slice: &CudaSlice<u8>) -> u64 {
+    // Events are off, so the guard that comes with the pointer has nothing to record.
+    slice.device_ptr(&device.inner().stream).0
+}

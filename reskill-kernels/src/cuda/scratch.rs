@@ -1,0 +1,122 @@
+//! Memory for the inside of an operation, taken from a pool and given back when the operation returns.
+
+use std::sync::PoisonError;
+
+use cudarc::driver::CudaSlice;
+
+use super::buffer::CudaBuffer;
+use super::device::CudaDevice;
+use super::memory::address_of;
+use crate::dtype::{DType, Element};
+use crate::error::KernelError;
+use crate::tensor::Tensor;
+
+/// Smallest piece taken from the driver.
+const SMALLEST: usize = 1 << 16;
+
+/// Pieces of memory that nobody uses. They are never given back to the driver while the device is in use: a recorded
+/// graph may hold their addresses.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    free: Vec<CudaSlice<u8>>,
+}
+
+impl Pool {
+    /// The smallest piece of at least `bytes` and, lest small wishes hold large pieces, of at most eight times that.
+    fn take(&mut self, bytes: usize) -> Option<CudaSlice<u8>> {
+        let fits = |piece: &CudaSlice<u8>| piece.len() >= bytes && piece.len() / 8 <= bytes.max(SMALLEST);
+        let best = self.free.iter().enumerate().filter(|(_, piece)| fits(piece));
+        let (index, _) = best.min_by_key(|(_, piece)| piece.len())?;
+        Some(self.free.swap_remove(index))
+    }
+}
+
+/// Memory with undefined contents, for one operation.
+///
+/// It must not outlive the operation that took it: when a recorded graph is launched, it writes to the pieces that its
+/// operations had, whoever holds them then.
+#[derive(Debug)]
+pub(crate) struct Scratch<'d> {
+    device: &'d CudaDevice,
+    memory: Option<CudaSlice<u8>>,
+}
+
+impl Scratch<'_> {
+    /// Address of byte `offset`. The caller keeps within what it asked for.
+    pub(crate) fn address(&self, offset: usize) -> u64 {
+        self.memory.as_ref().map_or(0, |memory| address_of(self.device, memory) + offset as u64)
+    }
+}
+
+impl CudaDevice {
+    /// At least `bytes` of undefined contents, aligned to 256 bytes.
+    ///
+    /// # Errors
+    /// [`KernelError::OutOfDeviceMemory`], [`KernelError::Driver`]; [`KernelError::Unsupported`] if a graph is being
+    /// recorded and no piece is large enough.
+    pub(crate) fn scratch(&self, op: &'static str, bytes: usize) -> Result<Scratch<'_>, KernelError> {
+        Ok(Scratch { device: self, memory: self.take_from_pool(op, bytes)? })
+    }
+
+    /// A tensor of undefined contents in scratch memory. As [`Scratch`], it must not outlive the operation.
+    ///
+    /// # Errors
+    /// As [`CudaDevice::scratch`].
+    pub(crate) fn scratch_tensor<T: Element>(
+        &self,
+        op: &'static str,
+        shape: &[usize],
+        dtype: DType,
+    ) -> Result<Tensor<T>, KernelError> {
+        let buffer = CudaBuffer::scratch(self, dtype, shape.iter().product(), op)?;
+        Ok(Tensor::from_cuda(shape, buffer))
+    }
+
+    pub(super) fn take_from_pool(
+        &self,
+        op: &'static str,
+        bytes: usize,
+    ) -> Result<Option<CudaSlice<u8>>, KernelError> {
+        if bytes == 0 {
+            return Ok(None);
+        }
+        let pooled = self.inner().pool.lock().unwrap_or_else(PoisonError::into_inner).take(bytes);
+        match pooled {
+            Some(slice) => Ok(Some(slice)),
+            None => self.allocate(op, rounded(bytes)),
+        }
+    }
+
+    pub(super) fn give_to_pool(&self, slice: CudaSlice<u8>) {
+        self.inner().pool.lock().unwrap_or_else(PoisonError::into_inner).free.push(slice);
+    }
+}
+
+impl Drop for Scratch<'_> {
+    fn drop(&mut self) {
+        if let Some(memory) = self.memory.take() {
+            self.device.give_to_pool(memory);
+        }
+    }
+}
+
+/// `bytes` rounded up to one of eight sizes between powers of two, so that wishes of nearly one size share a piece.
+fn rounded(bytes: usize) -> usize {
+    let bytes = bytes.max(SMALLEST);
+    let step = (bytes.next_power_of_two() / 16).max(1);
+    bytes.div_ceil(step) * step
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SMALLEST, rounded};
+
+    #[test]
+    fn rounding_adds_at_most_an_eighth() {
+        for bytes in [1, SMALLEST, SMALLEST + 1, 3 * SMALLEST + 7, 1 << 30, (1 << 30) + 1] {
+            let got = rounded(bytes);
+            assert!(got >= bytes && got <= bytes.max(SMALLEST) * 9 / 8 + 1, "{bytes} -> {got}");
+            assert_eq!(got % 256, 0);
+        }
+    }
+}

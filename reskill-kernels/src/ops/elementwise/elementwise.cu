@@ -1,0 +1,65 @@
+// Filling, casting and column sums: what every tensor and several operations need.
+//
+// Formula   fill: out[i] = value      cast: out[i] = round(x[i])      column sums: out[c] += sum_p parts[p, c]
+// Shapes    out, x: any, as one run of n elements | parts (P, C) f32 row-major | out (C) f32
+// Bytes     fill: n * size.  cast: 6 n (one side f32, one bf16).  column sums: 4 P C + 8 C.
+// Flops     column sums: P C additions; all are judged in GB/s.
+// Launch    fill, cast: grid (ceil(n / 256)), block (256).  column sums: grid (ceil(C / 32)), block (32, 8).
+// Numerics  casts round to nearest, ties to even. A column is summed in one fixed order: every eighth part by one
+//           thread, then the eight sums in order of y. So the result does not depend on timing.
+#include "prelude.cuh"
+
+template <class T>
+__device__ __forceinline__ void fill(T* out /* (n) */, T value, long long n) {
+  // 64-bit: a table of 151,936 x 16,384 numbers passes 2^31.
+  const long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+  if (i < n) out[i] = value;
+}
+
+extern "C" __global__ void __launch_bounds__(256) elementwise_fill_u16(u16* __restrict__ out, u32 low, u32, long long n) {
+  fill(out, (u16)low, n);
+}
+EXPORT_KERNEL(elementwise_fill_u16)
+
+extern "C" __global__ void __launch_bounds__(256) elementwise_fill_u32(u32* __restrict__ out, u32 low, u32, long long n) {
+  fill(out, low, n);
+}
+EXPORT_KERNEL(elementwise_fill_u32)
+
+extern "C" __global__ void __launch_bounds__(256) elementwise_fill_u64(u64* __restrict__ out, u32 low, u32 high, long long n) {
+  fill(out, (u64)high << 32 | low, n);
+}
+EXPORT_KERNEL(elementwise_fill_u64)
+
+extern "C" __global__ void __launch_bounds__(256)
+elementwise_cast_f32_bf16(bf16* __restrict__ out /* (n) */, const float* __restrict__ x /* (n) */, long long n) {
+  const long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+  if (i < n) out[i] = to_bf16(x[i]);
+}
+EXPORT_KERNEL(elementwise_cast_f32_bf16)
+
+extern "C" __global__ void __launch_bounds__(256)
+elementwise_cast_bf16_f32(float* __restrict__ out /* (n) */, const bf16* __restrict__ x /* (n) */, long long n) {
+  const long long i = (long long)blockIdx.x * blockDim.x + threadIdx.x;
+  if (i < n) out[i] = to_f32(x[i]);
+}
+EXPORT_KERNEL(elementwise_cast_bf16_f32)
+
+extern "C" __global__ void __launch_bounds__(256)
+elementwise_add_column_sums_f32(float* __restrict__ out /* (C) */, const float* __restrict__ parts /* (P, width), C of it */,
+                                int p, int width, int c) {
+  SHARED(float, sums, [8][32]);
+  const int column = blockIdx.x * 32 + threadIdx.x;
+  float sum = 0.0f;
+  if (column < c) {
+    for (int part = threadIdx.y; part < p; part += 8) sum += parts[(size_t)part * width + column];
+  }
+  sums[threadIdx.y][threadIdx.x] = sum;
+  __syncthreads();  // all eight sums of a column are written before one thread adds them
+  if (threadIdx.y == 0 && column < c) {
+    float total = 0.0f;
+    for (int y = 0; y < 8; ++y) total += sums[y][threadIdx.x];
+    out[column] += total;
+  }
+}
+EXPORT_KERNEL(elementwise_add_column_sums_f32)

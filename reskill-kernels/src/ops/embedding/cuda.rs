@@ -1,0 +1,74 @@
+//! Embedding on a CUDA device.
+
+use crate::cuda::{CudaDevice, Grid, Launch};
+use crate::dtype::DType;
+use crate::error::KernelError;
+use crate::tensor::Tensor;
+
+const UNIT: &str = "embedding";
+
+pub(super) fn forward(
+    device: &CudaDevice,
+    out: &mut Tensor,
+    table: &Tensor,
+    tokens: &Tensor<u32>,
+) -> Result<(), KernelError> {
+    let (n, c, vocab) = (tokens.len(), table.row_len(), table.rows() as u32);
+    let kernel = table.dtype().pick("embedding_forward_f32", "embedding_forward_bf16");
+    let launch = Launch::of(device, "embedding_forward", UNIT, kernel)
+        .output(out)
+        .input(table)
+        .input(tokens)
+        .size(c)
+        .number(vocab);
+    // SAFETY:
+    // - arguments: order and types match `embedding_forward_T(T*, const T*, const u32*, int, u32)`, T being the type of
+    //   `out` and `table` (checked in `mod.rs`);
+    // - bounds: `out` holds N * C elements, `table` V * C, `tokens` N (checked in `mod.rs`); block b touches row b of
+    //   `out`, there are N blocks, and a token of V or more reads nothing;
+    // - aliasing: the kernel writes `out` only, borrowed mutably here.
+    unsafe { launch.launch(Grid::linear(n, threads(c))) }
+}
+
+pub(super) fn backward(
+    device: &CudaDevice,
+    d_table: &mut Tensor,
+    d_out: &Tensor,
+    tokens: &Tensor<u32>,
+) -> Result<(), KernelError> {
+    const OP: &str = "embedding_backward";
+    let (n, c, vocab) = (tokens.len(), d_table.row_len(), d_table.rows());
+    let mut first = device.scratch_tensor::<u32>(OP, &[vocab], DType::U32)?;
+    first.fill(u32::MAX)?;
+    let launch = Launch::of(device, OP, UNIT, "embedding_first_rows_u32")
+        .output(&mut first)
+        .input(tokens)
+        .size(n)
+        .number(vocab as u32);
+    // SAFETY:
+    // - arguments: order and types match `embedding_first_rows_u32(u32*, const u32*, int, u32)`;
+    // - bounds: `first` holds V numbers and `tokens` N; rows from N on and tokens of V or more touch nothing;
+    // - aliasing: the kernel writes `first` only, borrowed mutably here.
+    unsafe { launch.launch(Grid::items(n)) }?;
+    let kernel = d_out.dtype().pick("embedding_backward_f32", "embedding_backward_bf16");
+    let launch = Launch::of(device, OP, UNIT, kernel)
+        .output(d_table)
+        .input(d_out)
+        .input(tokens)
+        .input(&first)
+        .size(n)
+        .size(c)
+        .number(vocab as u32);
+    // SAFETY:
+    // - arguments: order and types match `embedding_backward_T(float*, const T*, const u32*, const u32*, int, int, u32)`, T
+    //   being the type of `d_out`;
+    // - bounds: `d_table` holds V * C f32, `d_out` N * C elements, `tokens` N and `first` V (checked in `mod.rs` and
+    //   above); the kernel has the 256 threads it is written for, and a token of V or more touches nothing;
+    // - aliasing: the kernel writes `d_table` only, borrowed mutably here, and each row of it from one block.
+    unsafe { launch.launch(Grid::linear(n, 256)) }
+}
+
+/// Threads for a row of `c` elements: a multiple of a warp, about eight elements each.
+fn threads(c: usize) -> u32 {
+    c.div_ceil(8).next_multiple_of(32).clamp(32, 256) as u32
+}

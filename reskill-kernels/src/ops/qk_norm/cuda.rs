@@ -1,0 +1,86 @@
+//! Norms of query and key heads on a CUDA device.
+
+use crate::cuda::{CudaDevice, Grid, Launch};
+use crate::error::KernelError;
+use crate::ops::AttentionShape;
+use crate::ops::elementwise::{Parts, add_column_sums};
+use crate::tensor::Tensor;
+
+const UNIT: &str = "qk_norm";
+/// Most blocks of the backward pass; a number of its own, so that sums have one order on every device.
+const MOST_PARTS: usize = 512;
+/// Warps of a block: what the kernels are written for.
+const WARPS: usize = 8;
+
+pub(super) fn forward(
+    device: &CudaDevice,
+    qkv: &mut Tensor,
+    raw: &mut Tensor,
+    rstd: &mut Tensor,
+    (q_weight, k_weight): (&Tensor, &Tensor),
+    shape: AttentionShape,
+    eps: f32,
+) -> Result<(), KernelError> {
+    let (n, heads) = (qkv.rows(), shape.n_heads + shape.n_kv_heads);
+    let kernel = qkv.dtype().pick("qk_norm_forward_f32", "qk_norm_forward_bf16");
+    let launch = Launch::of(device, "qk_norm_forward", UNIT, kernel)
+        .output(qkv)
+        .output(raw)
+        .output(rstd)
+        .input(q_weight)
+        .input(k_weight)
+        .size(n)
+        .size(shape.n_heads)
+        .size(shape.n_kv_heads)
+        .size(shape.head_dim)
+        .number(eps);
+    // SAFETY:
+    // - arguments: order and types match `qk_norm_forward_T(T*, T*, float*, const T*, const T*, int, int, int, int, float)`,
+    //   T being the type of `qkv`, `raw` and both weights (checked in `mod.rs`);
+    // - bounds: the tensors have the shapes of the kernel's comments (checked in `mod.rs`); a warp touches one head of one
+    //   row, and warps beyond N (H + K) heads nothing;
+    // - aliasing: the kernel writes `qkv`, `raw` and `rstd` only, all borrowed mutably here.
+    unsafe { launch.launch(Grid::linear((n * heads).div_ceil(WARPS), 32 * WARPS as u32)) }
+}
+
+pub(super) fn backward(
+    device: &CudaDevice,
+    d_qkv: &mut Tensor,
+    (d_q_weight, d_k_weight): (&mut Tensor, &mut Tensor),
+    raw: &Tensor,
+    rstd: &Tensor,
+    (q_weight, k_weight): (&Tensor, &Tensor),
+    shape: AttentionShape,
+) -> Result<(), KernelError> {
+    const OP: &str = "qk_norm_backward";
+    let (n, d) = (d_qkv.rows(), shape.head_dim);
+    let n_parts = n.min(MOST_PARTS);
+    let parts = device.scratch(OP, n_parts * 2 * d * size_of::<f32>())?;
+    let kernel = d_qkv.dtype().pick("qk_norm_backward_f32", "qk_norm_backward_bf16");
+    let launch = Launch::of(device, OP, UNIT, kernel)
+        .output(d_qkv)
+        .scratch(&parts, 0)
+        .input(raw)
+        .input(rstd)
+        .input(q_weight)
+        .input(k_weight)
+        .size(n)
+        .size(shape.n_heads)
+        .size(shape.n_kv_heads)
+        .size(d);
+    let grid = Grid::linear(n_parts, 32 * WARPS as u32).with_shared(WARPS * 2 * d * size_of::<f32>());
+    // SAFETY:
+    // - arguments: order and types match `qk_norm_backward_T(T*, float*, const T*, const float*, const T*, const T*, int, int,
+    //   int, int)`, T being the type of `d_qkv`, `raw` and both weights (checked in `mod.rs`);
+    // - bounds: the tensors have the shapes of the kernel's comments (checked in `mod.rs`), `parts` has 2D f32 for each
+    //   block, and the shared memory 2D for each of the eight warps;
+    // - aliasing: the kernel writes `d_qkv` (borrowed mutably here) and `parts` only.
+    unsafe { launch.launch(grid) }?;
+    add_column_sums(
+        device,
+        OP,
+        d_q_weight,
+        Parts { scratch: &parts, rows: n_parts, width: 2 * d, first: 0 },
+    )?;
+    add_column_sums(device, OP, d_k_weight, Parts { scratch: &parts, rows: n_parts, width: 2 * d, first: d })
+}

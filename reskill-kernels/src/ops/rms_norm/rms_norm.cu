@@ -1,0 +1,125 @@
+// RMSNorm, forward and backward.
+//
+// Formula   out[n, c] = x[n, c] * rstd[n] * weight[c],   rstd[n] = 1 / sqrt(mean_c(x[n, c]^2) + eps)
+//           d_x[n, c] += rstd[n] * (g[n, c] - x[n, c] * rstd[n]^2 * mean_c(g[n, c] * x[n, c])),  g = d_out * weight
+//           d_weight[c] += sum_n d_out[n, c] * x[n, c] * rstd[n]
+// Shapes    x, out, d_x, d_out (N, C) T row-major | weight (C) T | rstd (N) f32 | parts (P, C) f32;  T = f32 or bf16
+// Bytes     s = size of T. forward: s (2 N C + C) + 4 N.  backward: s (4 N C + C) + 4 N + 8 P C; d_x is read and written.
+//           The second read of a row is served from the first-level cache. Rows of a multiple of 8 elements are read 16 bytes
+//           at a time.
+// Flops     forward ~4 N C, backward ~11 N C: memory-bound, judged in GB/s.
+// Launch    forward: grid (N), block (32..256).  backward: grid (P <= 512), block (32..256), C f32 of dynamic shared
+//           memory; then `elementwise_add_column_sums_f32` adds the P parts of d_weight.
+// Numerics  all sums in f32, in an order that depends on the block's size alone; 1 / sqrtf, not rsqrtf, for its last digits.
+// Source    Zhang & Sennrich 2019, arXiv:1910.07467, eq. 4; eps as in Hugging Face's LlamaRMSNorm.
+#include "prelude.cuh"
+#include "reduce.cuh"
+#include "row.cuh"
+
+// W: elements a thread takes at once, 8 if C is a multiple of 8, else 1.
+template <int W, class T>
+__device__ __forceinline__ void forward_row(T* out, float* rstd, const T* x, const T* weight, int c, float eps) {
+  // 64-bit: N * C passes 2^31 at 524,288 rows of 4,096.
+  const size_t row = (size_t)blockIdx.x * c;
+  float sum = 0.0f, v[W], w[W];
+  for (int i = threadIdx.x * W; i < c; i += blockDim.x * W) {
+    load(v, x + row + i);
+#pragma unroll
+    for (int k = 0; k < W; ++k) sum += v[k] * v[k];
+  }
+  const float r = 1.0f / sqrtf(block_sum(sum) / (float)c + eps);
+  if (threadIdx.x == 0) rstd[blockIdx.x] = r;
+  for (int i = threadIdx.x * W; i < c; i += blockDim.x * W) {
+    load(v, x + row + i);
+    load(w, weight + i);
+#pragma unroll
+    for (int k = 0; k < W; ++k) v[k] = v[k] * r * w[k];
+    store(out + row + i, v);
+  }
+}
+
+template <class T>
+__device__ __forceinline__ void forward(T* out, float* rstd, const T* x, const T* weight, int c, float eps) {
+  if (c % 8 == 0) forward_row<8>(out, rstd, x, weight, c, eps);
+  else forward_row<1>(out, rstd, x, weight, c, eps);
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+rms_norm_forward_f32(float* __restrict__ out /* (N, C) */, float* __restrict__ rstd /* (N) */,
+                     const float* __restrict__ x /* (N, C) */, const float* __restrict__ weight /* (C) */, int c, float eps) {
+  forward(out, rstd, x, weight, c, eps);
+}
+EXPORT_KERNEL(rms_norm_forward_f32)
+
+extern "C" __global__ void __launch_bounds__(256)
+rms_norm_forward_bf16(bf16* __restrict__ out /* (N, C) */, float* __restrict__ rstd /* (N) */,
+                      const bf16* __restrict__ x /* (N, C) */, const bf16* __restrict__ weight /* (C) */, int c, float eps) {
+  forward(out, rstd, x, weight, c, eps);
+}
+EXPORT_KERNEL(rms_norm_forward_bf16)
+
+// Each block takes every gridDim.x-th row, and keeps its share of d_weight in shared memory. A thread has the same columns
+// in every row, so nobody else reads or writes its share, and no barrier stands between rows but those of block_sum.
+template <int W, class T>
+__device__ __forceinline__ void backward_rows(T* d_x, float* parts, const T* d_out, const T* x, const T* weight,
+                                              const float* rstd, int n, int c, float* d_weight) {
+  const int first = threadIdx.x * W, step = blockDim.x * W;
+  for (int i = first; i < c; i += step) {
+#pragma unroll
+    for (int k = 0; k < W; ++k) d_weight[i + k] = 0.0f;
+  }
+  float d[W], v[W], w[W], to[W];
+  for (int r = blockIdx.x; r < n; r += gridDim.x) {
+    const size_t row = (size_t)r * c;
+    float sum = 0.0f;
+    for (int i = first; i < c; i += step) {
+      load(d, d_out + row + i);
+      load(v, x + row + i);
+      load(w, weight + i);
+#pragma unroll
+      for (int k = 0; k < W; ++k) sum += d[k] * w[k] * v[k];
+    }
+    const float scale = rstd[r];
+    const float pull = scale * scale * (block_sum(sum) / (float)c);
+    for (int i = first; i < c; i += step) {
+      load(d, d_out + row + i);
+      load(v, x + row + i);
+      load(w, weight + i);
+      load(to, d_x + row + i);
+#pragma unroll
+      for (int k = 0; k < W; ++k) {
+        to[k] += scale * (d[k] * w[k] - v[k] * pull);
+        d_weight[i + k] += d[k] * v[k] * scale;
+      }
+      store(d_x + row + i, to);
+    }
+  }
+  for (int i = first; i < c; i += step) {
+#pragma unroll
+    for (int k = 0; k < W; ++k) parts[(size_t)blockIdx.x * c + i + k] = d_weight[i + k];
+  }
+}
+
+template <class T>
+__device__ __forceinline__ void backward(T* d_x, float* parts, const T* d_out, const T* x, const T* weight,
+                                         const float* rstd, int n, int c) {
+  DYN_SHARED(float, d_weight);
+  if (c % 8 == 0) backward_rows<8>(d_x, parts, d_out, x, weight, rstd, n, c, d_weight);
+  else backward_rows<1>(d_x, parts, d_out, x, weight, rstd, n, c, d_weight);
+}
+
+extern "C" __global__ void __launch_bounds__(256)
+rms_norm_backward_f32(float* __restrict__ d_x /* (N, C) */, float* __restrict__ parts /* (P, C) */,
+                      const float* __restrict__ d_out /* (N, C) */, const float* __restrict__ x /* (N, C) */,
+                      const float* __restrict__ weight /* (C) */, const float* __restrict__ rstd /* (N) */, int n, int c) {
+  backward(d_x, parts, d_out, x, weight, rstd, n, c);
+}
+EXPORT_KERNEL(rms_norm_backward_f32)
+
+extern "C" __global__ void __launch_bounds__(256)
+rms_norm_backward_bf16(bf16* __restrict__ d_x /* (N, C) */, float* __restrict__ parts /* (P, C) */,
+                       const bf16* __restrict__ d_out /* (N, C) */, const bf16* __restrict__ x /* (N, C) */,
+                       const bf16* __restrict__ weight /* (C) */, const float* __restrict__ rstd /* (N) */, int n, int c) {
+  backward(d_x, parts, d_out, x, weight, rstd, n, c);
+}
+EXPORT_KERNEL(rms_norm_backward_bf16)
