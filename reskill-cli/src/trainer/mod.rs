@@ -28,6 +28,7 @@ use crate::creators::{CreatorRunner, CreatorSummary};
 use crate::evaluate::Evaluation;
 use crate::memory::planned_memory;
 use crate::metrics::MetricsWriter;
+use crate::model_source;
 use crate::policy::{Policy, build_tokenizer};
 use crate::progress::{Progress, print_line};
 use crate::resources::Costs;
@@ -484,7 +485,8 @@ fn untrained(config: &TrainConfig) -> Result<(Box<dyn Suite>, Policy)> {
 
 /// The pretrained model as it lies on disk now.
 fn base_model(config: &TrainConfig) -> Result<Option<BaseModel>> {
-    config.model.is_pretrained().then(|| BaseModel::of(&config.model.path)).transpose()
+    let of = |path| BaseModel::of(path, &model_source::locate(path)?);
+    config.model.is_pretrained().then(|| of(&config.model.path)).transpose()
 }
 
 /// Games of every kind must be there.
