@@ -30,6 +30,7 @@ use crate::creators::{CreatorRunner, CreatorSummary};
 use crate::evaluate::Evaluation;
 use crate::memory::planned_memory;
 use crate::metrics::MetricsWriter;
+use crate::model_source;
 use crate::policy::{Policy, build_tokenizer};
 use crate::progress::{Progress, print_line};
 use crate::resources::Costs;
@@ -139,17 +140,8 @@ impl Trainer {
     /// # Errors
     /// If the checkpoint is missing or damaged.
     pub fn resume(config: TrainConfig, run: RunDir, stop: Arc<AtomicBool>) -> Result<Trainer> {
-        let Restored { suite, policy, reference, mut optimizer, base, state } =
+        let Restored { suite, policy, reference, optimizer, base, state } =
             Restored::latest(&config, &run)?;
-        if matches!(state.stage, Stage::WarmStart { .. }) {
-            let (m, v) = optimizer.moments()?;
-            let moments = (m.into_owned(), v.into_owned());
-            optimizer = Optimizer::restore(&config.sft.optimizer, moments, optimizer.steps())?;
-        }
-        let reference = match reference {
-            Some(weights) => Some(Transformer::new(policy.model.config(), weights)?),
-            None => None,
-        };
         let mut creator = CreatorRunner::open(&config, &run, &policy.tokenizer)?;
         creator.resume(&state.lifecycle);
         Trainer::assemble(config, run, suite, policy, reference, optimizer, base, creator, state, stop)
@@ -217,8 +209,13 @@ impl Trainer {
             self.policy.tokenizer.vocab_size(),
             if self.policy.language.is_some() { "tokens" } else { "words" },
         ));
-        let plan = planned_memory(&self.config, self.policy.model.config(), self.policy.context)?;
-        print_line(&format!("memory: {plan}"));
+        let device = self.policy.model.device();
+        print_line(&format!("device: {}", device.describe()));
+        // The plan counts what the CPU's passes take.
+        if device.is_cpu() {
+            let plan = planned_memory(&self.config, self.policy.model.config(), self.policy.context)?;
+            print_line(&format!("memory: {plan}"));
+        }
         if let Stage::WarmStart { batches } = self.state.stage
             && !self.warm_start(batches)?
         {
@@ -421,6 +418,8 @@ impl Trainer {
 
 /// The environment, and the policy as it begins.
 fn untrained(config: &TrainConfig) -> Result<(Box<dyn Suite>, Policy)> {
+    // First: a machine without the device should say so before games are read.
+    let device = config.device.open()?;
     let suite = open_suite(&config.env)?;
     check_games(suite.as_ref())?;
     check_start(suite.as_ref())?;
@@ -428,12 +427,13 @@ fn untrained(config: &TrainConfig) -> Result<(Box<dyn Suite>, Policy)> {
     let policy = if config.model.is_pretrained() {
         let slots = config.rollout.tasks_per_step * config.rollout.group_size;
         let (prompt, manner) = (&config.policy.prompt, suite.manner());
-        Policy::open(&config.model, prompt, &manner, slots, &mut stream(config.seed, "adapter", &[]))?
+        let rng = &mut stream(config.seed, "adapter", &[]);
+        Policy::open(&config.model, prompt, &manner, slots, rng, &device)?
     } else {
         let tokenizer =
             build_tokenizer(suite.as_ref(), &config.policy.prompt, config.policy.vocabulary_games)?;
         let mut rng = stream(config.seed, "weights", &[]);
-        let policy = Policy::init(&config.policy.model, &config.policy.prompt, tokenizer, &mut rng)?;
+        let policy = Policy::init(&config.policy.model, &config.policy.prompt, tokenizer, &mut rng, &device)?;
         policy.speaking(suite.manner())
     };
     Ok((suite, policy))
@@ -441,7 +441,8 @@ fn untrained(config: &TrainConfig) -> Result<(Box<dyn Suite>, Policy)> {
 
 /// The pretrained model as it lies on disk now.
 fn base_model(config: &TrainConfig) -> Result<Option<BaseModel>> {
-    config.model.is_pretrained().then(|| BaseModel::of(&config.model.path)).transpose()
+    let of = |path| BaseModel::of(path, &model_source::locate(path)?);
+    config.model.is_pretrained().then(|| of(&config.model.path)).transpose()
 }
 
 /// Games of every kind must be there.

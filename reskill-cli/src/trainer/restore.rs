@@ -5,10 +5,10 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use reskill_envs::Suite;
 use reskill_grpo::Optimizer;
-use reskill_model::{Gradients, Params};
+use reskill_model::{Gradients, Params, Transformer};
 use reskill_skills::SkillBank;
 
-use super::{TrainState, base_model, untrained};
+use super::{Stage, TrainState, base_model, untrained};
 use crate::base_model::BaseModel;
 use crate::checkpoint::{self, Checkpoint};
 use crate::config::TrainConfig;
@@ -21,8 +21,8 @@ pub(super) struct Restored {
     pub(super) suite: Box<dyn Suite>,
     /// With the weights of the checkpoint.
     pub(super) policy: Policy,
-    /// Weights of the frozen reference, if it is a copy.
-    pub(super) reference: Option<Params>,
+    /// The frozen reference, if it is a copy.
+    pub(super) reference: Option<Transformer>,
     pub(super) optimizer: Optimizer,
     pub(super) base: Option<BaseModel>,
     pub(super) state: TrainState,
@@ -32,16 +32,35 @@ impl Restored {
     /// From the latest checkpoint.
     pub(super) fn latest(config: &TrainConfig, run: &RunDir) -> Result<Restored> {
         let (suite, mut policy) = untrained(config)?;
-        let Checkpoint { trained, reference, optimizer, base: began, state } =
+        let Checkpoint { trained, reference, mut optimizer, base: began, state } =
             checkpoint::load_latest(&run.checkpoints(), &policy.model, &config.grpo.optimizer)?;
         let base = base_model(config)?;
         if let (Some(base), Some(began)) = (&base, &began) {
             base.check_same(began)?;
         }
+        let device = policy.model.device();
+        let is_warm_start = matches!(state.stage, Stage::WarmStart { .. });
+        let stage = if is_warm_start { &config.sft.optimizer } else { &config.grpo.optimizer };
+        let (m, v) = optimizer.moments()?;
+        let steps = optimizer.steps();
+        if !device.is_cpu() {
+            optimizer = Optimizer::restore_for(&policy.model, stage, (&*m, &*v), &trained, steps)?;
+        } else if is_warm_start {
+            let moments = (m.into_owned(), v.into_owned());
+            optimizer = Optimizer::restore(stage, moments, steps)?;
+        }
+        let placed = |weights: Params| match device.is_cpu() {
+            true => Ok(weights),
+            false => weights.to_device(&device, device.precision()),
+        };
         match trained {
-            Gradients::Full(weights) => *policy.model.params_mut() = weights,
+            Gradients::Full(weights) => *policy.model.params_mut() = placed(weights)?,
             Gradients::Adapter(adapter) => policy.model.attach(adapter)?,
         }
+        let reference = match reference {
+            Some(weights) => Some(Transformer::new(policy.model.config(), placed(weights)?)?),
+            None => None,
+        };
         Ok(Restored { suite, policy, reference, optimizer, base, state })
     }
 }
