@@ -18,7 +18,7 @@ use reskill_grpo::{
     Learner, Optimizer, Reference, StepOutcome, TokenTrajectory, UpdateMetrics, turn_advantages_with_steps,
 };
 use reskill_model::{Gradients, Params, SamplingParams, Transformer};
-use reskill_skills::{Lifecycle, SkillBank};
+use reskill_skills::Lifecycle;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
