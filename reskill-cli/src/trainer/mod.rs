@@ -1,5 +1,6 @@
 //! A training run: warm start, GRPO with the skill lifecycle, evaluation, files.
 
+mod start;
 mod imitation;
 mod lost;
 mod evaluation;
@@ -12,32 +13,31 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use reskill_envs::{Split, Suite};
 use reskill_grpo::{
     Learner, Optimizer, Reference, StepOutcome, TokenTrajectory, UpdateMetrics, turn_advantages_with_steps,
 };
 use reskill_model::Transformer;
-use reskill_skills::{Lifecycle, SkillBank};
+use reskill_skills::Lifecycle;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use self::restore::Restored;
 pub use self::restore::Trained;
+use self::start::{base_model, initial_bank, untrained};
 use crate::base_model::BaseModel;
 use crate::config::TrainConfig;
 use crate::creators::{CreatorRunner, CreatorSummary};
 use crate::evaluate::Evaluation;
 use crate::memory::planned_memory;
 use crate::metrics::MetricsWriter;
-use crate::model_source;
-use crate::policy::{Policy, build_tokenizer};
+use crate::policy::Policy;
 use crate::progress::{Progress, print_line};
 use crate::resources::Costs;
 use crate::rollout::{Assignment, RolloutCost, RolloutSettings, Trajectory, collect};
 use crate::run_dir::{RunDir, write_atomically};
 use crate::streams::{permutation, stream};
-use crate::suites::open_suite;
 use crate::summary::Summary;
 
 /// How far a run has come.
@@ -413,83 +413,6 @@ impl Trainer {
 
     fn rollout_settings(&self, step: u64, temperature: f32) -> RolloutSettings {
         RolloutSettings::new(&self.config.rollout, &self.policy, step, temperature)
-    }
-}
-
-/// The environment, and the policy as it begins.
-fn untrained(config: &TrainConfig) -> Result<(Box<dyn Suite>, Policy)> {
-    // First: a machine without the device should say so before games are read.
-    let device = config.device.open()?;
-    let suite = open_suite(&config.env)?;
-    check_games(suite.as_ref())?;
-    check_start(suite.as_ref())?;
-    check_verbs(config, suite.as_ref())?;
-    let policy = if config.model.is_pretrained() {
-        let slots = config.rollout.tasks_per_step * config.rollout.group_size;
-        let (prompt, manner) = (&config.policy.prompt, suite.manner());
-        let rng = &mut stream(config.seed, "adapter", &[]);
-        Policy::open(&config.model, prompt, &manner, slots, rng, &device)?
-    } else {
-        let tokenizer =
-            build_tokenizer(suite.as_ref(), &config.policy.prompt, config.policy.vocabulary_games)?;
-        let mut rng = stream(config.seed, "weights", &[]);
-        let policy = Policy::init(&config.policy.model, &config.policy.prompt, tokenizer, &mut rng, &device)?;
-        policy.speaking(suite.manner())
-    };
-    Ok((suite, policy))
-}
-
-/// The pretrained model as it lies on disk now.
-fn base_model(config: &TrainConfig) -> Result<Option<BaseModel>> {
-    let of = |path| BaseModel::of(path, &model_source::locate(path)?);
-    config.model.is_pretrained().then(|| of(&config.model.path)).transpose()
-}
-
-/// Games of every kind must be there.
-fn check_games(suite: &dyn Suite) -> Result<()> {
-    let needed = [
-        (Split::Train, "training games", "env.household.n_train"),
-        (Split::ValidSeen, "seen games to evaluate on", "env.household.n_seen"),
-        (Split::ValidUnseen, "unseen games to evaluate on", "env.household.n_unseen"),
-    ];
-    for (split, what, key) in needed {
-        if suite.tasks(split).is_empty() {
-            bail!("env: there are no {what} (split {split}); check env.data and its splits, or {key}");
-        }
-    }
-    Ok(())
-}
-
-/// The first training game must begin: later on, a game that does not is a lost episode and no error.
-fn check_start(suite: &dyn Suite) -> Result<()> {
-    let Some(task) = suite.tasks(Split::Train).first() else { return Ok(()) };
-    suite.open(&task.id).and_then(|mut env| env.reset()).with_context(|| format!("env: task {}", task.id))?;
-    Ok(())
-}
-
-/// The verbs that the demonstrations are told of must be verbs of the environment.
-fn check_verbs(config: &TrainConfig, suite: &dyn Suite) -> Result<()> {
-    let verbs = suite.vocabulary().verbs();
-    let tips = config
-        .sft
-        .guided
-        .iter()
-        .flat_map(|guided| &guided.tips)
-        .map(|tip| ("sft.guided.tips.next", &tip.next));
-    for (key, verb) in config.sft.avoid.iter().map(|verb| ("sft.avoid", verb)).chain(tips) {
-        if !verbs.contains(&verb.as_str()) {
-            bail!("`{key}`: `{verb}` is no verb of {}, expected one of {}", suite.name(), verbs.join(", "));
-        }
-    }
-    Ok(())
-}
-
-/// The bank that a run begins with.
-fn initial_bank(config: &TrainConfig) -> Result<SkillBank> {
-    match &config.bank {
-        Some(path) => reskill_skills::store::load_bank(path)
-            .with_context(|| format!("`bank` = {}: cannot be read as Agent Skills folders", path.display())),
-        None => Ok(SkillBank::default()),
     }
 }
 
