@@ -19,8 +19,13 @@ thread_local void* g_current = nullptr;
 }  // namespace
 
 int compute_capability() { return g_capability_set ? g_capability_set : env_number("RESKILL_SIMT_CC", 80); }
-size_t shared_bytes_optin() { return (compute_capability() >= 90 ? 227u : 163u) << 10; }
-size_t shared_bytes_per_multiprocessor() { return (compute_capability() >= 90 ? 228u : 164u) << 10; }
+// Devices of 8.6 and 8.9 have much less than those of 8.0 and 9.0.
+size_t shared_bytes_per_multiprocessor() {
+  const int capability = compute_capability();
+  if (capability >= 90) return 228u << 10;
+  return (capability == 86 || capability == 89 ? 100u : 164u) << 10;
+}
+size_t shared_bytes_optin() { return shared_bytes_per_multiprocessor() - (1u << 10); }
 std::string& last_failure() {
   static thread_local std::string words;
   return words;

@@ -55,7 +55,7 @@ pub fn set_memory(bytes: usize) {
     }
 }
 
-/// Gives the stand-in's devices this compute capability (80 or 90), for the whole process and before a device is opened.
+/// Gives the stand-in's devices this compute capability (80, 86, 89 or 90), for the whole process and before a device is opened.
 /// No effect on a real device.
 pub fn set_capability(capability: i32) {
     if let Some(functions) = functions() {
