@@ -27,7 +27,8 @@ const PORTABLE: &[&str] =
 /// wgmma and TMA: not compatible with later chips by design.
 const HOPPER: &[&str] = &["arch=compute_90a,code=sm_90a"];
 /// The smallest binaries, for they are checked in. Spills are reported by ptxas; no line tables, so that two builds give the same bytes.
-const FLAGS: &[&str] = &["-std=c++17", "-O3", "-fatbin", "-compress-mode=size", "-Xptxas", "-v", "-Xptxas", "-warn-spills"];
+const FLAGS: &[&str] =
+    &["-std=c++17", "-O3", "-fatbin", "-compress-mode=size", "-Xptxas", "-v", "-Xptxas", "-warn-spills"];
 /// Headers of all operations.
 const HEADERS: &str = "cuda";
 

@@ -2,7 +2,8 @@
 //!
 //! One trait pair serves every benchmark: a [`Suite`] lists tasks by split and opens them, a [`TextEnv`] is one
 //! running episode. [`alfworld`] plays real ALFWorld `game.tw-pddl` files natively, and [`household`] generates games of
-//! the same file shape, with its own houses and its own wording. Behind features: `sql` (InterCode-SQL: questions over
+//! the same file shape, with its own houses and its own wording; [`external`] is any program that speaks JSON over a pipe.
+//! Behind features: `scienceworld` (science tasks, by the original simulator), `sql` (InterCode-SQL: questions over
 //! databases) and `wands` (product choices).
 //!
 //! ```no_run
@@ -27,6 +28,8 @@ pub mod error;
 pub mod fault;
 pub mod alfworld;
 pub mod household;
+#[cfg(feature = "search")]
+pub mod search;
 #[cfg(feature = "sql")]
 pub mod sql;
 #[cfg(feature = "wands")]

@@ -1,7 +1,7 @@
 //! Laying trajectories out as one packed batch: each episode is a trunk and its branches.
 
-use reskill_kernels::{Device, Tensor};
 use reskill_kernels::ops::TokenSets;
+use reskill_kernels::{Device, Tensor};
 use reskill_model::PackedBatch;
 
 use crate::error::GrpoError;

@@ -10,8 +10,8 @@ use std::time::Instant;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use reskill_kernels::ops::{
-    self, AdamWParams, AttentionShape, CachedSpan, GrpoLossInputs, GrpoLossParams, PackedSegment, PackedSegments,
-    PackedWeight, RopeTable, TokenSets, WeightStorage,
+    self, AdamWParams, AttentionShape, CachedSpan, GrpoLossInputs, GrpoLossParams, PackedSegment,
+    PackedSegments, PackedWeight, RopeTable, TokenSets, WeightStorage,
 };
 use reskill_kernels::{Device, KernelError, Tensor};
 use serde_json::json;

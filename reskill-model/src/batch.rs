@@ -1,7 +1,7 @@
 //! A packed batch: tokens of many sequences one after the other, without padding.
 
-use reskill_kernels::{Device, Tensor};
 use reskill_kernels::ops::{PackedSegment, PackedSegments};
+use reskill_kernels::{Device, Tensor};
 
 use crate::error::ModelError;
 

@@ -180,8 +180,7 @@ impl Generator {
             let (hidden, n) = self.run(model, &slots)?;
             n_run += n;
             let device = hidden.device();
-            let uniforms: Vec<f32> =
-                running.iter_mut().map(|one| one.request.rng.random::<f32>()).collect();
+            let uniforms: Vec<f32> = running.iter_mut().map(|one| one.request.rng.random::<f32>()).collect();
             let uniforms = Tensor::from_slice(&[running.len()], &uniforms, &device, DType::F32)?;
             let mut tokens = Tensor::<u32>::zeros(&[running.len()], &device)?;
             let mut logprobs = Tensor::<f32>::zeros(&[running.len()], &device)?;

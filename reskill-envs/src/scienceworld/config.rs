@@ -27,8 +27,13 @@ pub struct ScienceWorldOptions {
     pub java: PathBuf,
     /// Heap of one Java machine, MiB, >= 64.
     pub memory_mib: usize,
-    /// Simulators in one Java machine, >= 1. Each adds some 80 MiB.
+    /// Simulators in one Java machine, >= 1. Each adds some 80 MiB. A single one is started as the original package does
+    /// it, without the host for several.
     pub environments_per_jvm: usize,
+    /// Gives all Java objects the same identity hash. The simulator iterates over sets of objects, so that without this
+    /// the order of doors and things in a text, and with it what chance decides, differ from run to run, in the original
+    /// as well. On by default: an episode with the same commands reads the same.
+    pub reproducible: bool,
     /// Java machines at most, >= 1. Times `environments_per_jvm`: episodes that run at once.
     pub jvms: usize,
     /// Longest wait for an answer of the simulator, seconds, > 0. Then the episode is given up.
@@ -52,6 +57,7 @@ impl Default for ScienceWorldOptions {
             java: "java".into(),
             memory_mib: 640,
             environments_per_jvm: 4,
+            reproducible: true,
             jvms: 4,
             timeout_secs: 60.0,
             start_timeout_secs: 120.0,

@@ -7,8 +7,11 @@ use std::time::{Duration, Instant};
 use super::wire::{self, Argument, BadAnswer, Value};
 use crate::fault::Fault;
 
-/// The simulator, as its gateway names it.
-const SIMULATOR: &str = "t";
+/// The simulator's class.
+const SIMULATOR: &str = "scienceworld.runtime.pythonapi.PythonInterface";
+
+/// The object behind a gateway, as the gateway names it.
+const ENTRY_POINT: &str = "t";
 
 /// Longest answer, in bytes. The longest real ones, lists of valid actions, have some 100 kB.
 const LONGEST_ANSWER: usize = 64 << 20;
@@ -17,12 +20,14 @@ const LONGEST_ANSWER: usize = 64 << 20;
 #[derive(Debug)]
 pub(super) struct Gateway {
     stream: BufReader<TcpStream>,
+    /// The simulator, as the gateway names it.
+    simulator: String,
     /// Longest wait for an answer.
     limit: Duration,
 }
 
 impl Gateway {
-    /// Connects to a port of this machine.
+    /// Connects to a port of this machine, behind which a simulator is.
     pub(super) fn connect(port: u16, limit: Duration) -> Result<Gateway, Fault> {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let connect = || -> std::io::Result<TcpStream> {
@@ -35,12 +40,28 @@ impl Gateway {
             request: format!("connect to {address}"),
             reason: error.to_string(),
         };
-        Ok(Gateway { stream: BufReader::new(connect().map_err(failed)?), limit })
+        let stream = BufReader::new(connect().map_err(failed)?);
+        Ok(Gateway { stream, simulator: ENTRY_POINT.into(), limit })
+    }
+
+    /// Connects to a port of this machine and makes a simulator behind it.
+    pub(super) fn create(port: u16, limit: Duration) -> Result<Gateway, Fault> {
+        let mut gateway = Gateway::connect(port, limit)?;
+        gateway.simulator = match gateway.ask("create", &wire::create(SIMULATOR))? {
+            Value::Object(id) => id,
+            other => return Err(unexpected("create", "a simulator", &other)),
+        };
+        Ok(gateway)
+    }
+
+    /// Whether anybody answers.
+    pub(super) fn answers(&mut self) -> bool {
+        self.ask("ping", &wire::call("z:java.lang.System", "nanoTime", &[])).is_ok()
     }
 
     /// Calls a method of the simulator.
     pub(super) fn call(&mut self, method: &str, arguments: &[Argument<'_>]) -> Result<Value, Fault> {
-        self.ask(method, &wire::call(SIMULATOR, method, arguments))
+        self.ask(method, &wire::call(&self.simulator, method, arguments))
     }
 
     /// Calls a method that returns a text.

@@ -20,6 +20,9 @@ const HOST: &[u8] = include_bytes!("host/ScienceWorldHost.class");
 /// Its name.
 const HOST_NAME: &str = "ScienceWorldHost";
 
+/// What should be run.
+const WANTED: &str = "expected the scienceworld.jar of the package scienceworld 1.2.3";
+
 /// How long a machine that should be well may take to say so.
 const PING_LIMIT: Duration = Duration::from_secs(5);
 /// How long a machine may take to exit by itself.
@@ -38,6 +41,8 @@ type Waiting = Arc<Mutex<Option<HashMap<u64, Sender<String>>>>>;
 pub(super) struct Jvm {
     child: Mutex<Child>,
     stdin: Mutex<Option<ChildStdin>>,
+    /// Where the gateway listens, in a machine for a single simulator.
+    port: Option<u16>,
     waiting: Waiting,
     last_words: Arc<Mutex<Vec<u8>>>,
     /// Reads the last words until the machine ends.
@@ -49,47 +54,34 @@ pub(super) struct Jvm {
 impl Jvm {
     /// Starts a machine and waits until it answers.
     pub(super) fn start(jar: &Path, options: &ScienceWorldOptions) -> Result<Jvm, Fault> {
-        let start = |reason: String| Fault::Start { reason };
-        let folder = tempfile::Builder::new()
-            .prefix("reskill-scienceworld-")
-            .tempdir()
-            .and_then(|folder| {
-                std::fs::write(folder.path().join(format!("{HOST_NAME}.class")), HOST)?;
-                Ok(folder)
-            })
-            .map_err(|error| start(format!("the host's class cannot be written: {error}")))?;
-        let mut child = Command::new(&options.java)
-            .arg(format!("-Xmx{}m", options.memory_mib))
-            .args(["-XX:+UseSerialGC", "-Xshare:auto", "-cp"])
-            .arg(folder.path())
-            .arg(HOST_NAME)
-            .arg(jar)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            // Ctrl-C in a terminal is for this program, which may want to finish its episodes first.
-            .process_group(0)
-            .spawn()
-            .map_err(|error| {
-                start(format!(
-                    "`{}` cannot be run ({error}); install a Java runtime, version 17 or newer, or name one in \
-                     `java`",
-                    options.java.display()
-                ))
-            })?;
+        // Until the machine has read it.
+        let folder = host_folder().map_err(|error| Fault::Start {
+            reason: format!("the host's class cannot be written: {error}"),
+        })?;
+        let is_single = options.environments_per_jvm == 1;
+        let mut child = command(jar, folder.path(), options).spawn().map_err(|error| Fault::Start {
+            reason: format!(
+                "`{}` cannot be run ({error}); install a Java runtime, version 17 or newer, or name one in `java`",
+                options.java.display()
+            ),
+        })?;
         let waiting: Waiting = Arc::new(Mutex::new(Some(HashMap::new())));
-        let last_words = Arc::new(Mutex::new(Vec::new()));
+        let (sender, first_line) = channel();
         if let Some(stdout) = child.stdout.take() {
             let waiting = Arc::clone(&waiting);
-            std::thread::spawn(move || hand_out(BufReader::new(stdout), &waiting));
+            std::thread::spawn(move || {
+                hand_out(BufReader::new(stdout), is_single.then_some(sender), &waiting)
+            });
         }
+        let last_words = Arc::new(Mutex::new(Vec::new()));
         let listener = child.stderr.take().map(|stderr| {
             let last_words = Arc::clone(&last_words);
             std::thread::spawn(move || keep_last(stderr, &last_words))
         });
-        let jvm = Jvm {
+        let mut jvm = Jvm {
             stdin: Mutex::new(child.stdin.take()),
             child: Mutex::new(child),
+            port: None,
             waiting,
             last_words,
             listener,
@@ -97,23 +89,35 @@ impl Jvm {
             timeout: options.timeout(),
         };
         let limit = options.start_timeout();
-        jvm.ask("ping", limit).map_err(|fault| match fault {
-            Fault::Lost { reason, .. } => start(reason),
+        let answer = match is_single {
+            true => jvm.received("start", &first_line, limit),
+            false => jvm.ask("ping", limit),
+        };
+        let answer = answer.map_err(|fault| match fault {
+            Fault::Lost { reason, .. } => Fault::Start { reason: format!("{reason}; {WANTED}") },
             other => other,
         })?;
+        if is_single {
+            let nonsense = || Fault::Protocol {
+                request: "start".into(),
+                reason: format!("expected a port, got `{}`", answer.chars().take(80).collect::<String>()),
+            };
+            jvm.port = Some(answer.trim().parse().map_err(|_| nonsense())?);
+        }
         Ok(jvm)
     }
 
-    /// Opens one more simulator.
+    /// Opens one more simulator; in a machine for a single one, that one.
     pub(super) fn open(&self, limit: Duration) -> Result<Gateway, Fault> {
+        if let Some(port) = self.port {
+            return Gateway::create(port, self.timeout);
+        }
         let answer = self.ask("open", limit)?;
         if let Some(port) = answer.strip_prefix("port ").and_then(|port| port.parse().ok()) {
             return Gateway::connect(port, self.timeout);
         }
         Err(match answer.strip_prefix("error ") {
-            Some(reason) => Fault::Start {
-                reason: format!("{reason}; expected the scienceworld.jar of the package scienceworld 1.2.3"),
-            },
+            Some(reason) => Fault::Start { reason: format!("{reason}; {WANTED}") },
             None => {
                 Fault::Protocol { request: "open".into(), reason: format!("expected a port, got `{answer}`") }
             }
@@ -122,7 +126,11 @@ impl Jvm {
 
     /// Whether it still answers, within some seconds.
     pub(super) fn is_well(&self) -> bool {
-        self.ask("ping", PING_LIMIT.min(self.timeout)).is_ok_and(|answer| answer == "pong")
+        let limit = PING_LIMIT.min(self.timeout);
+        match self.port {
+            Some(port) => Gateway::connect(port, limit).is_ok_and(|mut gateway| gateway.answers()),
+            None => self.ask("ping", limit).is_ok_and(|answer| answer == "pong"),
+        }
     }
 
     /// Whether the process has not ended.
@@ -171,11 +179,16 @@ impl Jvm {
         if !written {
             return Err(self.lost(request));
         }
-        let answer = receiver.recv_timeout(limit);
+        let answer = self.received(request, &receiver, limit);
         if let Some(waiting) = lock(&self.waiting).as_mut() {
             waiting.remove(&id);
         }
-        answer.map_err(|error| match error {
+        answer
+    }
+
+    /// What comes within the limit.
+    fn received(&self, request: &str, receiver: &Receiver<String>, limit: Duration) -> Result<String, Fault> {
+        receiver.recv_timeout(limit).map_err(|error| match error {
             RecvTimeoutError::Timeout => Fault::TimedOut { request: request.into(), limit },
             RecvTimeoutError::Disconnected => self.lost(request),
         })
@@ -211,10 +224,41 @@ fn wait_until(limit: Duration, holds: impl Fn() -> bool) -> bool {
     true
 }
 
-/// Gives each answer to who waits for it, until the output ends.
-fn hand_out(output: impl BufRead, waiting: &Waiting) {
-    for line in output.lines() {
+/// A folder with the host's class.
+fn host_folder() -> std::io::Result<tempfile::TempDir> {
+    let folder = tempfile::Builder::new().prefix("reskill-scienceworld-").tempdir()?;
+    std::fs::write(folder.path().join(format!("{HOST_NAME}.class")), HOST)?;
+    Ok(folder)
+}
+
+/// The command that starts a machine.
+fn command(jar: &Path, host: &Path, options: &ScienceWorldOptions) -> Command {
+    let mut command = Command::new(&options.java);
+    command.arg(format!("-Xmx{}m", options.memory_mib)).args(["-XX:+UseSerialGC", "-Xshare:auto"]);
+    if options.reproducible {
+        command.args(["-XX:+UnlockExperimentalVMOptions", "-XX:hashCode=2"]);
+    }
+    if options.environments_per_jvm == 1 {
+        command.arg("-cp").arg(jar).args(["py4j.GatewayServer", "--die-on-broken-pipe", "0"]);
+    } else {
+        command.arg("-cp").arg(host).arg(HOST_NAME).arg(jar);
+    }
+    // Ctrl-C in a terminal is for this program, which may want to finish its episodes first.
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    command
+}
+
+/// Gives each answer to who waits for it, until the output ends. `first` waits for the first line, whatever it is; the
+/// simulator prints others.
+fn hand_out(output: impl BufRead, mut first: Option<Sender<String>>, waiting: &Waiting) {
+    for line in output.split(b'\n') {
         let Ok(line) = line else { break };
+        let line = String::from_utf8_lossy(&line);
+        if let Some(first) = first.take() {
+            // Who asked may have given up.
+            let _ = first.send(line.into_owned());
+            continue;
+        }
         let Some((id, answer)) = line.split_once(' ') else { continue };
         let Ok(id) = id.parse::<u64>() else { continue };
         let sender = lock(waiting).as_mut().and_then(|waiting| waiting.remove(&id));

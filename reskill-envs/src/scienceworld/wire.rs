@@ -52,6 +52,11 @@ pub(super) fn call(object: &str, method: &str, arguments: &[Argument<'_>]) -> St
     command
 }
 
+/// The command that makes an object of a class.
+pub(super) fn create(class: &str) -> String {
+    format!("i\n{class}\ne\n")
+}
+
 /// The command that frees an object.
 pub(super) fn free(id: &str) -> String {
     format!("m\nd\n{id}\ne\n")

@@ -9,7 +9,12 @@ mod alfworld_data;
 mod golden;
 mod household;
 mod corpus;
+mod external;
+#[cfg(feature = "scienceworld")]
+mod scienceworld;
 #[cfg(feature = "sql")]
 mod sql;
 #[cfg(feature = "wands")]
 mod wands;
+#[cfg(feature = "search")]
+mod search;

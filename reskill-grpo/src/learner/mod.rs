@@ -9,8 +9,8 @@ mod reference;
 use std::path::Path;
 
 use rand::Rng;
-use reskill_kernels::{Device, Tensor};
 use reskill_kernels::ops::{self, GrpoLossInputs, GrpoLossSums};
+use reskill_kernels::{Device, Tensor};
 use reskill_model::{Gradients, ModelConfig, Params, Transformer, Workspace};
 use serde::{Deserialize, Serialize};
 

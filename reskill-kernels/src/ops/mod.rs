@@ -23,8 +23,8 @@ pub mod cost;
 pub use adamw::{AdamWParams, Moments8, adamw, adamw_8bit, adamw_scaled};
 pub use attention::{
     AttentionCost, AttentionShape, CachedPlan, CachedSpan, PackedSegment, PackedSegments, attention_backward,
-    attention_cached, attention_cached_planned, attention_forward, cache_append, cache_append_planned, cached_cost,
-    packed_cost,
+    attention_cached, attention_cached_planned, attention_forward, cache_append, cache_append_planned,
+    cached_cost, packed_cost,
 };
 pub use bias::{bias_backward, bias_forward};
 pub use cost::Cost;

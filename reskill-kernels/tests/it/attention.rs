@@ -1,7 +1,7 @@
 use reskill_kernels::Tensor;
 use reskill_kernels::ops::{
-    AttentionShape, CachedSpan, PackedSegment, PackedSegments, attention_backward, attention_cached, attention_forward,
-    cache_append,
+    AttentionShape, CachedSpan, PackedSegment, PackedSegments, attention_backward, attention_cached,
+    attention_forward, cache_append,
 };
 
 use crate::support::{

@@ -12,8 +12,8 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
 use rand::RngExt;
-use reskill_kernels::{Device, Tensor};
 use reskill_kernels::ops::{SampledToken, sample_logits};
+use reskill_kernels::{Device, Tensor};
 
 use self::prefix::PrefixTree;
 use crate::config::ModelConfig;

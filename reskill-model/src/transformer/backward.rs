@@ -1,7 +1,7 @@
 //! The backward pass, op by op.
 
-use reskill_kernels::ops;
 use reskill_kernels::Tensor;
+use reskill_kernels::ops;
 
 use super::Transformer;
 use super::block::Block;

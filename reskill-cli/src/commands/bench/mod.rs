@@ -7,7 +7,9 @@ pub mod grpo;
 mod kernels;
 mod model;
 mod replay;
+mod retrieval;
 mod report;
+mod scienceworld;
 mod trace;
 
 use anyhow::Result;

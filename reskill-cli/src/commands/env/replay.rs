@@ -57,7 +57,7 @@ pub(super) fn run(args: &ReplayArgs) -> Result<u8> {
         }
         let step = env.step(action)?;
         let (obs, admissible) = seen(step.observation);
-        let (score, done, won) = (number(step.score * full_score), step.done, step.won);
+        let (score, done, won) = (number(scaled(step.score, full_score)), step.done, step.won);
         more = print_data(&line(&Played { action, obs, admissible, score, done, won })?)?;
     }
     Ok(0)
@@ -89,11 +89,30 @@ fn line(value: &impl Serialize) -> Result<Vec<u8>> {
     Ok(line)
 }
 
-/// A score in its shortest digits: 0.33, not the 0.33000001311302185 that is nearest to it in 32 bits.
-fn number(score: f32) -> serde_json::Number {
+/// A score as the benchmark counts it, in its shortest digits: 0.33, not the 0.33000001311302185 that is nearest to it in
+/// 32 bits.
+fn scaled(score: f32, full_score: f32) -> f64 {
+    let exact = score.to_string().parse().unwrap_or_else(|_| f64::from(score));
+    if full_score == 1.0 { exact } else { (exact * f64::from(full_score) * 1e6).round() / 1e6 }
+}
+
+fn number(score: f64) -> serde_json::Number {
     if score.fract() == 0.0 {
         return (score as i64).into();
     }
-    let shortest = score.to_string().parse().ok().and_then(serde_json::Number::from_f64);
-    shortest.unwrap_or_else(|| 0.into())
+    serde_json::Number::from_f64(score).unwrap_or_else(|| 0.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn scores_print_in_their_shortest_digits() {
+        for percent in -100..=100_i16 {
+            let printed = number(scaled(f32::from(percent) / 100.0, 100.0)).to_string();
+            assert_eq!(printed, percent.to_string());
+        }
+        assert_eq!(number(scaled(0.33, 1.0)).to_string(), "0.33");
+    }
 }

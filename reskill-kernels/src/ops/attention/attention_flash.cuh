@@ -17,7 +17,7 @@ __device__ __forceinline__ int warp_id() { return threadIdx.x >> 5; }
 template <int D, int ROWS, int THREADS, class F>
 __device__ __forceinline__ void copy_rows(bf16* to, int thread, F from) {
   constexpr int CHUNKS = D / 8;   // of 16 bytes
-#pragma unroll 2
+#pragma unroll 1
   for (int index = thread; index < ROWS * CHUNKS; index += THREADS) {
     const int i = index / CHUNKS, chunk = index % CHUNKS;
     cp_async16(to + i * (D + 8) + chunk * 8, from(i) + chunk * 8);

@@ -245,4 +245,4 @@ __device__ __forceinline__ void flash_backward_key_value(bf16* d_qkv, float* sum
 
 ATTENTION_FLASH_BACKWARD(64, 64, 2, 32, 2)
 ATTENTION_FLASH_BACKWARD(128, 32, 1, 64, 2)
-ATTENTION_FLASH_BACKWARD(128, 32, 1, 64, 1)
+ATTENTION_FLASH_BACKWARD(128, 32, 1, 32, 1)

@@ -59,7 +59,7 @@ template <int D> struct PagedPlaces {
   // `n_pages` pages side by side; behind the last page it is copied again, and masked.
   template <int N_PAGES, int THREADS> __device__ __forceinline__ void load_keys(bf16* to, int thread, u32 first_page) const {
     constexpr int CHUNKS = N_PAGES * PAGE / 8;
-#pragma unroll 2
+#pragma unroll 1
     for (int index = thread; index < D * CHUNKS; index += THREADS) {
       const int d = index / CHUNKS, chunk = index % CHUNKS;
       const u64 from = (block(min(first_page + chunk / 4, last_page())) * heads.kv_width() + kv_head * D + d) * PAGE;
@@ -69,7 +69,7 @@ template <int D> struct PagedPlaces {
   // Behind the last position there are zeros: what a page holds there may be no number.
   template <int N_PAGES, int THREADS> __device__ __forceinline__ void load_values(bf16* to, int thread, u32 first_page) const {
     constexpr int CHUNKS = D / 8;
-#pragma unroll 2
+#pragma unroll 1
     for (int index = thread; index < N_PAGES * PAGE * CHUNKS; index += THREADS) {
       const int i = index / CHUNKS, chunk = index % CHUNKS;
       const u32 p = first_page * PAGE + i, page = min(first_page + i / PAGE, last_page());

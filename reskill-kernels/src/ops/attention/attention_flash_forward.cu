@@ -5,7 +5,7 @@
 // Bytes     qkv and out once, lse once; keys and values again for each tile of 128 query rows, from L2.
 // Flops     4 D for each visible pair of a row and head and a key: at 4,096 causal rows compute-bound.
 // Launch    grid (tiles * K), tile = block / K, kv head = block % K; tiles sorted, longest first; block (128);
-//           2 (128 (D + 8) + 2 BN (D + 8)) bytes of dynamic shared memory, BN = 64.
+//           2 (128 (D + 8) + 2 BN (D + 8)) bytes of dynamic shared memory; BN keys a tile: 64, or 48 at D = 128 (registers).
 // Numerics  f32 sums, weights relative 2^-9; bound against f64: simt/tests/attention_flash.rs.
 // Source    Dao 2023, arXiv:2307.08691, algorithm 1.
 #include "attention_flash.cuh"
@@ -77,4 +77,4 @@ template <int D, int BN> struct FlashPacked {
   EXPORT_KERNEL(attention_flash_forward_bf16_##D)
 
 ATTENTION_FLASH_FORWARD(64, 64)
-ATTENTION_FLASH_FORWARD(128, 64)
+ATTENTION_FLASH_FORWARD(128, 48)

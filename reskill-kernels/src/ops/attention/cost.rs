@@ -97,6 +97,9 @@ mod tests {
         assert_eq!(flops, 13.0 * 4.0 * 32.0);
         // 4 shared positions, 2 and 3 own ones, two rows of queries and results.
         assert_eq!(bytes, 2.0 * 2.0 * (9.0 * 16.0 + 2.0 * 32.0));
-        assert_eq!(cached_cost(&[first, second], SHAPE, 2, 4, true).1, 2.0 * 2.0 * (13.0 * 16.0 + 2.0 * 32.0));
+        assert_eq!(
+            cached_cost(&[first, second], SHAPE, 2, 4, true).1,
+            2.0 * 2.0 * (13.0 * 16.0 + 2.0 * 32.0)
+        );
     }
 }

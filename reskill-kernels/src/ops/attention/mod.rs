@@ -189,7 +189,13 @@ pub fn cache_append(
     const OP: &str = "cache_append";
     let page = check_cache(OP, keys, values, qkv, shape)?;
     let covered = check_spans(OP, spans, page, values.rows())?;
-    check_range(covered == qkv.rows(), OP, "spans", format!("{covered} rows"), format!("{} rows", qkv.rows()))?;
+    check_range(
+        covered == qkv.rows(),
+        OP,
+        "spans",
+        format!("{covered} rows"),
+        format!("{} rows", qkv.rows()),
+    )?;
     match placed_cache(OP, keys, values, qkv)? {
         Device::Cpu => cpu::append(keys, values, qkv, spans, shape),
         #[cfg(feature = "cuda")]
@@ -249,7 +255,13 @@ pub fn attention_cached(
     const OP: &str = "attention_cached";
     let page = check_cache(OP, keys, values, qkv, shape)?;
     let covered = check_spans(OP, spans, page, values.rows())?;
-    check_range(covered == qkv.rows(), OP, "spans", format!("{covered} rows"), format!("{} rows", qkv.rows()))?;
+    check_range(
+        covered == qkv.rows(),
+        OP,
+        "spans",
+        format!("{covered} rows"),
+        format!("{} rows", qkv.rows()),
+    )?;
     check_shape(OP, "out", out.shape(), &[qkv.rows(), shape.out_width()])?;
     placed(OP, &[qkv.is("qkv", qkv.dtype()), out.is("out", qkv.dtype())])?;
     match placed_cache(OP, keys, values, qkv)? {

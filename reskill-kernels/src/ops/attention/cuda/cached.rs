@@ -70,16 +70,8 @@ impl Layout {
 
     /// First words of: small tiles, large tiles, rows, pages, n_seen, places, part offsets, parts; and the end.
     fn starts(self) -> [usize; 9] {
-        let lens = [
-            8 * self.small,
-            8 * self.large,
-            self.rows,
-            self.pages,
-            self.n,
-            self.n,
-            self.n + 1,
-            self.parts,
-        ];
+        let lens =
+            [8 * self.small, 8 * self.large, self.rows, self.pages, self.n, self.n, self.n + 1, self.parts];
         let mut next = COUNTS;
         let mut starts = [0; 9];
         for (start, len) in starts.iter_mut().zip(lens) {
@@ -176,7 +168,9 @@ pub(in crate::ops::attention) fn tables<'a>(
         op,
         arg: "plan",
         expected: format!("cuda:{}", device.ordinal()),
-        got: plan.tables().map_or_else(|| "cpu".to_owned(), |tables| format!("cuda:{}", tables.device.ordinal())),
+        got: plan
+            .tables()
+            .map_or_else(|| "cpu".to_owned(), |tables| format!("cuda:{}", tables.device.ordinal())),
     })
 }
 
@@ -281,11 +275,7 @@ impl Pass<'_> {
         if matches!(variant, Variant::Plain { .. }) {
             launch = launch.size(page);
         }
-        let grid = Grid {
-            blocks: [blocks, shape.n_kv_heads, 1],
-            threads: [variant.threads(), 1, 1],
-            shared,
-        };
+        let grid = Grid { blocks: [blocks, shape.n_kv_heads, 1], threads: [variant.threads(), 1, 1], shared };
         // SAFETY:
         // - arguments: order and types match `attention_cached_T(T*, float*, float*, const T*, const T*, const T*,
         //   const u32*, const SpanTile*, const u32*, const u32*, const u32*, int, int, int, int, float)`, or the same

@@ -224,3 +224,6 @@ fn leaf<'a>(span: &CachedSpan<'a>, depth: usize, page: usize) -> Option<Node<'a>
     let node = Node { rows: vec![span.row], blocks: span.blocks, positions, full: n_seen };
     (depth * page < n_seen).then_some(node)
 }
+
+#[cfg(test)]
+mod tests;

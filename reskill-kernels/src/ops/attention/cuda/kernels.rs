@@ -72,6 +72,7 @@ impl Variant {
         match self {
             Variant::Plain { tile, .. } => TileSizes { queries: tile, keys: tile, run: tile },
             Variant::Flash { head_dim: 64, .. } => TileSizes { queries: 128, keys: 128, run: 32 },
+            Variant::Flash { stages: 1, .. } => TileSizes { queries: 128, keys: 64, run: 32 },
             Variant::Flash { .. } => TileSizes { queries: 128, keys: 64, run: 64 },
         }
     }
@@ -91,8 +92,11 @@ impl Variant {
     pub(super) fn forward_shared(self) -> usize {
         match self {
             Variant::Plain { tile, head_dim, .. } => Variant::plain_shared(tile, head_dim, 2, 1),
-            // 128 queries, 64 keys, 64 values.
-            Variant::Flash { head_dim, .. } => 2 * 256 * (head_dim + PAD),
+            // 128 queries, keys and values.
+            Variant::Flash { head_dim, .. } => {
+                let keys = if head_dim == 64 { 64 } else { 48 };
+                2 * (128 + 2 * keys) * (head_dim + PAD)
+            }
         }
     }
 

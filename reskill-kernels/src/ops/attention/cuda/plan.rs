@@ -43,7 +43,8 @@ impl PackedLists {
     /// - `segments`: checked, covering all rows in order
     /// - `group`: query heads a key-value head
     pub(super) fn new(segments: &[PackedSegment], group: usize, sizes: TileSizes) -> PackedLists {
-        let segments: Vec<PackedSegment> = segments.iter().copied().filter(|segment| segment.len > 0).collect();
+        let segments: Vec<PackedSegment> =
+            segments.iter().copied().filter(|segment| segment.len > 0).collect();
         let mut lists = PackedLists { views: views(&segments), ..PackedLists::default() };
         lists.query_tiles = query_tiles(&segments, group, sizes.queries);
         lists.add_key_tiles(&segments, group, sizes);
@@ -226,3 +227,6 @@ fn push_runs(
         runs.push([start as u32, (stop - start) as u32, u32::from(full), 0]);
     }
 }
+
+#[cfg(test)]
+mod tests;
