@@ -16,7 +16,7 @@ fn bytes_that_are_touched_again_count_once_a_launch() {
     let mut y = gpu.stream.alloc_zeros::<f32>(1000).unwrap();
     let mut run = |n: i32| {
         gpu.launch("simt_reverse", 4, 256, 0, |l| {
-            l.arg(&mut y).arg(&x).arg(Box::leak(Box::new(n)));
+            l.arg(&mut y).arg(&x).arg(&*Box::leak(Box::new(n)));
         })
         .unwrap();
     };
