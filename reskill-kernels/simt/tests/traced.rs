@@ -1,7 +1,5 @@
 //! The tracing build counts each byte of device memory that a launch touches once, and finds races on shared memory.
 
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 mod common;
 
 use common::{Gpu, bf16_values, f32_values, failure};
