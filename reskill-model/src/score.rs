@@ -25,6 +25,7 @@ pub fn token_logprobs(
     if ids.len() > config.max_position_embeddings {
         return Err(ModelError::Context { len: ids.len(), capacity: config.max_position_embeddings });
     }
+    model.check_tokens(ids)?;
     let device = model.device();
     let hidden = model.forward(workspace, &PackedBatch::causal(ids)?.to_device(&device)?)?;
     if n == 0 {

@@ -1,7 +1,7 @@
 //! A pass over tokens that continue slots of a cache: generation.
 
+use reskill_kernels::Tensor;
 use reskill_kernels::ops::{self, CachedSpan};
-use reskill_kernels::{KernelError, Tensor};
 
 use super::Transformer;
 use super::cached_work::{CachedPass, decode_rows, run_step};
@@ -97,11 +97,7 @@ impl Transformer {
         tokens: &[u32],
         spans: &[(usize, usize)],
     ) -> Result<(), ModelError> {
-        let vocab_size = self.params.embed.rows();
-        if let Some(&token) = tokens.iter().find(|&&token| token as usize >= vocab_size) {
-            let (got, expected) = (token.to_string(), format!("< {vocab_size}"));
-            return Err(KernelError::Range { op: "embedding_forward", arg: "tokens", got, expected }.into());
-        }
+        self.check_tokens(tokens)?;
         let (mut row, mut cached) = (0, Vec::with_capacity(spans.len()));
         for &(slot, len) in spans {
             let (position, blocks) = (cache.len(slot) - len, cache.pages(slot));

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use rand::{Rng, RngExt};
 use reskill_kernels::ops::{self, RopeTable, WeightStorage};
-use reskill_kernels::{Device, Tensor};
+use reskill_kernels::{Device, KernelError, Tensor};
 
 use self::block::Block;
 pub(crate) use self::cached_work::CachedWork;
@@ -217,6 +217,18 @@ impl Transformer {
             entries.map(|entry| entry.name).collect()
         };
         self.adapter.as_ref().map_or_else(first_parts, Lora::names)
+    }
+
+    /// `Ok` if all tokens are of the vocabulary: a device does not say so by itself.
+    pub(crate) fn check_tokens(&self, tokens: &[u32]) -> Result<(), ModelError> {
+        let vocab_size = self.params.embed.rows();
+        match tokens.iter().find(|&&token| token as usize >= vocab_size) {
+            None => Ok(()),
+            Some(token) => {
+                let (got, expected) = (token.to_string(), format!("< {vocab_size}"));
+                Err(KernelError::Range { op: "embedding_forward", arg: "tokens", got, expected }.into())
+            }
+        }
     }
 
     fn active_adapter(&self) -> Option<&Lora> {
