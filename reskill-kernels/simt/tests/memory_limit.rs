@@ -1,7 +1,5 @@
 //! Device memory can run out; one test in a program of its own, since the limit holds for the process.
 
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 mod common;
 
 use common::Gpu;

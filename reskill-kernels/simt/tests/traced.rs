@@ -1,7 +1,5 @@
 //! The tracing build counts each byte of device memory that a launch touches once, and finds races on shared memory.
 
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 mod common;
 
 use common::{Gpu, bf16_values, f32_values, failure};
@@ -16,7 +14,7 @@ fn bytes_that_are_touched_again_count_once_a_launch() {
     let mut y = gpu.stream.alloc_zeros::<f32>(1000).unwrap();
     let mut run = |n: i32| {
         gpu.launch("simt_reverse", 4, 256, 0, |l| {
-            l.arg(&mut y).arg(&x).arg(Box::leak(Box::new(n)));
+            l.arg(&mut y).arg(&x).arg(&*Box::leak(Box::new(n)));
         })
         .unwrap();
     };

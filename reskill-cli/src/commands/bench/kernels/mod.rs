@@ -15,7 +15,7 @@ mod update;
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 use regex::Regex;
 use reskill_kernels::{DType, Device};
@@ -168,8 +168,11 @@ pub(super) fn run_ceilings(args: &CeilingArgs) -> Result<u8> {
 /// One line for the person who typed the command.
 pub(super) fn run(args: &KernelArgs) -> Result<u8> {
     let bench = Bench::new(&args.common)?;
-    let filter = Regex::new(&args.filter)
-        .with_context(|| format!("--filter {}: is no regular expression", args.filter))?;
+    let filter = Regex::new(&args.filter).map_err(|error| {
+        // The last line says what is wrong, those before it show where.
+        let why = error.to_string().lines().last().unwrap_or_default().trim().to_string();
+        anyhow!("--filter {}: is no regular expression ({why})", args.filter)
+    })?;
     let model = args.sizes.model();
     let n = args.rows.unwrap_or_else(|| args.sizes.rows(&bench.device));
     if n == 0 {
