@@ -25,7 +25,8 @@ fn cli(args: &[&str]) -> Command {
 fn replay_prints_scores_of_a_hundred_and_lists_actions_only_when_asked() {
     let Some(jar) = jar() else { return };
     for valid_actions in [false, true] {
-        let mut command = cli(&["env", "replay", "--env", "scienceworld", "--game", "power-component/0", "--data"]);
+        let mut command =
+            cli(&["env", "replay", "--env", "scienceworld", "--game", "power-component/0", "--data"]);
         command.arg(&jar).args(["--actions", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped());
         if valid_actions {
             command.arg("--valid-actions");
@@ -34,8 +35,11 @@ fn replay_prints_scores_of_a_hundred_and_lists_actions_only_when_asked() {
         let actions = json!(["look around", "focus on red light bulb", "teleport to workshop"]).to_string();
         child.stdin.take().unwrap().write_all(actions.as_bytes()).unwrap();
         let output = child.wait_with_output().unwrap();
-        let lines: Vec<Value> =
-            output.stdout.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect();
+        let lines: Vec<Value> = output
+            .stdout
+            .split(|byte| *byte == b'\n')
+            .filter_map(|line| serde_json::from_slice(line).ok())
+            .collect();
         assert_eq!(lines.len(), 4);
         for line in &lines {
             assert_eq!(line["admissible"].is_array(), valid_actions, "{line}");
@@ -63,7 +67,8 @@ fn a_machine_ends_when_this_program_is_killed() {
     child.wait().unwrap();
     let start = Instant::now();
     // An ended process that nobody has waited for yet has no command line any more.
-    let is_there = |process: &PathBuf| std::fs::read(process.join("cmdline")).is_ok_and(|line| !line.is_empty());
+    let is_there =
+        |process: &PathBuf| std::fs::read(process.join("cmdline")).is_ok_and(|line| !line.is_empty());
     while all.iter().any(is_there) {
         assert!(start.elapsed() < Duration::from_secs(20), "{all:?}");
         std::thread::sleep(Duration::from_millis(50));
