@@ -26,8 +26,9 @@ const PORTABLE: &[&str] =
     &["arch=compute_80,code=sm_80", "arch=compute_90,code=sm_90", "arch=compute_80,code=compute_80"];
 /// wgmma and TMA: not compatible with later chips by design.
 const HOPPER: &[&str] = &["arch=compute_90a,code=sm_90a"];
-/// Spills are reported by ptxas; no line tables, so that two builds give the same bytes.
-const FLAGS: &[&str] = &["-std=c++17", "-O3", "-fatbin", "-Xptxas", "-v", "-Xptxas", "-warn-spills"];
+/// The smallest binaries, for they are checked in. Spills are reported by ptxas; no line tables, so that two builds give the same bytes.
+const FLAGS: &[&str] =
+    &["-std=c++17", "-O3", "-fatbin", "-compress-mode=size", "-Xptxas", "-v", "-Xptxas", "-warn-spills"];
 /// Headers of all operations.
 const HEADERS: &str = "cuda";
 
@@ -36,7 +37,10 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Not by `?`: a compiler's report is to be read as it is.
-            eprintln!("{error}");
+            #[expect(clippy::print_stderr, reason = "that is how a build script speaks")]
+            {
+                eprintln!("{error}");
+            }
             ExitCode::FAILURE
         }
     }
@@ -82,7 +86,6 @@ struct Unit {
     source: PathBuf,
     stamp: String,
     fatbin: Option<PathBuf>,
-    origin: &'static str,
 }
 
 impl Unit {
@@ -99,7 +102,6 @@ impl Unit {
         let stamp = fs::read_to_string(file.with_extension("stamp")).unwrap_or_default();
         if let (true, Ok(file)) = (stamp.trim() == self.stamp, file.canonicalize()) {
             self.fatbin = Some(file);
-            self.origin = "prebuilt";
         }
     }
 }
@@ -118,7 +120,7 @@ fn units(out: &Path) -> BuildResult<Vec<Unit>> {
         flatten(&file, &mut BTreeSet::new(), &mut text)?;
         let source = out.join(format!("{name}.cu"));
         write_if_changed(&source, &text)?;
-        let mut unit = Unit { name, source, stamp: String::new(), fatbin: None, origin: "source" };
+        let mut unit = Unit { name, source, stamp: String::new(), fatbin: None };
         unit.stamp = stamp(&text, unit.targets());
         units.push(unit);
     }
@@ -220,7 +222,6 @@ fn compile(nvcc: &Path, folder: &Path, units: &mut [Unit], fresh: bool) -> Build
     }
     for unit in &mut open {
         unit.fatbin = Some(folder.join(format!("{}.fatbin", unit.name)));
-        unit.origin = "nvcc";
     }
     Ok(())
 }
@@ -247,17 +248,21 @@ fn compile_unit(nvcc: &Path, folder: &Path, unit: &Unit) -> BuildResult<()> {
 fn table(units: &[Unit]) -> BuildResult<String> {
     let mut text = String::from("static UNITS: &[Unit] = &[\n");
     for unit in units {
+        let origin = match &unit.fatbin {
+            Some(file) if file.parent().is_some_and(|folder| folder.ends_with("prebuilt")) => "prebuilt",
+            Some(_) => "nvcc",
+            None => "source",
+        };
         let code = match &unit.fatbin {
             Some(file) => format!("Some(include_bytes!({file:?}))"),
             None => "None".to_owned(),
         };
         writeln!(
             text,
-            "    Unit {{ name: {:?}, hopper: {}, source: include_str!({:?}), code: {code}, origin: {:?} }},",
+            "    Unit {{ name: {:?}, hopper: {}, source: include_str!({:?}), code: {code}, origin: {origin:?} }},",
             unit.name,
             unit.is_hopper(),
-            unit.source,
-            unit.origin
+            unit.source
         )?;
     }
     text.push_str("];\n");

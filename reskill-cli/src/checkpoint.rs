@@ -69,9 +69,11 @@ impl Parts<'_> {
         let config = self.policy.config();
         let (m, v) = self.optimizer.moments()?;
         Ok(match name {
-            POLICY => match self.policy.adapter() {
-                Some(lora) => lora.to_safetensors()?,
-                None => to_safetensors(config, self.policy.params())?,
+            // Weights in bf16 are the rounding of masters in f32, which is what training goes on from.
+            POLICY => match (self.optimizer.masters(), self.policy.adapter()) {
+                (Some(masters), _) => masters.to_safetensors(config)?,
+                (None, Some(lora)) => lora.to_safetensors()?,
+                (None, None) => to_safetensors(config, self.policy.params())?,
             },
             MOMENT1 => m.to_safetensors(config)?,
             MOMENT2 => v.to_safetensors(config)?,

@@ -4,13 +4,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use reskill_envs::prompt::PromptConfig;
+use reskill_envs::search::SearchConfig;
 use reskill_grpo::{AdvantageConfig, LearnerConfig, LossConfig, OptimizerConfig};
 use reskill_model::ModelConfig;
 use reskill_skills::{LifecycleConfig, SkillMode, Trigger};
 use serde::{Deserialize, Serialize};
 
+use crate::device::DeviceConfig;
 pub use crate::env_config::{EnvConfig, EnvName};
 use crate::model_config::BaseModelConfig;
+use crate::model_source;
 use crate::schedule::Schedule;
 
 /// The default configuration, as it is compiled in.
@@ -38,6 +41,8 @@ pub struct TrainConfig {
     pub threads: usize,
     /// Who learns when: `joint`, `skill_first` or `policy_first`.
     pub schedule: Schedule,
+    /// Where the policy runs and is trained.
+    pub device: DeviceConfig,
     /// The environment.
     pub env: EnvConfig,
     /// A pretrained model to begin with, adapters, memory.
@@ -324,14 +329,15 @@ impl TrainConfig {
         let creator = &mut self.skills.creator;
         let folders = [&mut creator.prompts_dir, &mut creator.record_dir, &mut creator.replay_dir];
         let model = &mut self.model;
-        let base = model.is_pretrained().then_some(&mut model.path);
+        let is_path = model.is_pretrained() && model_source::hub_name(&model.path).is_none();
+        let base = is_path.then_some(&mut model.path);
         if self.env.name == EnvName::External {
             self.env.external.folder.get_or_insert_with(|| PathBuf::from("."));
         }
         let folder = &mut self.env.external.folder;
-        for path in
-            [&mut self.env.data, &mut self.bank, folder].into_iter().chain(folders).flatten().chain(base)
-        {
+        let SearchConfig { corpus, index, model: embedding, .. } = &mut self.env.search;
+        let folders = folders.into_iter().chain([folder, corpus, index, embedding]);
+        for path in [&mut self.env.data, &mut self.bank].into_iter().chain(folders).flatten().chain(base) {
             *path = std::path::absolute(&*path)
                 .with_context(|| format!("{}: cannot be made absolute", path.display()))?;
         }

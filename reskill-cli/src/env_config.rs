@@ -8,6 +8,7 @@ use reskill_envs::alfworld::AlfworldOptions;
 use reskill_envs::external::ExternalOptions;
 use reskill_envs::household::HouseholdConfig;
 use reskill_envs::scienceworld::ScienceWorldOptions;
+use reskill_envs::search::SearchConfig;
 use reskill_envs::sql::SqlConfig;
 use reskill_envs::wands::WandsConfig;
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,8 @@ pub struct EnvConfig {
     pub sql: SqlConfig,
     /// WANDS: the kinds of tasks, splits, the generated catalogue.
     pub wands: WandsConfig,
+    /// Search: which questions, which retriever.
+    pub search: SearchConfig,
     /// External: the command that plays.
     pub external: ExternalOptions,
 }
@@ -46,6 +49,8 @@ pub enum EnvName {
     Scienceworld,
     /// InterCode-SQL: questions over the databases in `--data`
     Sql,
+    /// Questions in `--data`, answered with a search engine
+    Search,
     /// Product choices, over the catalogue in `--data` or a generated one
     Wands,
     /// What the program of `--env-cmd` plays
@@ -76,6 +81,9 @@ impl EnvName {
                 EnvData::Needed("scienceworld.jar or its folder; scripts/get-scienceworld fetches it")
             }
             EnvName::Sql => EnvData::Needed("a folder with ic_spider_dev.json and sqlite_sql/"),
+            EnvName::Search => {
+                EnvData::Needed("a folder of question files with its corpus.*, or one of those files")
+            }
             EnvName::Wands => EnvData::Optional("a folder with product.csv, query.csv and label.csv"),
             EnvName::External => EnvData::Nothing("the program of --env-cmd has its own data"),
         }
@@ -104,6 +112,7 @@ impl Default for EnvConfig {
             scienceworld: ScienceWorldOptions::default(),
             sql: SqlConfig::default(),
             wands: WandsConfig::default(),
+            search: SearchConfig::default(),
             external: ExternalOptions::default(),
         }
     }
@@ -124,6 +133,7 @@ impl EnvConfig {
             EnvName::Scienceworld => self.scienceworld.validate().context("env.scienceworld"),
             EnvName::Sql => self.sql.validate().context("env.sql"),
             EnvName::Wands => self.wands.validate().context("env.wands"),
+            EnvName::Search => self.search.validate().context("env.search"),
             EnvName::External => self.external.validate().context("env.external"),
         }
     }

@@ -49,6 +49,10 @@ pub struct Evaluation {
     /// Score at the end, mean. Where a score is won or lost as a whole it is the share won.
     #[serde(default)]
     pub mean_score: f64,
+    /// Further means of the environment's own (search: `exact_match`, `f1`) by name, then by task family, with `all` for all
+    /// games.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub measures: BTreeMap<String, BTreeMap<String, f64>>,
     /// Games that the environment lost; no other number counts them.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub faults: u64,
@@ -181,10 +185,27 @@ pub fn summarise(
         families: counts.into_iter().map(|(family, (won, n))| (family, Success::new(won, n))).collect(),
         mean_turns: turns as f64 / played.episodes.len().max(1) as f64,
         mean_score: score / played.episodes.len().max(1) as f64,
+        measures: measures(played, suite),
         faults: played.faults,
         heeded: total(shown),
         unprompted,
     }
+}
+
+/// Means of the environment's own measures.
+fn measures(played: &Played, suite: &dyn Suite) -> BTreeMap<String, BTreeMap<String, f64>> {
+    let mut sums: BTreeMap<String, BTreeMap<String, (f64, u64)>> = BTreeMap::new();
+    for SkillEpisode { episode, .. } in &played.episodes {
+        for (name, value) in suite.measures(episode) {
+            let by_family = sums.entry(name.to_string()).or_default();
+            for family in [episode.task.family.as_str(), "all"] {
+                let sum = by_family.entry(family.to_string()).or_default();
+                *sum = (sum.0 + value, sum.1 + 1);
+            }
+        }
+    }
+    let mean = |(family, (sum, n)): (String, (f64, u64))| (family, sum / n as f64);
+    sums.into_iter().map(|(name, sums)| (name, sums.into_iter().map(mean).collect())).collect()
 }
 
 /// Wilson's score interval at 95%.

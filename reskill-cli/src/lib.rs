@@ -5,12 +5,16 @@
 #![forbid(unsafe_code)]
 
 pub mod schedule;
+pub mod device;
 pub mod model_config;
 pub mod env_config;
 pub mod config;
 pub mod streams;
 pub mod suites;
+pub mod search;
+pub mod sentence_embedder;
 pub mod language;
+pub mod model_source;
 pub mod base_model;
 pub mod policy;
 pub mod rollout;

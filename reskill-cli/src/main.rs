@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use reskill_cli::commands::{bench, env, generate, score, sft, skills, train};
+use reskill_cli::commands::{bench, env, generate, index, score, sft, skills, train};
 use reskill_cli::progress::print_line;
 use tracing_subscriber::EnvFilter;
 
@@ -23,6 +23,7 @@ enum Command {
     Score(score::ScoreArgs),
     Skills(skills::SkillsArgs),
     Env(env::EnvArgs),
+    Index(index::IndexArgs),
     Bench(bench::BenchArgs),
 }
 
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Command::Score(args) => score::run(args),
         Command::Generate(args) => generate::run(args),
         Command::Env(args) => env::run(args),
+        Command::Index(args) => index::run(args),
         Command::Bench(args) => bench::run(args),
     };
     match result {

@@ -11,6 +11,7 @@ use reskill_envs::prompt::{
     compact_command, paper_words,
 };
 use reskill_envs::{EnvError, Split, Suite, Task};
+use reskill_kernels::Device;
 use reskill_model::constraint::Unconstrained;
 use reskill_model::{
     Lora, ModelConfig, Next, PolicyTokenizer, Pretrained, Reply, TokenConstraint, TokenTrie, Transformer,
@@ -20,6 +21,7 @@ use reskill_skills::creator::offline;
 use crate::evaluate::fixed_games;
 use crate::language::{Language, TaggedReply};
 use crate::model_config::BaseModelConfig;
+use crate::model_source;
 
 /// A policy that plays text games.
 #[derive(Debug)]
@@ -100,7 +102,7 @@ fn words_of(suite: &dyn Suite, task: &Task) -> Result<Vec<String>, EnvError> {
 }
 
 impl Policy {
-    /// A policy with random weights.
+    /// A policy with random weights, the same on every device.
     ///
     /// # Errors
     /// If the sizes are impossible.
@@ -109,10 +111,12 @@ impl Policy {
         prompt: &PromptConfig,
         tokenizer: PolicyTokenizer,
         rng: &mut ChaCha8Rng,
+        device: &Device,
     ) -> Result<Policy> {
         let config = ModelConfig { vocab_size: tokenizer.vocab_size(), ..config.clone() };
+        let model = Transformer::init(&config, rng)?;
         Ok(Policy {
-            model: Transformer::init(&config, rng)?,
+            model: if device.is_cpu() { model } else { model.to_device(device)? },
             tokenizer: Arc::new(tokenizer),
             prompt: prompt.clone(),
             context: config.max_position_embeddings,
@@ -128,7 +132,7 @@ impl Policy {
         Policy { manner: Arc::new(manner), ..self }
     }
 
-    /// A pretrained model as a policy, with a fresh adapter beside it if one is trained.
+    /// A pretrained model on `device` as a policy, with a fresh adapter beside it if one is trained.
     ///
     /// # Errors
     /// If a file is missing or odd: one line names it.
@@ -138,11 +142,16 @@ impl Policy {
         manner: &Manner,
         slots: usize,
         rng: &mut ChaCha8Rng,
+        device: &Device,
     ) -> Result<Policy> {
         let mut read = || -> Result<Policy> {
-            let language = Language::new(Pretrained::open(&base.path)?, prompt.action_format, manner)?;
+            let language = Language::new(
+                Pretrained::open(&model_source::locate(&base.path)?)?,
+                prompt.action_format,
+                manner,
+            )?;
             let tokenizer = Arc::new(language.tokenizer()?);
-            let mut model = language.checkpoint.model()?;
+            let mut model = language.checkpoint.model_on(device)?;
             if let Some(lora) = &base.lora {
                 model.attach(Lora::init(model.config(), lora, rng)?)?;
             }

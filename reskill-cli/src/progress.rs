@@ -43,6 +43,17 @@ impl Progress {
         Progress { label: label.to_string(), total, bar, last_line: now, started: now, quiet: !plain }
     }
 
+    /// Begins anew, towards another total.
+    pub fn restart(&mut self, total: u64) {
+        self.total = total;
+        self.started = Instant::now();
+        self.last_line = self.started;
+        if let Some(bar) = &self.bar {
+            bar.reset();
+            bar.set_length(total);
+        }
+    }
+
     /// `done` of the total are done.
     pub fn set(&mut self, done: u64, message: &str) {
         if let Some(bar) = &self.bar {
@@ -58,6 +69,11 @@ impl Progress {
         }
         self.last_line = Instant::now();
         let elapsed = self.started.elapsed().as_secs_f64();
+        if self.total == 0 {
+            // How much there is to do is not known.
+            print_line(&format!("{:>12}  {done}  {elapsed:.0} s  {message}", self.label));
+            return;
+        }
         let left =
             if done == 0 { 0.0 } else { elapsed / done as f64 * (self.total - done.min(self.total)) as f64 };
         print_line(&format!(

@@ -163,7 +163,7 @@ fn collect_at_once(
 ) -> Result<(Vec<Trajectory>, RolloutCost)> {
     let total = assignments.len();
     let capacity = policy.context;
-    let mut generator = Generator::new(policy.model.config(), total, capacity)?;
+    let mut generator = Generator::on(&policy.model.device(), policy.model.config(), total, capacity)?;
     let mut cost = RolloutCost::default();
     let mut running: Vec<Running<'_>> = assignments
         .into_par_iter()

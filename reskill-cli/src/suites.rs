@@ -12,6 +12,7 @@ use reskill_envs::sql::SqlSuite;
 use reskill_envs::wands::Wands;
 
 use crate::config::{EnvConfig, EnvName};
+use crate::search::open_search;
 
 /// The suite that a configuration names.
 ///
@@ -34,6 +35,7 @@ pub fn open_suite(config: &EnvConfig) -> Result<Box<dyn Suite>> {
             Some(folder) => Wands::open_path(folder, &config.wands).context("env.wands")?,
             None => Wands::generate(&config.wands).context("env.wands")?,
         })),
+        EnvName::Search => Ok(Box::new(open_search(config)?)),
         EnvName::External => Ok(Box::new(External::start(&config.external).context("env.external")?)),
     }
 }

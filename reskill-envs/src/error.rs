@@ -44,6 +44,32 @@ pub enum EnvError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A record of a file of questions or passages is malformed.
+    #[error("{path}: {place}{reason}", path = path.display(), place = record_place(*number, field))]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// The line or row, from 1; 0 for the file as a whole.
+        number: usize,
+        /// The field at fault; empty for the record as a whole.
+        field: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A search index is missing, damaged, of another version, or not that of its corpus.
+    #[error("{path}: {reason}", path = path.display())]
+    Index {
+        /// The folder of the index.
+        path: PathBuf,
+        /// What is wrong, and the remedy.
+        reason: String,
+    },
+    /// A text could not be turned into a vector.
+    #[error("embedding model: {reason}")]
+    Embedding {
+        /// Why.
+        reason: String,
+    },
     /// The rules or the grammar of a game cannot be interpreted.
     #[error("{part}: {place}{reason}", place = prefix(*at))]
     Syntax {
@@ -146,4 +172,14 @@ impl std::fmt::Display for Position {
 /// `line 3, column 4: `, or nothing.
 pub(crate) fn prefix(at: Option<Position>) -> String {
     at.map_or(String::new(), |at| format!("{at}: "))
+}
+
+/// Number and field of a record, or as much of it as there is.
+fn record_place(number: usize, field: &str) -> String {
+    match (number, field) {
+        (0, "") => String::new(),
+        (0, field) => format!("field `{field}` "),
+        (number, "") => format!("record {number}: "),
+        (number, field) => format!("record {number}: field `{field}` "),
+    }
 }

@@ -28,6 +28,8 @@ pub mod error;
 pub mod fault;
 pub mod alfworld;
 pub mod household;
+#[cfg(feature = "search")]
+pub mod search;
 #[cfg(feature = "sql")]
 pub mod sql;
 #[cfg(feature = "wands")]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::action::ActionVocabulary;
+use crate::episode::Episode;
 use crate::error::EnvError;
 use crate::prompt::Manner;
 
@@ -136,6 +137,11 @@ pub trait Suite: Send + Sync {
     /// The words of its prompts, and how replies are read; those of a text game unless it says otherwise.
     fn manner(&self) -> Manner {
         Manner::default()
+    }
+
+    /// Measures of a finished episode beside success and score, by name, for evaluations to average; none by default.
+    fn measures(&self, _episode: &Episode) -> Vec<(&'static str, f64)> {
+        Vec::new()
     }
 }
 

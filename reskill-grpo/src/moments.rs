@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use reskill_kernels::Tensor;
-use reskill_kernels::ops::{AdamWParams, Moments8, adamw, adamw_8bit};
+use reskill_kernels::ops::{AdamWParams, Moments8, adamw_8bit, adamw_scaled};
 use reskill_model::Gradients;
 use serde::{Deserialize, Serialize};
 
@@ -52,7 +52,7 @@ impl Moments {
         if m.len() < SMALLEST {
             return Ok(None);
         }
-        let moments = Moments8::from_f32(m.host()?, v.host()?);
+        let moments = Moments8::from_f32(&m.to_vec()?, &v.to_vec()?, &m.device())?;
         for moment in [m, v] {
             moment.set_rows(0)?;
             moment.shrink()?;
@@ -68,7 +68,7 @@ impl Moments {
         let pairs = m.tensors_mut().into_iter().zip(v.tensors_mut());
         for ((m, v), moments) in pairs.zip(&self.eight_bit) {
             if let Some(moments) = moments {
-                let (wide_m, wide_v) = moments.to_f32();
+                let (wide_m, wide_v) = moments.to_f32()?;
                 let rows = wide_m.len() / m.row_len().max(1);
                 m.set_rows(rows)?;
                 v.set_rows(rows)?;
@@ -79,22 +79,37 @@ impl Moments {
         Ok((Cow::Owned(m), Cow::Owned(v)))
     }
 
-    /// One step of AdamW; norms and biases are not decayed.
+    /// Whether some are kept in eight bits: their step needs the factor on the gradient on the host.
+    pub(crate) fn are_narrow(&self) -> bool {
+        !self.eight_bit.is_empty()
+    }
+
+    /// One step of AdamW; norms and biases are not decayed. Weights that have a master in f32 are its rounding afterwards.
+    ///
+    /// - `scale`: (1) f32, the factor on the gradient; also in `numbers` if [`Moments::are_narrow`]
     pub(crate) fn step(
         &mut self,
         weights: Vec<&mut Tensor>,
+        masters: Option<Vec<&mut Tensor>>,
         grads: &[&Tensor],
+        scale: &Tensor,
         numbers: &AdamWParams,
     ) -> Result<(), GrpoError> {
+        let mut masters = masters.map(Vec::into_iter);
         let moments = self.m.tensors_mut().into_iter().zip(self.v.tensors_mut());
         let tensors = weights.into_iter().zip(moments).zip(grads);
         for (index, ((weight, (m, v)), grad)) in tensors.enumerate() {
             let is_norm = weight.shape().len() == 1;
             let weight_decay = if is_norm { 0.0 } else { numbers.weight_decay };
             let numbers = AdamWParams { weight_decay, ..*numbers };
-            match self.eight_bit.get_mut(index).and_then(Option::as_mut) {
-                Some(moments) => adamw_8bit(weight, moments, grad, &numbers)?,
-                None => adamw(weight, m, v, grad, &numbers)?,
+            let master = masters.as_mut().and_then(Iterator::next);
+            match (self.eight_bit.get_mut(index).and_then(Option::as_mut), master) {
+                (Some(moments), None) => adamw_8bit(weight, moments, grad, &numbers)?,
+                (Some(moments), Some(master)) => {
+                    adamw_8bit(master, moments, grad, &numbers)?;
+                    weight.copy_from(master)?;
+                }
+                (None, master) => adamw_scaled(weight, master, (m, v), grad, scale, &numbers)?,
             }
         }
         Ok(())

@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use reskill_kernels::Tensor;
-use reskill_kernels::ops::{AdamWParams, sum_squares};
+use reskill_kernels::ops::{AdamWParams, add_sum_squares, clip_scale};
+use reskill_kernels::{DType, Device, Tensor};
 use reskill_model::{Gradients, ModelConfig, Params, Transformer};
 use serde::{Deserialize, Serialize};
 
@@ -83,11 +83,14 @@ impl OptimizerConfig {
     }
 }
 
-/// AdamW and its moments. The weights are f32: they are their own master copy.
+/// AdamW and its moments, on the device of the weights. Weights in f32 are their own master copy; of weights in bf16 the
+/// optimizer holds one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Optimizer {
     config: OptimizerConfig,
     moments: Moments,
+    /// In f32, where the weights are stored in fewer bits.
+    masters: Option<Gradients>,
     step: u64,
 }
 
@@ -106,7 +109,27 @@ impl Optimizer {
     /// # Errors
     /// [`GrpoError::Config`].
     pub fn for_model(model: &Transformer, config: &OptimizerConfig) -> Result<Optimizer, GrpoError> {
-        Optimizer::restore(config, (Gradients::zeros(model)?, Gradients::zeros(model)?), 0)
+        let optimizer = Optimizer::restore(config, (Gradients::zeros(model)?, Gradients::zeros(model)?), 0)?;
+        let masters = is_narrow(model).then(|| Gradients::masters(model)).transpose()?;
+        Ok(Optimizer { masters, ..optimizer })
+    }
+
+    /// An optimizer as it was saved, for `model` on whatever device: `trained` is what it trains, in f32, of which weights
+    /// in fewer bits are the rounding.
+    ///
+    /// # Errors
+    /// [`GrpoError::Config`]; [`GrpoError::Kernel`] if the device has no room.
+    pub fn restore_for(
+        model: &Transformer,
+        config: &OptimizerConfig,
+        (m, v): (&Gradients, &Gradients),
+        trained: &Gradients,
+        step: u64,
+    ) -> Result<Optimizer, GrpoError> {
+        let device = model.device();
+        let optimizer = Optimizer::restore(config, (m.to_device(&device)?, v.to_device(&device)?), step)?;
+        let masters = is_narrow(model).then(|| trained.to_device(&device)).transpose()?;
+        Ok(Optimizer { masters, ..optimizer })
     }
 
     /// An optimizer as it was saved. Moments kept in eight bits are the same again after they were saved in f32.
@@ -119,7 +142,8 @@ impl Optimizer {
         step: u64,
     ) -> Result<Optimizer, GrpoError> {
         config.validate()?;
-        Ok(Optimizer { config: config.clone(), moments: Moments::new(moments, config.moments)?, step })
+        let moments = Moments::new(moments, config.moments)?;
+        Ok(Optimizer { config: config.clone(), moments, masters: None, step })
     }
 
     /// First and second moments in f32, to save.
@@ -128,6 +152,12 @@ impl Optimizer {
     /// None on the CPU; [`GrpoError::Kernel`] if a device fails.
     pub fn moments(&self) -> Result<(Cow<'_, Gradients>, Cow<'_, Gradients>), GrpoError> {
         self.moments.to_f32()
+    }
+
+    /// What is trained in f32, if the weights themselves are stored in fewer bits: what to save.
+    #[must_use]
+    pub fn masters(&self) -> Option<&Gradients> {
+        self.masters.as_ref()
     }
 
     /// Updates made so far.
@@ -172,13 +202,21 @@ impl Optimizer {
                 });
             }
         }
-        let squares = grads.iter().map(|grad| sum_squares(grad)).sum::<Result<f64, _>>()?;
-        let norm = squares.sqrt();
-        if !norm.is_finite() {
-            return Err(GrpoError::NonFiniteGradient { value: norm });
+        let device = grads.first().map_or(Device::Cpu, |grad| grad.device());
+        let mut squares = Tensor::<f64>::zeros(&[1], &device)?;
+        for grad in grads {
+            add_sum_squares(&mut squares, grad)?;
+        }
+        let mut scale = Tensor::zeros(&[1], &device)?;
+        clip_scale(&mut scale, &squares, self.config.max_grad_norm)?;
+        // A device is waited for once, after all its work was given to it: a factor that is not finite changes nothing.
+        let mut norm = None;
+        let mut grad_scale = 1.0;
+        if self.moments.are_narrow() {
+            norm = Some(finite_norm(&squares)?);
+            grad_scale = scale.to_vec()?.into_iter().sum();
         }
         self.step += 1;
-        let limit = f64::from(self.config.max_grad_norm);
         let numbers = AdamWParams {
             learning_rate: self.learning_rate(),
             beta1: self.config.beta1,
@@ -186,9 +224,25 @@ impl Optimizer {
             eps: self.config.eps,
             weight_decay: self.config.weight_decay,
             step: self.step,
-            grad_scale: if norm > limit { (limit / norm) as f32 } else { 1.0 },
+            grad_scale,
         };
-        self.moments.step(weights, grads, &numbers)?;
-        Ok(norm)
+        let masters = self.masters.as_mut().map(Gradients::tensors_mut);
+        let stepped = self.moments.step(weights, masters, grads, &scale, &numbers);
+        let norm = stepped.and_then(|()| norm.map_or_else(|| finite_norm(&squares), Ok));
+        if norm.is_err() {
+            self.step -= 1;
+        }
+        norm
     }
+}
+
+/// Whether what `model` trains is stored in fewer bits than f32.
+fn is_narrow(model: &Transformer) -> bool {
+    model.trainable().first().is_some_and(|tensor| tensor.dtype() != DType::F32)
+}
+
+/// The root of a sum of squares, if it is a number.
+fn finite_norm(squares: &Tensor<f64>) -> Result<f64, GrpoError> {
+    let norm = squares.to_vec()?.into_iter().sum::<f64>().sqrt();
+    if norm.is_finite() { Ok(norm) } else { Err(GrpoError::NonFiniteGradient { value: norm }) }
 }

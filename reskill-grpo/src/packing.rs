@@ -1,7 +1,7 @@
 //! Laying trajectories out as one packed batch: each episode is a trunk and its branches.
 
-use reskill_kernels::Tensor;
 use reskill_kernels::ops::TokenSets;
+use reskill_kernels::{Device, Tensor};
 use reskill_model::PackedBatch;
 
 use crate::error::GrpoError;
@@ -65,6 +65,23 @@ impl Packing {
             allowed,
             old_logprobs: Tensor::from_vec(&[r], old_logprobs)?,
             origins,
+        })
+    }
+
+    /// The packing with what the network reads on a device. Log-probabilities of the sampler stay on the CPU, where the loss
+    /// is computed.
+    ///
+    /// # Errors
+    /// [`GrpoError::Kernel`] if the device has no room.
+    pub fn to_device(self, device: &Device) -> Result<Packing, GrpoError> {
+        if device.is_cpu() {
+            return Ok(self);
+        }
+        Ok(Packing {
+            batch: self.batch.to_device(device)?,
+            rows: self.rows.to_device(device)?,
+            targets: self.targets.to_device(device)?,
+            ..self
         })
     }
 

@@ -11,7 +11,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use reskill_kernels::ops::{
     self, AdamWParams, AttentionShape, CachedSpan, GrpoLossInputs, GrpoLossParams, PackedSegment,
-    PackedWeight, RopeTable, TokenSets, WeightStorage,
+    PackedSegments, PackedWeight, RopeTable, TokenSets, WeightStorage,
 };
 use reskill_kernels::{Device, KernelError, Tensor};
 use serde_json::json;
@@ -175,7 +175,7 @@ fn attention(bench: &Bench) -> Result<(), KernelError> {
         ("causal", large, 512, 0, 1),
         ("causal", large, 128, 0, 4),
     ] {
-        let (mut segments, mut n, mut pairs) = (Vec::new(), 0, 0);
+        let (mut segments, mut n, mut pairs) = (PackedSegments::new(), 0, 0);
         for _ in 0..episodes {
             let start = n;
             segments.push(PackedSegment { start, len: trunk, prefix_start: start, prefix_len: 0 });

@@ -1,7 +1,8 @@
 //! Compiles the simulator, the stand-in driver and every kernel into one `libcuda.so`.
 //!
 //! Objects are kept by the hash of what they are made from, so a changed kernel costs one compilation. With
-//! `RESKILL_SIMT_ASAN=1` everything is built for AddressSanitizer.
+//! `RESKILL_SIMT_ASAN=1` everything is built for AddressSanitizer; with feature `trace` kernels report every access.
+//! The flags are left beside the library, in `flags`, for scripts that build variants of it.
 
 use std::collections::hash_map::DefaultHasher;
 use std::error::Error;
@@ -14,8 +15,10 @@ use std::{env, fs, thread};
 
 type BuildResult<T> = Result<T, Box<dyn Error>>;
 
-/// Kernels for one architecture only; the simulator cannot run them.
+/// Kernels for one architecture only.
 const HOPPER_SUFFIX: &str = "_sm90a.cu";
+/// Those of them that use no other instructions than the simulator knows.
+const SIMULATED_HOPPER: [&str; 1] = ["matmul_sm90a.cu"];
 /// Folders of headers.
 const INCLUDES: [&str; 4] = ["shim", "runtime", "driver", "../cuda"];
 
@@ -23,8 +26,8 @@ fn main() -> ExitCode {
     match build() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Not by `?`: a compiler's report is to be read as it is.
-            eprintln!("{error}");
+            // Line by line: a compiler's report is to be read as it is.
+            error.to_string().lines().for_each(|line| println!("cargo::error={line}"));
             ExitCode::FAILURE
         }
     }
@@ -36,20 +39,25 @@ fn build() -> BuildResult<()> {
     }
     println!("cargo:rerun-if-env-changed=RESKILL_SIMT_ASAN");
     let out = PathBuf::from(env::var("OUT_DIR")?);
-    let asan = env::var("RESKILL_SIMT_ASAN").is_ok_and(|v| v == "1");
-    let variants = if asan { vec![Variant::asan()] } else { vec![Variant::plain()] };
-    for variant in variants {
-        variant.build(&out.join(variant.name))?;
-        println!("cargo:rustc-env=RESKILL_SIMT_{}_DIR={}", variant.key, out.join(variant.name).display());
-    }
+    let variant = if env::var_os("CARGO_FEATURE_TRACE").is_some() {
+        Variant::trace()
+    } else if env::var("RESKILL_SIMT_ASAN").is_ok_and(|v| v == "1") {
+        Variant::asan()
+    } else {
+        Variant::plain()
+    };
+    variant.build(&out.join(variant.name))?;
+    println!("cargo:rustc-env=RESKILL_SIMT_DIR={}", out.join(variant.name).display());
     Ok(())
 }
 
 /// One library.
 struct Variant {
     name: &'static str,
-    key: &'static str,
+    /// For all sources and the link.
     flags: Vec<&'static str>,
+    /// For kernels besides.
+    kernel_flags: &'static [&'static str],
 }
 
 impl Variant {
@@ -59,14 +67,19 @@ impl Variant {
         {
             flags.push("-march=x86-64-v3");
         }
-        Variant { name: "plain", key: "PLAIN", flags }
+        Variant { name: "plain", flags, kernel_flags: &[] }
     }
 
     fn asan() -> Variant {
+        let flags = vec!["-O1", "-g", "-fsanitize=address", "-fno-omit-frame-pointer"];
+        Variant { name: "asan", flags, kernel_flags: &[] }
+    }
+
+    fn trace() -> Variant {
         Variant {
-            name: "asan",
-            key: "PLAIN",
-            flags: vec!["-O1", "-g", "-fsanitize=address", "-fno-omit-frame-pointer"],
+            name: "trace",
+            flags: vec!["-O1", "-g1", "-DSIMT_TRACE"],
+            kernel_flags: &["-fsanitize=thread"],
         }
     }
 
@@ -75,14 +88,24 @@ impl Variant {
         fs::create_dir_all(&objects_folder)?;
         let mut flags: Vec<String> = self.flags.iter().map(ToString::to_string).collect();
         let common = "-std=c++17 -fPIC -fvisibility=hidden -fno-strict-aliasing -fno-exceptions -fstack-clash-protection -pthread -DRESKILL_SIMT -Wall \
-                      -Wno-unknown-pragmas -Wno-unused-function -Wno-unused-variable";
+                      -Wno-unknown-pragmas -Wno-psabi -Wno-unused-function -Wno-unused-variable";
         flags.extend(common.split_whitespace().map(str::to_owned));
         flags.extend(INCLUDES.iter().map(|folder| format!("-I{folder}")));
+        fs::write(folder.join("flags"), flags.join(" "))?;
         let headers = headers_hash(&flags)?;
         let sources = sources()?;
-        let objects = compile_all(&sources, &objects_folder, &flags, headers)?;
+        let objects = compile_all(&sources, &objects_folder, &flags, self.kernel_flags, headers)?;
         remove_others(&objects_folder, &objects)?;
-        link(folder, &objects, &self.flags)
+        let (blas, driver): (Vec<PathBuf>, Vec<PathBuf>) =
+            objects.into_iter().partition(|object| object.to_string_lossy().contains("/cublaslt-"));
+        // The first names that cudarc looks for: once loaded, the stand-ins are found before any real library.
+        link(&folder.join("libcuda.so"), &driver, &self.flags)?;
+        link(&folder.join("libcublasLt.so"), &blas, &self.flags)?;
+        let other_name = folder.join("libcuda.so.1");
+        if !other_name.exists() {
+            std::os::unix::fs::symlink("libcuda.so", other_name)?;
+        }
+        Ok(())
     }
 }
 
@@ -101,7 +124,8 @@ fn sources() -> BuildResult<Vec<PathBuf>> {
     }
     found.retain(|path| {
         let name = path.to_string_lossy();
-        (name.ends_with(".cpp") || name.ends_with(".cu")) && !name.ends_with(HOPPER_SUFFIX)
+        let simulated = SIMULATED_HOPPER.iter().any(|known| name.ends_with(known));
+        (name.ends_with(".cpp") || name.ends_with(".cu")) && (simulated || !name.ends_with(HOPPER_SUFFIX))
     });
     found.sort();
     Ok(found)
@@ -140,6 +164,7 @@ fn compile_all(
     sources: &[PathBuf],
     folder: &Path,
     flags: &[String],
+    kernel_flags: &[&str],
     headers: u64,
 ) -> BuildResult<Vec<PathBuf>> {
     let mut jobs = Vec::new();
@@ -158,7 +183,8 @@ fn compile_all(
                     if object.exists() {
                         continue;
                     }
-                    if let Err(error) = compile(source, object, flags)
+                    let more = if source.extension().is_some_and(|e| e == "cu") { kernel_flags } else { &[] };
+                    if let Err(error) = compile(source, object, flags, more)
                         && let Ok(mut failures) = failures.lock()
                     {
                         failures.push(error);
@@ -174,10 +200,11 @@ fn compile_all(
     Err(failures.join("\n").into())
 }
 
-fn compile(source: &Path, object: &Path, flags: &[String]) -> Result<(), String> {
+fn compile(source: &Path, object: &Path, flags: &[String], more: &[&str]) -> Result<(), String> {
     let unfinished = object.with_extension("tmp");
     let output = compiler()
         .args(flags)
+        .args(more)
         .args(["-x", "c++", "-c"])
         .arg(source)
         .arg("-o")
@@ -205,13 +232,13 @@ fn remove_others(folder: &Path, keep: &[PathBuf]) -> BuildResult<()> {
     Ok(())
 }
 
-fn link(folder: &Path, objects: &[PathBuf], flags: &[&str]) -> BuildResult<()> {
-    // The first name that cudarc looks for: once loaded, the stand-in is found before any real driver.
-    let library = folder.join("libcuda.so");
-    let unfinished = folder.join("libcuda.so.tmp");
+fn link(library: &Path, objects: &[PathBuf], flags: &[&str]) -> BuildResult<()> {
+    let name = library.file_name().unwrap_or_default().to_string_lossy();
+    let unfinished = library.with_extension("so.tmp");
     let output = compiler()
         .args(flags)
-        .args(["-shared", "-pthread", "-Wl,-soname,libcuda.so", "-Wl,-Bsymbolic"])
+        .args(["-shared", "-pthread", "-Wl,-Bsymbolic"])
+        .arg(format!("-Wl,-soname,{name}"))
         .args(objects)
         .arg("-o")
         .arg(&unfinished)
@@ -219,10 +246,6 @@ fn link(folder: &Path, objects: &[PathBuf], flags: &[&str]) -> BuildResult<()> {
     if !output.status.success() {
         return Err(String::from_utf8_lossy(&output.stderr).into_owned().into());
     }
-    fs::rename(&unfinished, &library)?;
-    let other_name = folder.join("libcuda.so.1");
-    if !other_name.exists() {
-        std::os::unix::fs::symlink("libcuda.so", other_name)?;
-    }
+    fs::rename(&unfinished, library)?;
     Ok(())
 }

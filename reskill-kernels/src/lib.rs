@@ -25,10 +25,13 @@ pub mod device;
 pub mod dtype;
 pub mod tensor;
 pub mod graph;
+pub mod gemm;
+mod timing;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub mod ops;
 pub mod error;
+pub(crate) mod panels;
 pub(crate) mod parallel;
 pub(crate) mod simd;
 
@@ -37,6 +40,7 @@ pub use cuda::CudaDevice;
 pub use device::Device;
 pub use dtype::{DType, Element};
 pub use error::KernelError;
+pub use gemm::{GemmBackend, GemmChoice, GemmTrial};
 pub use graph::Graph;
 pub use tensor::Tensor;
 

@@ -15,10 +15,10 @@ pub(crate) struct HeadNorms {
 }
 
 impl HeadNorms {
-    pub(crate) fn new(config: &ModelConfig) -> Result<HeadNorms, ModelError> {
+    pub(crate) fn new(config: &ModelConfig, device: &Device) -> Result<HeadNorms, ModelError> {
         let heads = if config.qk_norm { config.num_attention_heads + config.num_key_value_heads } else { 0 };
-        let rows = |width: usize| Tensor::zeros(&[0, width], &Device::Cpu);
-        Ok(HeadNorms { raw: rows(heads * config.head_dim)?, rstd: rows(heads)? })
+        let raw = Tensor::zeros_as(&[0, heads * config.head_dim], device, device.precision())?;
+        Ok(HeadNorms { raw, rstd: Tensor::zeros(&[0, heads], device)? })
     }
 
     pub(crate) fn set_rows(&mut self, n: usize) -> Result<(), ModelError> {
@@ -78,7 +78,7 @@ impl Workspace {
     /// # Errors
     /// [`ModelError::Config`].
     pub fn new(config: &ModelConfig) -> Result<Workspace, ModelError> {
-        Workspace::with_kept_blocks(config, config.num_hidden_layers)
+        Workspace::on(&Device::Cpu, config)
     }
 
     /// An empty workspace that keeps the residual stream before each block alone: the backward pass runs each block
@@ -87,13 +87,29 @@ impl Workspace {
     /// # Errors
     /// [`ModelError::Config`].
     pub fn recomputing(config: &ModelConfig) -> Result<Workspace, ModelError> {
-        Workspace::with_kept_blocks(config, 1)
+        Workspace::recomputing_on(&Device::Cpu, config)
     }
 
-    fn with_kept_blocks(config: &ModelConfig, kept: usize) -> Result<Workspace, ModelError> {
+    /// [`Workspace::new`] on a device, in its precision.
+    ///
+    /// # Errors
+    /// [`ModelError::Config`].
+    pub fn on(device: &Device, config: &ModelConfig) -> Result<Workspace, ModelError> {
+        Workspace::with_kept_blocks(device, config, config.num_hidden_layers)
+    }
+
+    /// [`Workspace::recomputing`] on a device, in its precision.
+    ///
+    /// # Errors
+    /// [`ModelError::Config`].
+    pub fn recomputing_on(device: &Device, config: &ModelConfig) -> Result<Workspace, ModelError> {
+        Workspace::with_kept_blocks(device, config, 1)
+    }
+
+    fn with_kept_blocks(device: &Device, config: &ModelConfig, kept: usize) -> Result<Workspace, ModelError> {
         config.validate()?;
-        let rows = |width: usize| Tensor::zeros(&[0, width], &Device::Cpu);
-        let column = || Tensor::zeros(&[0], &Device::Cpu);
+        let rows = |width: usize| Tensor::zeros_as(&[0, width], device, device.precision());
+        let column = || Tensor::zeros(&[0], device);
         let (c, f) = (config.hidden_size, config.intermediate_size);
         let attention = config.attention_shape();
         let layers = (0..kept)
@@ -102,9 +118,9 @@ impl Workspace {
                     normed: rows(c)?,
                     rstd: column()?,
                     qkv: rows(attention.qkv_width())?,
-                    head_norms: HeadNorms::new(config)?,
+                    head_norms: HeadNorms::new(config, device)?,
                     attended: rows(attention.out_width())?,
-                    lse: rows(attention.n_heads)?,
+                    lse: Tensor::zeros(&[0, attention.n_heads], device)?,
                     middle: rows(c)?,
                     post_normed: rows(c)?,
                     post_rstd: column()?,
@@ -131,6 +147,12 @@ impl Workspace {
     /// Whether the backward pass computes activations again.
     pub(crate) fn recomputes(&self) -> bool {
         self.layers.len() < self.residuals.len()
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.last.device()
     }
 
     /// (N, C): the normalised hidden states of the last forward pass.

@@ -1,7 +1,7 @@
 //! A packed batch: tokens of many sequences one after the other, without padding.
 
-use reskill_kernels::Tensor;
-use reskill_kernels::ops::PackedSegment;
+use reskill_kernels::ops::{PackedSegment, PackedSegments};
+use reskill_kernels::{Device, Tensor};
 
 use crate::error::ModelError;
 
@@ -16,7 +16,7 @@ pub struct PackedBatch {
     /// (N) u32: rotary position of each token.
     pub positions: Tensor<u32>,
     /// What each run of rows sees.
-    pub segments: Vec<PackedSegment>,
+    pub segments: PackedSegments,
 }
 
 impl PackedBatch {
@@ -28,7 +28,7 @@ impl PackedBatch {
         Ok(PackedBatch {
             tokens: Tensor::from_vec(&[0], Vec::new())?,
             positions: Tensor::from_vec(&[0], Vec::new())?,
-            segments: Vec::new(),
+            segments: PackedSegments::new(),
         })
     }
 
@@ -40,6 +40,18 @@ impl PackedBatch {
         let mut batch = PackedBatch::new()?;
         batch.push_trunk(tokens)?;
         Ok(batch)
+    }
+
+    /// A copy whose tokens and positions are on a device, to be run there. It cannot grow.
+    ///
+    /// # Errors
+    /// [`ModelError::Kernel`] if the device has no room.
+    pub fn to_device(&self, device: &Device) -> Result<PackedBatch, ModelError> {
+        Ok(PackedBatch {
+            tokens: self.tokens.to_device(device)?,
+            positions: self.positions.to_device(device)?,
+            segments: self.segments.clone(),
+        })
     }
 
     /// Number of tokens N.

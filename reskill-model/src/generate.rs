@@ -2,7 +2,7 @@
 
 use rand::{Rng, RngExt};
 use reskill_kernels::ops::{self, TokenSets};
-use reskill_kernels::{Device, Tensor};
+use reskill_kernels::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::config::ModelConfig;
@@ -91,7 +91,20 @@ impl Generator {
     /// # Errors
     /// [`ModelError::Context`] if `capacity` exceeds the model's positions.
     pub fn new(config: &ModelConfig, slots: usize, capacity: usize) -> Result<Generator, ModelError> {
-        Ok(Generator { cache: KvCache::new(config, slots, capacity)? })
+        Generator::on(&Device::Cpu, config, slots, capacity)
+    }
+
+    /// [`Generator::new`] on a device, in its precision.
+    ///
+    /// # Errors
+    /// [`ModelError::Context`] if `capacity` exceeds the model's positions.
+    pub fn on(
+        device: &Device,
+        config: &ModelConfig,
+        slots: usize,
+        capacity: usize,
+    ) -> Result<Generator, ModelError> {
+        Ok(Generator { cache: KvCache::on(device, config, slots, capacity)? })
     }
 
     /// A generator over a cache.
@@ -166,10 +179,11 @@ impl Generator {
                 running.iter().map(|one| (one.request.slot, one.pending.as_slice())).collect();
             let (hidden, n) = self.run(model, &slots)?;
             n_run += n;
-            let uniforms = running.iter_mut().map(|one| one.request.rng.random::<f32>()).collect();
-            let uniforms = Tensor::from_vec(&[running.len()], uniforms)?;
-            let mut tokens = Tensor::<u32>::zeros(&[running.len()], &Device::Cpu)?;
-            let mut logprobs = Tensor::zeros(&[running.len()], &Device::Cpu)?;
+            let device = hidden.device();
+            let uniforms: Vec<f32> = running.iter_mut().map(|one| one.request.rng.random::<f32>()).collect();
+            let uniforms = Tensor::from_slice(&[running.len()], &uniforms, &device, DType::F32)?;
+            let mut tokens = Tensor::<u32>::zeros(&[running.len()], &device)?;
+            let mut logprobs = Tensor::<f32>::zeros(&[running.len()], &device)?;
             let head = model.params().head();
             ops::linear_sample(
                 &mut tokens,
@@ -180,13 +194,9 @@ impl Generator {
                 params.temperature,
                 &uniforms,
             )?;
-            for (row, one) in running.iter_mut().enumerate() {
-                let token = tokens.as_slice()[row];
-                let drawn = ReplyToken {
-                    token,
-                    logprob: logprobs.as_slice()[row],
-                    allowed: allowed.row(row).to_vec(),
-                };
+            let drawn = tokens.to_vec()?.into_iter().zip(logprobs.to_vec()?);
+            for (row, (one, (token, logprob))) in running.iter_mut().zip(drawn).enumerate() {
+                let drawn = ReplyToken { token, logprob, allowed: allowed.row(row).to_vec() };
                 replies[one.index].tokens.push(drawn);
                 one.generated.push(token);
                 one.pending = vec![token];

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use reskill_kernels::Tensor;
+use reskill_kernels::{DType, Device, Tensor};
 
 use crate::config::ModelConfig;
 use crate::error::ModelError;
@@ -24,14 +24,14 @@ pub enum Gradients {
 }
 
 impl Gradients {
-    /// Zeros for what `model` trains.
+    /// Zeros for what `model` trains, in f32 on its device.
     ///
     /// # Errors
     /// [`ModelError::Config`].
     pub fn zeros(model: &Transformer) -> Result<Gradients, ModelError> {
         Ok(match model.adapter() {
             Some(lora) => Gradients::Adapter(lora.zeros_like()?),
-            None => Gradients::Full(Params::zeros(model.config())?),
+            None => Gradients::Full(Params::zeros_on(model.config(), &model.device(), DType::F32)?),
         })
     }
 
@@ -42,6 +42,35 @@ impl Gradients {
             Gradients::Full(params) => Some(params),
             Gradients::Adapter(_) => None,
         }
+    }
+
+    /// A copy of what `model` trains, in f32: the master copy of weights that are stored in fewer bits.
+    ///
+    /// # Errors
+    /// [`ModelError::Kernel`] if the device has no room.
+    pub fn masters(model: &Transformer) -> Result<Gradients, ModelError> {
+        let device = model.device();
+        Ok(match model.adapter() {
+            Some(lora) => Gradients::Adapter(lora.to_device(&device, DType::F32)?),
+            None => Gradients::Full(model.params().to_device(&device, DType::F32)?),
+        })
+    }
+
+    /// A copy on a device, in f32.
+    ///
+    /// # Errors
+    /// [`ModelError::Kernel`] if the device has no room.
+    pub fn to_device(&self, device: &Device) -> Result<Gradients, ModelError> {
+        Ok(match self {
+            Gradients::Full(params) => Gradients::Full(params.to_device(device, DType::F32)?),
+            Gradients::Adapter(lora) => Gradients::Adapter(lora.to_device(device, DType::F32)?),
+        })
+    }
+
+    /// Where they are.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.tensors().first().map_or(Device::Cpu, |tensor| tensor.device())
     }
 
     /// As the bytes of a safetensors file (f32), under the names of what is trained.

@@ -4,6 +4,7 @@ use reskill_kernels::{Device, Tensor};
 
 use crate::config::ModelConfig;
 use crate::error::ModelError;
+use crate::transformer::CachedWork;
 
 /// Tokens of a page.
 pub const PAGE: usize = 32;
@@ -14,7 +15,7 @@ pub const PAGE: usize = 32;
 /// first. Memory is taken as pages are used, up to the limit.
 #[derive(Debug, Clone)]
 pub struct KvCache {
-    /// Per layer: keys (pages, K D, PAGE) f32 and values (pages, PAGE, K D) f32.
+    /// Per layer: keys (pages, K D, PAGE) and values (pages, PAGE, K D), on one device in its precision.
     layers: Vec<(Tensor, Tensor)>,
     slots: Vec<Slot>,
     capacity: usize,
@@ -23,6 +24,8 @@ pub struct KvCache {
     /// Pages in memory without owner.
     free: Vec<u32>,
     max_pages: usize,
+    /// What a pass over the cache works in.
+    pub(crate) work: CachedWork,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -37,14 +40,28 @@ impl KvCache {
     /// # Errors
     /// [`ModelError::Context`] if `capacity` exceeds the model's positions.
     pub fn new(config: &ModelConfig, slots: usize, capacity: usize) -> Result<KvCache, ModelError> {
-        KvCache::with_max_pages(config, slots, capacity, slots * capacity.div_ceil(PAGE))
+        KvCache::on(&Device::Cpu, config, slots, capacity)
     }
 
-    /// An empty cache of at most `max_pages` pages, each [`KvCache::page_bytes`] large.
+    /// [`KvCache::new`] on a device, in its precision.
+    ///
+    /// # Errors
+    /// [`ModelError::Context`] if `capacity` exceeds the model's positions.
+    pub fn on(
+        device: &Device,
+        config: &ModelConfig,
+        slots: usize,
+        capacity: usize,
+    ) -> Result<KvCache, ModelError> {
+        KvCache::with_max_pages(device, config, slots, capacity, slots * capacity.div_ceil(PAGE))
+    }
+
+    /// An empty cache on a device, in its precision, of at most `max_pages` pages, each [`KvCache::page_bytes`] large.
     ///
     /// # Errors
     /// [`ModelError::Context`] if `capacity` exceeds the model's positions.
     pub fn with_max_pages(
+        device: &Device,
         config: &ModelConfig,
         slots: usize,
         capacity: usize,
@@ -56,8 +73,8 @@ impl KvCache {
         let width = config.attention_shape().kv_width();
         let layers = (0..config.num_hidden_layers)
             .map(|_| {
-                let keys = Tensor::zeros(&[0, width, PAGE], &Device::Cpu)?;
-                Ok((keys, Tensor::zeros(&[0, PAGE, width], &Device::Cpu)?))
+                let rows = |shape: &[usize]| Tensor::zeros_as(shape, device, device.precision());
+                Ok((rows(&[0, width, PAGE])?, rows(&[0, PAGE, width])?))
             })
             .collect::<Result<Vec<_>, ModelError>>()?;
         Ok(KvCache {
@@ -67,13 +84,20 @@ impl KvCache {
             owners: Vec::new(),
             free: Vec::new(),
             max_pages,
+            work: CachedWork::default(),
         })
     }
 
-    /// Bytes of one page over all layers of a model.
+    /// Bytes of one page over all layers of a model, on a device of this precision.
     #[must_use]
-    pub fn page_bytes(config: &ModelConfig) -> usize {
-        2 * config.num_hidden_layers * config.attention_shape().kv_width() * PAGE * size_of::<f32>()
+    pub fn page_bytes(config: &ModelConfig, device: &Device) -> usize {
+        let numbers = 2 * config.num_hidden_layers * config.attention_shape().kv_width() * PAGE;
+        numbers * device.precision().size()
+    }
+
+    /// Pages in memory.
+    pub(crate) fn held_pages(&self) -> usize {
+        self.owners.len()
     }
 
     /// Number of slots.
@@ -185,6 +209,10 @@ impl KvCache {
     /// The pages of `slot`, in order.
     pub(crate) fn pages(&self, slot: usize) -> &[u32] {
         &self.slots[slot].pages
+    }
+
+    pub(crate) fn layers(&self) -> &[(Tensor, Tensor)] {
+        &self.layers
     }
 
     pub(crate) fn layer_mut(&mut self, layer: usize) -> (&mut Tensor, &mut Tensor) {

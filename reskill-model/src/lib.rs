@@ -34,6 +34,7 @@ pub mod chat;
 pub mod pretrained;
 pub mod score;
 pub mod decode;
+pub mod sentence_encoder;
 pub mod error;
 
 pub use activations::Workspace;
@@ -53,7 +54,6 @@ pub use reskill_kernels::ops::{SampledToken, SamplingFilter, WeightStorage};
 pub use rope_config::{RopeAngles, RopeScaling};
 pub use tokenizer::PolicyTokenizer;
 pub use transformer::Transformer;
-
 /// The README's example is compiled and run with the tests.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -1,6 +1,6 @@
 //! The parameters of a model. The same structure holds weights, gradients and the moments of the optimizer.
 
-use reskill_kernels::{Device, Tensor};
+use reskill_kernels::{DType, Device, Tensor};
 
 use crate::config::ModelConfig;
 use crate::error::ModelError;
@@ -48,13 +48,21 @@ pub struct Params {
 }
 
 impl Params {
-    /// Zeros in the shapes of `config`.
+    /// Zeros in the shapes of `config`, on the CPU.
     ///
     /// # Errors
     /// [`ModelError::Config`].
     pub fn zeros(config: &ModelConfig) -> Result<Params, ModelError> {
+        Params::zeros_on(config, &Device::Cpu, DType::F32)
+    }
+
+    /// Zeros in the shapes of `config` on a device, stored as `dtype`.
+    ///
+    /// # Errors
+    /// [`ModelError::Config`]; [`ModelError::Kernel`] if the device has no room or does not offer the type.
+    pub fn zeros_on(config: &ModelConfig, device: &Device, dtype: DType) -> Result<Params, ModelError> {
         config.validate()?;
-        let zeros = |shape: &[usize]| Tensor::zeros(shape, &Device::Cpu);
+        let zeros = |shape: &[usize]| Tensor::zeros_as(shape, device, dtype);
         let zeros_if = |there: bool, shape: &[usize]| there.then(|| zeros(shape)).transpose();
         let (v, c, f) = (config.vocab_size, config.hidden_size, config.intermediate_size);
         let attention = config.attention_shape();
@@ -78,6 +86,43 @@ impl Params {
             .collect::<Result<Vec<_>, ModelError>>()?;
         let head = if config.tie_word_embeddings { None } else { Some(zeros(&[v, c])?) };
         Ok(Params { embed: zeros(&[v, c])?, layers, final_norm: zeros(&[c])?, head })
+    }
+
+    /// A copy on a device, stored as `dtype`: rounded, if that is bf16.
+    ///
+    /// # Errors
+    /// [`ModelError::Kernel`] if the device has no room or does not offer the type.
+    pub fn to_device(&self, device: &Device, dtype: DType) -> Result<Params, ModelError> {
+        let copy = |tensor: &Tensor| tensor.to_device_as(device, dtype);
+        let copy_if = |tensor: &Option<Tensor>| tensor.as_ref().map(copy).transpose();
+        let layer = |layer: &LayerParams| {
+            Ok(LayerParams {
+                input_norm: copy(&layer.input_norm)?,
+                qkv: copy(&layer.qkv)?,
+                qkv_bias: copy_if(&layer.qkv_bias)?,
+                q_norm: copy_if(&layer.q_norm)?,
+                k_norm: copy_if(&layer.k_norm)?,
+                out: copy(&layer.out)?,
+                out_bias: copy_if(&layer.out_bias)?,
+                post_norm: copy(&layer.post_norm)?,
+                gate_up: copy(&layer.gate_up)?,
+                gate_up_bias: copy_if(&layer.gate_up_bias)?,
+                down: copy(&layer.down)?,
+                down_bias: copy_if(&layer.down_bias)?,
+            })
+        };
+        Ok(Params {
+            embed: copy(&self.embed)?,
+            layers: self.layers.iter().map(layer).collect::<Result<_, ModelError>>()?,
+            final_norm: copy(&self.final_norm)?,
+            head: copy_if(&self.head)?,
+        })
+    }
+
+    /// Where the parameters are.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.embed.device()
     }
 
     /// All tensors in a fixed order, that of [`crate::layout::entries`].

@@ -1,8 +1,12 @@
 //! A pretrained model on disk: a folder of Hugging Face or a GGUF file, with tokenizer and chat template.
 
+#[cfg(feature = "hub")]
+pub mod hub;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use reskill_kernels::Device;
 use serde_json::{Value as Json, json};
 
 use crate::chat::ChatTemplate;
@@ -129,13 +133,21 @@ impl Pretrained {
     /// # Errors
     /// [`ModelError::Weights`] lists all that is missing, not expected, or odd.
     pub fn model(&self) -> Result<Transformer, ModelError> {
-        Transformer::new(&self.config, self.params()?)
+        self.model_on(&Device::Cpu)
     }
 
-    fn params(&self) -> Result<Params, ModelError> {
+    /// Reads the weights to a device, in its precision, one tensor at a time.
+    ///
+    /// # Errors
+    /// As [`Pretrained::model`]; [`ModelError::Kernel`] if the device has no room.
+    pub fn model_on(&self, device: &Device) -> Result<Transformer, ModelError> {
+        Transformer::new(&self.config, self.params(device)?)
+    }
+
+    fn params(&self, device: &Device) -> Result<Params, ModelError> {
         match &self.gguf {
-            Some(gguf) => gguf.params(),
-            None => weights::from_folder(&self.config, &self.path),
+            Some(gguf) => gguf.params(device),
+            None => weights::from_folder(&self.config, &self.path, device),
         }
     }
 

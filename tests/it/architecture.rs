@@ -125,7 +125,8 @@ fn the_embedded_configuration_is_the_one_in_configs() {
         // What a preset leaves to the user.
         let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         let mut more = Vec::new();
-        let needs_data = ["alfworld", "scienceworld", "sql"].iter().any(|name| stem.ends_with(name));
+        let needs_data =
+            ["alfworld", "scienceworld", "search", "sql"].iter().any(|name| stem.ends_with(name));
         more.extend(needs_data.then(|| "env.data=x".to_string()));
         more.extend(stem.starts_with("smollm2").then(|| "model.path=x".to_string()));
         reskill_cli::config::TrainConfig::load(Some(&path), &more).unwrap();

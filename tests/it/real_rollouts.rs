@@ -14,6 +14,7 @@ use reskill_grpo::{
     Learner, LearnerConfig, LossConfig, Optimizer, OptimizerConfig, TokenTrajectory, TokenTurn,
     turn_advantages,
 };
+use reskill_kernels::Device;
 use reskill_model::{ModelConfig, Params, SamplingParams};
 use reskill_skills::{Arm, Guidance, Operation, SkillBank, SkillContent, SkillLimits, Trigger};
 
@@ -37,7 +38,8 @@ fn world() -> World {
         ..ModelConfig::tiny()
     };
     let prompt = TrainConfig::load(None, &[]).unwrap().policy.prompt;
-    let policy = Policy::init(&model, &prompt, tokenizer, &mut stream(1, "weights", &[])).unwrap();
+    let policy =
+        Policy::init(&model, &prompt, tokenizer, &mut stream(1, "weights", &[]), &Device::Cpu).unwrap();
     let tip = |name: &str, trigger: Trigger, action: &str| {
         let guidance: Guidance = action.parse().unwrap();
         let when_to_use = "Here.".to_string();

@@ -6,6 +6,7 @@ use reskill_cli::streams::stream;
 use reskill_cli::suites::open_suite;
 use reskill_cli::warm_start::demonstrations;
 use reskill_grpo::TokenTrajectory;
+use reskill_kernels::Device;
 
 fn demos(overrides: &[&str]) -> (Policy, Vec<TokenTrajectory>) {
     let small = ["env.household.n_train=120", "sft.episodes=80", "policy.model.hidden_size=16"];
@@ -14,7 +15,8 @@ fn demos(overrides: &[&str]) -> (Policy, Vec<TokenTrajectory>) {
     let suite = open_suite(&config.env).unwrap();
     let tokenizer = build_tokenizer(suite.as_ref(), &config.policy.prompt, 400).unwrap();
     let mut rng = stream(0, "weights", &[]);
-    let policy = Policy::init(&config.policy.model, &config.policy.prompt, tokenizer, &mut rng).unwrap();
+    let policy =
+        Policy::init(&config.policy.model, &config.policy.prompt, tokenizer, &mut rng, &Device::Cpu).unwrap();
     let demos = demonstrations(&config, &policy).unwrap();
     (policy, demos)
 }

@@ -12,6 +12,9 @@ use reskill_model::{
     ChatTemplate, Engine, EngineConfig, Message, PolicyTokenizer, Pretrained, Transformer, WeightStorage,
 };
 
+use crate::device::DeviceArgs;
+use crate::model_source;
+
 /// Writes text with a pretrained model.
 #[derive(Debug, Args)]
 #[command(
@@ -24,8 +27,8 @@ Examples:
   reskill-cli generate --model DIR --chat --temperature 0.7 --top-p 0.9"
 )]
 pub struct GenerateArgs {
-    /// A folder with config.json and safetensors, or a .gguf file.
-    #[arg(long, value_name = "DIR|FILE")]
+    /// A folder with config.json and safetensors, a .gguf file, or org/name[@revision] on the Hugging Face hub.
+    #[arg(long, value_name = "DIR|FILE|NAME")]
     model: PathBuf,
     /// The prompt, or with --chat the user's message.
     #[arg(long)]
@@ -57,7 +60,10 @@ pub struct GenerateArgs {
     /// A text that ends a reply; may be given several times.
     #[arg(long, value_name = "TEXT")]
     stop: Vec<String>,
-    /// How the weights are kept while generating: as they are, or rounded to bf16, which is quicker.
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// How the CPU keeps the weights while generating: as they are, or rounded to bf16, which is quicker. A CUDA device
+    /// keeps them as --precision says.
     #[arg(long, value_enum, default_value_t = Weights::F32)]
     weights: Weights,
     /// Longest prompt and replies together, in tokens; the model's own limit if that is smaller.
@@ -90,13 +96,14 @@ pub fn run(args: &GenerateArgs) -> Result<u8> {
         end_tokens: Vec::new(),
     };
     options.validate()?;
-    let pretrained = Pretrained::open(&args.model)?;
+    let device = args.device.open()?;
+    let pretrained = Pretrained::open(&model_source::locate_argument(&args.model)?)?;
     let tokenizer = pretrained.tokenizer()?;
     let template = if args.chat { pretrained.chat_template()? } else { None };
     if args.chat && template.is_none() {
         bail!("{}: has no chat template; leave --chat out", args.model.display());
     }
-    let mut model = pretrained.model()?;
+    let mut model = pretrained.model_on(&device)?;
     model.pack(match args.weights {
         Weights::F32 => WeightStorage::F32,
         Weights::Bf16 => WeightStorage::Bf16,
@@ -104,7 +111,7 @@ pub fn run(args: &GenerateArgs) -> Result<u8> {
     let max_len = args.context.min(model.config().max_position_embeddings);
     let sizes = EngineConfig { max_sequences: 1, max_len, ..EngineConfig::for_model(model.config()) };
     let mut session = Session {
-        engine: Engine::new(model.config(), sizes)?,
+        engine: Engine::on(&device, model.config(), sizes)?,
         options: DecodeOptions { end_tokens: pretrained.end_tokens().to_vec(), ..options },
         rng: ChaCha8Rng::seed_from_u64(args.seed),
         model,

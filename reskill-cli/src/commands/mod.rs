@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod env;
+pub mod index;
 pub mod train;
 pub mod sft;
 pub mod skills;

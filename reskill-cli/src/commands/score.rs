@@ -9,6 +9,9 @@ use reskill_model::score::token_logprobs;
 use reskill_model::{Pretrained, Workspace};
 use serde::Serialize;
 
+use crate::device::DeviceArgs;
+use crate::model_source;
+
 /// Prints the log-probability of every token of a text, given those before it.
 #[derive(Debug, Args)]
 #[command(
@@ -20,8 +23,8 @@ Examples:
   reskill-cli score --model DIR --ids-file ids.json"
 )]
 pub struct ScoreArgs {
-    /// A folder with config.json and safetensors, or a .gguf file.
-    #[arg(long, value_name = "DIR|FILE")]
+    /// A folder with config.json and safetensors, a .gguf file, or org/name[@revision] on the Hugging Face hub.
+    #[arg(long, value_name = "DIR|FILE|NAME")]
     model: PathBuf,
     /// Texts, one a line.
     #[arg(long, value_name = "FILE", required_unless_present = "ids_file", conflicts_with = "ids_file")]
@@ -29,6 +32,8 @@ pub struct ScoreArgs {
     /// A JSON list of lists of token ids.
     #[arg(long, value_name = "FILE")]
     ids_file: Option<PathBuf>,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 #[derive(Serialize)]
@@ -42,10 +47,11 @@ struct Scored<'a> {
 /// # Errors
 /// If the model or the texts cannot be read, or a text does not fit the model.
 pub fn run(args: &ScoreArgs) -> Result<u8> {
-    let pretrained = Pretrained::open(&args.model)?;
+    let device = args.device.open()?;
+    let pretrained = Pretrained::open(&model_source::locate_argument(&args.model)?)?;
     let texts = read_ids(args, &pretrained)?;
-    let model = pretrained.model()?;
-    let mut workspace = Workspace::recomputing(model.config())?;
+    let model = pretrained.model_on(&device)?;
+    let mut workspace = Workspace::recomputing_on(&device, model.config())?;
     let mut out = std::io::stdout().lock();
     for (index, ids) in texts.iter().enumerate() {
         let logprobs = token_logprobs(&model, &mut workspace, ids)

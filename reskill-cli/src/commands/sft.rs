@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::train::{self, TrainArgs};
+use crate::device::DeviceArgs;
 
 /// Imitates expert episodes, and stops there: the first stage of `train`, with the same files.
 #[derive(Debug, Args)]
@@ -38,11 +39,13 @@ pub struct SftArgs {
     /// Writes weights with the adapter added to them; as --set model.merge=true
     #[arg(long)]
     merge: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// Overrides one value of the configuration; may be given several times
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
     /// Goes on with an interrupted run, as its own config.toml says
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "out", "seed", "steps", "merge", "overrides"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "out", "seed", "steps", "merge", "overrides", "device", "precision"])]
     resume: Option<PathBuf>,
 }
 
@@ -63,6 +66,7 @@ pub fn run(args: &SftArgs) -> Result<u8> {
         config: args.config.clone(),
         out: args.out.clone(),
         seed: args.seed,
+        device: args.device.clone(),
         overrides,
         resume: args.resume.clone(),
     })

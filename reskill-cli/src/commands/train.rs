@@ -8,6 +8,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::config::{Preset, TrainConfig};
+use crate::device::DeviceArgs;
+use crate::model_source;
 use crate::progress::print_line;
 use crate::run_dir::RunDir;
 use crate::suites::words;
@@ -23,6 +25,7 @@ pub const INTERRUPTED: u8 = 130;
   reskill-cli train                                  the default run: household games, on the CPU, in minutes
   reskill-cli train --seed 1 --out runs/one
   reskill-cli train --set skills.mode=off            plain GRPO, everything else equal
+  reskill-cli train --device cuda --precision bf16   the same on a CUDA device
   reskill-cli train --config configs/alfworld.toml --set env.data=DIR
   reskill-cli train --config configs/smollm2-alfworld.toml --set env.data=DIR --set model.path=MODEL
   reskill-cli train --config configs/scienceworld.toml --set env.data=DIR
@@ -42,6 +45,8 @@ pub struct TrainArgs {
     /// Seed of every random choice; overrides the configuration
     #[arg(long, value_name = "N")]
     pub(super) seed: Option<u64>,
+    #[command(flatten)]
+    pub(super) device: DeviceArgs,
     /// Trains on the environment that this command plays; without --config by the preset configs/external.toml
     #[arg(long, value_name = "COMMAND")]
     pub(super) env_cmd: Option<String>,
@@ -49,7 +54,7 @@ pub struct TrainArgs {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(super) overrides: Vec<String>,
     /// Goes on with an interrupted run, as its own config.toml says
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "out", "seed", "overrides", "env_cmd"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "out", "seed", "overrides", "env_cmd", "device", "precision"])]
     pub(super) resume: Option<PathBuf>,
 }
 
@@ -71,9 +76,11 @@ pub fn run(args: &TrainArgs) -> Result<u8> {
             let mut overrides = args.env_cmd.as_deref().map_or(Ok(Vec::new()), overrides_of_command)?;
             overrides.extend(args.overrides.iter().cloned());
             overrides.extend(args.seed.map(|seed| format!("seed={seed}")));
+            overrides.extend(args.device.overrides());
             let preset = if args.env_cmd.is_some() { Preset::External } else { Preset::Default };
             let config = TrainConfig::load_or(args.config.as_deref(), preset, &overrides)?;
-            let config = config.with_absolute_paths()?;
+            let mut config = config.with_absolute_paths()?;
+            config.model.path = model_source::pinned(&config.model.path)?;
             limit_threads(config.threads)?;
             let name = args.config.as_ref().and_then(|path| path.file_stem());
             let name = name.map_or("default".into(), |stem| stem.to_string_lossy().into_owned());

@@ -16,7 +16,7 @@ use reskill_envs::{Split, Suite};
 use reskill_grpo::{
     Learner, Optimizer, Reference, StepOutcome, TokenTrajectory, UpdateMetrics, turn_advantages_with_steps,
 };
-use reskill_model::{Gradients, SamplingParams, Transformer};
+use reskill_model::{Gradients, Params, SamplingParams, Transformer};
 use reskill_skills::{Lifecycle, SkillBank};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -28,6 +28,7 @@ use crate::creators::{CreatorRunner, CreatorSummary};
 use crate::evaluate::Evaluation;
 use crate::memory::planned_memory;
 use crate::metrics::MetricsWriter;
+use crate::model_source;
 use crate::policy::{Policy, build_tokenizer};
 use crate::progress::{Progress, print_line};
 use crate::resources::Costs;
@@ -149,12 +150,26 @@ impl Trainer {
             let moments = (m.into_owned(), v.into_owned());
             optimizer = Optimizer::restore(&config.sft.optimizer, moments, optimizer.steps())?;
         }
+        let device = policy.model.device();
+        let placed = |weights: Params| match device.is_cpu() {
+            true => Ok(weights),
+            false => weights.to_device(&device, device.precision()),
+        };
+        if !device.is_cpu() {
+            let stage = match state.stage {
+                Stage::WarmStart { .. } => &config.sft.optimizer,
+                _ => &config.grpo.optimizer,
+            };
+            let (m, v) = optimizer.moments()?;
+            let steps = optimizer.steps();
+            optimizer = Optimizer::restore_for(&policy.model, stage, (&*m, &*v), &trained, steps)?;
+        }
         match trained {
-            Gradients::Full(weights) => *policy.model.params_mut() = weights,
+            Gradients::Full(weights) => *policy.model.params_mut() = placed(weights)?,
             Gradients::Adapter(adapter) => policy.model.attach(adapter)?,
         }
         let reference = match reference {
-            Some(weights) => Some(Transformer::new(policy.model.config(), weights)?),
+            Some(weights) => Some(Transformer::new(policy.model.config(), placed(weights)?)?),
             None => None,
         };
         let mut creator = CreatorRunner::open(&config, &run, &policy.tokenizer)?;
@@ -224,8 +239,13 @@ impl Trainer {
             self.policy.tokenizer.vocab_size(),
             if self.policy.language.is_some() { "tokens" } else { "words" },
         ));
-        let plan = planned_memory(&self.config, self.policy.model.config(), self.policy.context)?;
-        print_line(&format!("memory: {plan}"));
+        let device = self.policy.model.device();
+        print_line(&format!("device: {}", device.describe()));
+        // The plan counts what the CPU's passes take.
+        if device.is_cpu() {
+            let plan = planned_memory(&self.config, self.policy.model.config(), self.policy.context)?;
+            print_line(&format!("memory: {plan}"));
+        }
         if let Stage::WarmStart { batches } = self.state.stage
             && !self.warm_start(batches)?
         {
@@ -442,6 +462,8 @@ impl Trainer {
 
 /// The environment, and the policy as it begins.
 fn untrained(config: &TrainConfig) -> Result<(Box<dyn Suite>, Policy)> {
+    // First: a machine without the device should say so before games are read.
+    let device = config.device.open()?;
     let suite = open_suite(&config.env)?;
     check_games(suite.as_ref())?;
     check_start(suite.as_ref())?;
@@ -449,12 +471,13 @@ fn untrained(config: &TrainConfig) -> Result<(Box<dyn Suite>, Policy)> {
     let policy = if config.model.is_pretrained() {
         let slots = config.rollout.tasks_per_step * config.rollout.group_size;
         let (prompt, manner) = (&config.policy.prompt, suite.manner());
-        Policy::open(&config.model, prompt, &manner, slots, &mut stream(config.seed, "adapter", &[]))?
+        let rng = &mut stream(config.seed, "adapter", &[]);
+        Policy::open(&config.model, prompt, &manner, slots, rng, &device)?
     } else {
         let tokenizer =
             build_tokenizer(suite.as_ref(), &config.policy.prompt, config.policy.vocabulary_games)?;
         let mut rng = stream(config.seed, "weights", &[]);
-        let policy = Policy::init(&config.policy.model, &config.policy.prompt, tokenizer, &mut rng)?;
+        let policy = Policy::init(&config.policy.model, &config.policy.prompt, tokenizer, &mut rng, &device)?;
         policy.speaking(suite.manner())
     };
     Ok((suite, policy))
@@ -462,7 +485,8 @@ fn untrained(config: &TrainConfig) -> Result<(Box<dyn Suite>, Policy)> {
 
 /// The pretrained model as it lies on disk now.
 fn base_model(config: &TrainConfig) -> Result<Option<BaseModel>> {
-    config.model.is_pretrained().then(|| BaseModel::of(&config.model.path)).transpose()
+    let of = |path| BaseModel::of(path, &model_source::locate(path)?);
+    config.model.is_pretrained().then(|| of(&config.model.path)).transpose()
 }
 
 /// Games of every kind must be there.

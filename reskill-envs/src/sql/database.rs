@@ -51,31 +51,31 @@ impl Database {
         let script = folder.join("sqlite_sql").join(format!("{name}.sql"));
         let file = folder.join("database").join(name).join(format!("{name}.sqlite"));
         if !script.exists() && file.exists() {
-            let read = || -> Result<(Vec<u8>, Vec<Table>), Error> {
-                image(&mut Connection::open_with_flags(&file, OpenFlags::SQLITE_OPEN_READ_ONLY)?)
-            };
-            return Database::new(name, read(), file.clone());
+            let read = || image(&mut Connection::open_with_flags(&file, OpenFlags::SQLITE_OPEN_READ_ONLY)?);
+            return Database::new(name, read, file.clone());
         }
         let text = std::fs::read_to_string(&script)
             .map_err(|source| EnvError::Read { path: script.clone(), source })?;
-        let build = || -> Result<(Vec<u8>, Vec<Table>), Error> {
+        let build = || {
             let mut connection = Connection::open_in_memory()?;
             guard::for_script(&mut connection)?;
             connection.execute_batch(&text)?;
             image(&mut connection)
         };
-        Database::new(name, build(), script)
+        Database::new(name, build, script)
     }
 
     fn new(
         name: &str,
-        built: Result<(Vec<u8>, Vec<Table>), Error>,
+        build: impl Fn() -> Result<(Vec<u8>, Vec<Table>), Error>,
         path: PathBuf,
     ) -> Result<Database, EnvError> {
+        // A query that runs elsewhere may have taken all memory.
+        let built = query::alone_if_memory_is_short(|| build().map_err(|error| QueryError::from(&error)));
         let (image, tables) = built.map_err(|error| EnvError::Game {
             path: path.clone(),
             field: "database",
-            reason: query::message(&error),
+            reason: error.to_string(),
         })?;
         if tables.is_empty() {
             let reason = "no tables in it".to_owned();

@@ -2,7 +2,7 @@
 //!
 //! An episode shows a question. Each action runs one query (`execute[SQL]`, or a fenced block) and shows its rows as
 //! Python prints a list of tuples, or `Error executing query: ...`; `submit` ends the episode with the reward of the rows
-//! seen last, `skip` ends it with 0. After ten actions what was seen is submitted. [`reward`] is the published one, value
+//! seen last, `skip` ends it with 0. After ten actions what was seen is submitted. [`reward()`] is the published one, value
 //! for value.
 //!
 //! Where this differs from the original, which runs MySQL in a container:

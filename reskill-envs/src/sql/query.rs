@@ -45,7 +45,7 @@ impl std::fmt::Display for QueryError {
 }
 
 /// SQLite's own words.
-pub(crate) fn message(error: &Error) -> String {
+fn message(error: &Error) -> String {
     match error {
         Error::SqliteFailure(_, Some(message)) => message.clone(),
         Error::SqlInputError { msg, .. } => msg.clone(),
@@ -84,7 +84,7 @@ pub(crate) fn run(
     if n_columns == 0 || !statement.readonly() {
         return Err(QueryError::Refused("this is no query that returns rows".to_owned()));
     }
-    let names: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+    let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let mut found = statement.query([]).map_err(failed)?;
     let (mut rows, mut bytes) = (Vec::new(), 0);
     while let Some(row) = found.next().map_err(failed)? {

@@ -50,6 +50,8 @@ pub struct WandsConfig {
     pub shown_chars: usize,
     /// Features of a product that are shown, the first ones; 0: all. Default 24.
     pub shown_features: usize,
+    /// Puts a `*` before every word of a look-up that is in the query: help for small policies. Default false.
+    pub mark_query_words: bool,
     /// The catalogue that is generated where no data is given.
     pub catalogue: CatalogueConfig,
 }
@@ -75,6 +77,7 @@ impl Default for WandsConfig {
             unseen_share: 0.2,
             shown_chars: 600,
             shown_features: 24,
+            mark_query_words: false,
             catalogue: CatalogueConfig::default(),
         }
     }

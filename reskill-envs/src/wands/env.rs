@@ -88,8 +88,31 @@ impl WandsEnv {
             Attribute::Description => cut(&product.description, self.config.shown_chars),
             Attribute::Features => features(&product.features, self.config.shown_features),
         };
-        let value = if value.is_empty() { "nothing is known" } else { &value };
+        let value = if value.is_empty() { "nothing is known".to_owned() } else { self.marked(value) };
         format!("{} of option {}: {value}", attribute.as_str(), option + 1)
+    }
+
+    /// The words of the query.
+    fn query(&self) -> &str {
+        self.catalogue.queries.get(&self.task.query).map_or("", |query| query.text.as_str())
+    }
+
+    /// The text with a `*` before each word of the query, if that is wanted.
+    fn marked(&self, text: String) -> String {
+        if !self.config.mark_query_words {
+            return text;
+        }
+        let is_border = |c: char| !c.is_alphanumeric();
+        let wanted: BTreeSet<String> = self.query().split(is_border).map(str::to_lowercase).collect();
+        let mut marked = String::with_capacity(text.len() + 16);
+        for piece in text.split_inclusive(is_border) {
+            let word = piece.trim_end_matches(is_border);
+            if !word.is_empty() && wanted.contains(&word.to_lowercase()) {
+                marked.push_str("* ");
+            }
+            marked.push_str(piece);
+        }
+        marked
     }
 
     fn observation(&self, text: String) -> Observation {
@@ -111,7 +134,7 @@ impl WandsEnv {
 impl TextEnv for WandsEnv {
     fn reset(&mut self) -> Result<Observation, EnvError> {
         (self.known, self.choice) = (BTreeSet::new(), None);
-        let query = self.catalogue.queries.get(&self.task.query).map_or("", |query| query.text.as_str());
+        let query = self.query();
         Ok(self.observation(format!("query: {query}\noptions: {}", self.options().join(", "))))
     }
 

@@ -93,7 +93,7 @@ impl Wands {
 
 fn vocabulary() -> ActionVocabulary {
     let look_up = |attribute: Attribute| ActionTemplate {
-        name: format!("LookUp{:?}", attribute),
+        name: format!("LookUp{attribute:?}"),
         template: format!("look up {} of {{option}}", attribute.as_str()),
     };
     let mut templates = Attribute::ALL.map(look_up).to_vec();

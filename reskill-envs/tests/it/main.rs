@@ -16,3 +16,5 @@ mod scienceworld;
 mod sql;
 #[cfg(feature = "wands")]
 mod wands;
+#[cfg(feature = "search")]
+mod search;

@@ -220,6 +220,24 @@ fn look_ups_show_one_property_of_one_option() {
 }
 
 #[test]
+fn words_of_the_query_are_marked_on_request() {
+    let config =
+        WandsConfig { mark_query_words: true, options: vec![OptionSet::Three], ..WandsConfig::default() };
+    let suite = Wands::over(small(), &config).unwrap();
+    let task = all_tasks(&suite)[0].clone();
+    let n = 1 + suite.gold(&task.id).unwrap().1.iter().position(|id| *id == 7).unwrap();
+    let mut env = suite.open(&task.id).unwrap();
+    let mut see =
+        |attribute: &str| env.step(&format!("look up {attribute} of option {n}")).unwrap().observation.text;
+    assert_eq!(see("name"), format!("name of option {n}: oak * chair 24 '' wide"));
+    assert_eq!(see("class"), format!("class of option {n}: Chairs, Stools; in Home / \"Best\""));
+    assert_eq!(
+        see("features"),
+        format!("features of option {n}: color: * red; material: oak : solid; weight")
+    );
+}
+
+#[test]
 fn files_are_read_as_they_are_written_with_tabs_line_ends_and_quotes() {
     let dir = tempfile::tempdir().unwrap();
     for catalogue in [small(), Catalogue::generate(&config().catalogue).unwrap()] {

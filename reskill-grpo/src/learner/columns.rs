@@ -1,7 +1,7 @@
 //! Columns over the trained tokens of one packing, and the fused passes between them and the network.
 
 use reskill_kernels::ops::{self, Distribution};
-use reskill_kernels::{Device, Tensor};
+use reskill_kernels::{DType, Tensor};
 use reskill_model::{Gradients, Transformer, Workspace};
 
 use crate::error::GrpoError;
@@ -46,9 +46,10 @@ impl Columns {
         softmax: Softmax,
     ) -> Result<Columns, GrpoError> {
         let r = packing.targets.len();
-        let column = || Tensor::zeros(&[r], &Device::Cpu);
+        let device = model.device();
+        let column = || Tensor::zeros(&[r], &device);
         let hidden = model.forward(workspace, &packing.batch)?;
-        let mut selected = Tensor::zeros(&[r, hidden.row_len()], &Device::Cpu)?;
+        let mut selected = Tensor::zeros_as(&[r, hidden.row_len()], &device, hidden.dtype())?;
         ops::embedding_forward(&mut selected, hidden, &packing.rows)?;
         let mut columns = Columns {
             logprobs: column()?,
@@ -81,11 +82,11 @@ impl Columns {
         packing: &Packing,
         softmax: Softmax,
     ) -> Result<(), GrpoError> {
-        let mut kl = Tensor::zeros(self.logprobs.shape(), &Device::Cpu)?;
+        let mut kl = Tensor::zeros(self.logprobs.shape(), &self.logprobs.device())?;
         let policy = self.distribution(model);
         let other = reference.distribution(ref_model);
         ops::linear_kl_forward(&mut kl, policy, other, &packing.allowed, softmax.temperature)?;
-        let d_kl = Tensor::zeros(kl.shape(), &Device::Cpu)?;
+        let d_kl = Tensor::zeros(kl.shape(), &kl.device())?;
         let Columns { lse: ref_lse, selected: ref_selected, .. } = reference;
         self.divergence = Some(Divergence { kl, d_kl, ref_lse, ref_selected });
         Ok(())
@@ -105,7 +106,8 @@ impl Columns {
         packing: &Packing,
         softmax: Softmax,
     ) -> Result<(), GrpoError> {
-        let mut d_selected = Tensor::zeros(self.selected.shape(), &Device::Cpu)?;
+        let (device, dtype) = (self.selected.device(), self.selected.dtype());
+        let mut d_selected = Tensor::zeros_as(self.selected.shape(), &device, dtype)?;
         self.head_backward(&mut d_selected, grads.head_mut(), model, packing, softmax)?;
         if let (Some(divergence), Some(ref_model)) = (&self.divergence, ref_model) {
             let other = Distribution {
@@ -124,8 +126,11 @@ impl Columns {
                 softmax.temperature,
             )?;
         }
-        let mut d_hidden = Tensor::zeros(&[packing.batch.len(), d_selected.row_len()], &Device::Cpu)?;
+        // Every row predicts at most one token, so the sums below are copies: exact in f32, and in bf16 after it.
+        let shape = [packing.batch.len(), d_selected.row_len()];
+        let mut d_hidden = Tensor::zeros(&shape, &device)?;
         ops::embedding_backward(&mut d_hidden, &d_selected, &packing.rows)?;
+        let d_hidden = if dtype == DType::F32 { d_hidden } else { d_hidden.to_device_as(&device, dtype)? };
         model.backward_trainable(grads, workspace, &packing.batch, &d_hidden)?;
         Ok(())
     }

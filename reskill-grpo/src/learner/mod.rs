@@ -9,8 +9,8 @@ mod reference;
 use std::path::Path;
 
 use rand::Rng;
-use reskill_kernels::Tensor;
 use reskill_kernels::ops::{self, GrpoLossInputs, GrpoLossSums};
+use reskill_kernels::{Device, Tensor};
 use reskill_model::{Gradients, ModelConfig, Params, Transformer, Workspace};
 use serde::{Deserialize, Serialize};
 
@@ -84,24 +84,25 @@ impl Learner {
     /// # Errors
     /// [`GrpoError::Config`].
     pub fn new(model: &ModelConfig, config: &LearnerConfig) -> Result<Learner, GrpoError> {
-        Learner::with_grads(model, Gradients::Full(Params::zeros(model)?), config)
+        Learner::with_grads(&Device::Cpu, model, Gradients::Full(Params::zeros(model)?), config)
     }
 
-    /// A learner of what `model` trains: its adapter, or else all its weights.
+    /// A learner of what `model` trains, on its device: its adapter, or else all its weights.
     ///
     /// # Errors
     /// [`GrpoError::Config`].
     pub fn for_model(model: &Transformer, config: &LearnerConfig) -> Result<Learner, GrpoError> {
-        Learner::with_grads(model.config(), Gradients::zeros(model)?, config)
+        Learner::with_grads(&model.device(), model.config(), Gradients::zeros(model)?, config)
     }
 
     fn with_grads(
+        device: &Device,
         model: &ModelConfig,
         grads: Gradients,
         config: &LearnerConfig,
     ) -> Result<Learner, GrpoError> {
         config.validate()?;
-        let workspace = Workspace::new(model)?;
+        let workspace = Workspace::on(device, model)?;
         Ok(Learner { config: config.clone(), workspace, grads, guard: Guard::default() })
     }
 
@@ -111,7 +112,7 @@ impl Learner {
     /// # Errors
     /// [`GrpoError::Model`].
     pub fn recomputing(mut self, model: &ModelConfig) -> Result<Learner, GrpoError> {
-        self.workspace = Workspace::recomputing(model)?;
+        self.workspace = Workspace::recomputing_on(&self.workspace.device(), model)?;
         Ok(self)
     }
 
@@ -260,10 +261,10 @@ impl Learner {
         let softmax = Softmax { temperature: 1.0, filter: None };
         self.grads.clear()?;
         for pack in Packing::split(trajectories, self.config.max_tokens) {
-            let packing = Packing::new(&pack)?;
+            let packing = Packing::new(&pack)?.to_device(&model.device())?;
             let mut columns = Columns::forward(&mut self.workspace, model, &packing, softmax)?;
             columns.d_logprobs.fill(-1.0 / totals.tokens as f32)?;
-            metrics.loss -= columns.logprobs.as_slice().iter().map(|&x| f64::from(x)).sum::<f64>();
+            metrics.loss -= columns.logprobs.to_vec()?.iter().map(|&x| f64::from(x)).sum::<f64>();
             columns.backward(&mut self.grads, &mut self.workspace, model, None, &packing, softmax)?;
             metrics.packed_tokens += packing.batch.len() as u64;
         }
@@ -308,14 +309,15 @@ impl Learner {
         let softmax = Softmax { temperature, filter: None };
         let mut all = Vec::with_capacity(trajectories.len());
         for pack in Packing::split(trajectories, self.config.max_tokens) {
-            let packing = Packing::new(&pack)?;
+            let packing = Packing::new(&pack)?.to_device(&model.device())?;
             let columns = Columns::forward(&mut self.workspace, model, &packing, softmax)?;
             metrics.packed_tokens += packing.batch.len() as u64;
-            let sampled = packing.old_logprobs.as_slice();
-            for (now, sampled) in columns.logprobs.as_slice().iter().zip(sampled) {
+            let sampled = packing.old_logprobs.host()?;
+            let logprobs = columns.logprobs.to_vec()?;
+            for (now, sampled) in logprobs.iter().zip(sampled) {
                 metrics.sampler_mismatch = metrics.sampler_mismatch.max(f64::from((now - sampled).abs()));
             }
-            let mut rest = columns.logprobs.as_slice();
+            let mut rest = logprobs.as_slice();
             for trajectory in &pack {
                 let (own, after) = rest.split_at(trajectory.trained_len());
                 all.push(own.to_vec());
@@ -340,7 +342,7 @@ impl Learner {
         for pack in Packing::split(&batch.members, self.config.max_tokens) {
             let members = done..done + pack.len();
             done = members.end;
-            let packing = Packing::new(&pack)?;
+            let packing = Packing::new(&pack)?.to_device(&model.device())?;
             let tokens =
                 TokenColumns::new(&packing, &pack, &batch.advantages[members.clone()], batch.loss, totals)?;
             let old = match &batch.old {
@@ -375,23 +377,31 @@ impl Learner {
         if let (Some((other, reference)), KlEstimator::Full) = (other, batch.loss.kl) {
             columns.diverge(model, other, reference, packing, softmax)?;
         }
+        // The loss is a few numbers a token: it is computed on the CPU, wherever the network runs.
+        let host = |column: &Tensor| column.to_device(&Device::Cpu);
+        let (logprobs, entropy) = (host(&columns.logprobs)?, host(&columns.entropy)?);
+        let kl = columns.divergence.as_ref().map(|it| host(&it.kl)).transpose()?;
         let inputs = GrpoLossInputs {
-            logprobs: &columns.logprobs,
+            logprobs: &logprobs,
             old_logprobs: old,
             sampler_logprobs: &packing.old_logprobs,
-            ref_logprobs: columns.divergence.as_ref().map_or(&ref_logprobs, |it| &it.kl),
-            entropy: &columns.entropy,
+            ref_logprobs: kl.as_ref().unwrap_or(&ref_logprobs),
+            entropy: &entropy,
             advantages: &tokens.advantages,
             weights: &tokens.weights,
             sequences: &tokens.sequences,
         };
         let params = batch.loss.params();
-        let sums = ops::grpo_loss(&mut columns.d_logprobs, &mut columns.d_entropy, &inputs, &params)?;
+        let column = || Tensor::zeros(logprobs.shape(), &Device::Cpu);
+        let (mut d_logprobs, mut d_entropy) = (column()?, column()?);
+        let sums = ops::grpo_loss(&mut d_logprobs, &mut d_entropy, &inputs, &params)?;
+        columns.d_logprobs.copy_from(&d_logprobs)?;
+        columns.d_entropy.copy_from(&d_entropy)?;
         if let Some(divergence) = &mut columns.divergence {
-            let d_kl = divergence.d_kl.as_mut_slice().iter_mut().zip(tokens.weights.as_slice());
-            d_kl.for_each(|(d_kl, weight)| *d_kl = weight * batch.loss.kl_coef);
+            let d_kl = tokens.weights.host()?.iter().map(|weight| weight * batch.loss.kl_coef);
+            divergence.d_kl.copy_from_slice(&d_kl.collect::<Vec<f32>>())?;
         }
-        log_ratios.extend(columns.logprobs.as_slice().iter().zip(old.as_slice()).map(|(now, old)| now - old));
+        log_ratios.extend(logprobs.host()?.iter().zip(old.host()?).map(|(now, old)| now - old));
         columns.backward(&mut self.grads, &mut self.workspace, model, batch.reference, packing, softmax)?;
         Ok(sums)
     }

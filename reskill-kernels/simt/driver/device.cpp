@@ -14,10 +14,11 @@ int env_number(const char* name, int otherwise) {
 }
 int n_devices() { return env_number("RESKILL_SIMT_DEVICES", 1); }
 char g_context;
+int g_capability_set = 0;  // by reskill_simt_set_capability
 thread_local void* g_current = nullptr;
 }  // namespace
 
-int compute_capability() { return env_number("RESKILL_SIMT_CC", 80); }
+int compute_capability() { return g_capability_set ? g_capability_set : env_number("RESKILL_SIMT_CC", 80); }
 size_t shared_bytes_optin() { return (compute_capability() >= 90 ? 227u : 163u) << 10; }
 size_t shared_bytes_per_multiprocessor() { return (compute_capability() >= 90 ? 228u : 164u) << 10; }
 std::string& last_failure() {
@@ -146,3 +147,6 @@ API cuGetErrorString(int error, const char** words) {
   }
   return kSuccess;
 }
+
+// 0: as RESKILL_SIMT_CC says.
+extern "C" __attribute__((visibility("default"))) void reskill_simt_set_capability(int capability) { g_capability_set = capability; }

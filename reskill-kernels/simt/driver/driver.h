@@ -72,6 +72,8 @@ size_t shared_bytes_per_multiprocessor();
 
 // Whether [address, address + bytes) lies in one live allocation.
 bool is_device_range(DevicePtr address, size_t bytes);
+// The live allocation that holds `address`.
+bool find_allocation(DevicePtr address, DevicePtr* begin, size_t* bytes);
 // Checks what lies around the allocations; a kernel that wrote there fails with these words.
 bool check_fences(std::string* words);
 

@@ -103,12 +103,20 @@ int give(DevicePtr address) {
 
 }  // namespace
 
-bool is_device_range(DevicePtr address, size_t bytes) {
+bool find_allocation(DevicePtr address, DevicePtr* begin, size_t* bytes) {
   std::lock_guard<std::mutex> lock(g_mutex);
   auto it = allocations().upper_bound(address);
   if (it == allocations().begin()) return false;
   --it;
-  return address - it->first <= it->second.bytes && bytes <= it->second.bytes - (address - it->first);
+  *begin = it->first;
+  *bytes = it->second.bytes;
+  return address - it->first < it->second.bytes;
+}
+
+bool is_device_range(DevicePtr address, size_t bytes) {
+  DevicePtr begin;
+  size_t all;
+  return find_allocation(address, &begin, &all) && bytes <= all - (address - begin);
 }
 
 bool check_fences(std::string* words) {

@@ -167,3 +167,8 @@ API cuEventElapsedTime_v2(float* milliseconds, void* begin, void* end) {
   return kSuccess;
 }
 API cuEventElapsedTime(float* milliseconds, void* begin, void* end) { return cuEventElapsedTime_v2(milliseconds, begin, end); }
+
+// For the stand-in cuBLASLt.
+extern "C" __attribute__((visibility("default"))) int reskill_simt_submit(void* stream, const std::function<int()>& work) {
+  return submit(stream, work);
+}

@@ -12,6 +12,16 @@ extern "C" __global__ void simt_mistake_no_barrier(float* y, const float* x) {
 }
 EXPORT_KERNEL(simt_mistake_no_barrier)
 
+// Overwrites shared memory that others may still have to read.
+extern "C" __global__ void simt_mistake_no_second_barrier(float* y, const float* x) {
+  SHARED(float, tile, [256]);
+  tile[threadIdx.x] = x[threadIdx.x];
+  __syncthreads();
+  y[threadIdx.x] = tile[255 - threadIdx.x];
+  tile[threadIdx.x] = 0.0f;
+}
+EXPORT_KERNEL(simt_mistake_no_second_barrier)
+
 // A lane reads what its neighbour wrote, without __syncwarp.
 extern "C" __global__ void simt_mistake_no_syncwarp(float* y, const float* x) {
   SHARED(float, tile, [32]);

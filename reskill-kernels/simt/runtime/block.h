@@ -44,6 +44,7 @@ struct Rendezvous {
 struct Warp {
   std::vector<Rendezvous*> meetings;
   unsigned born = 0, live = 0;
+  unsigned barriers = 0;  // __syncwarp of some lanes, so far
 };
 
 struct SharedVariable {
@@ -90,6 +91,8 @@ void wait_while(const uint64_t* generation, uint64_t seen, const char* where);
 [[noreturn]] void thread_exit();
 // Drops the block's shared variables (memory.cpp).
 void release_shared(Block& block);
+// Forgets copies and products under way (hopper.cpp).
+void reset_hopper();
 
 struct LaunchResult {
   bool ok;

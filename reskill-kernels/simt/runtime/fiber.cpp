@@ -44,7 +44,12 @@ void Stacks::map() {
 }
 
 Stacks::~Stacks() {
-  if (base_) munmap(base_, (kStackBytes + kGuardBytes) * kStacks);
+  if (!base_) return;
+#if defined(__SANITIZE_ADDRESS__)
+  // Whoever gets these addresses next must not meet what was poisoned for the frames of fibers.
+  __asan_unpoison_memory_region(base_, (kStackBytes + kGuardBytes) * kStacks);
+#endif
+  munmap(base_, (kStackBytes + kGuardBytes) * kStacks);
 }
 
 unsigned char* Stacks::emergency_top() {

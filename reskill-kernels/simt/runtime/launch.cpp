@@ -10,6 +10,7 @@
 #include "counters.h"
 #include "fault.h"
 #include "order.h"
+#include "race.h"
 
 namespace simt {
 
@@ -55,7 +56,11 @@ void run_block(Block& b, dim3 idx, const Order& order) {
   b.idx = idx;
   b.live = b.n;
   b.arrived = 0;
-  if (b.dynamic) memset(b.dynamic, 0xff, b.dynamic_bytes);
+  race_block_begin();
+  if (b.dynamic) {
+    memset(b.dynamic, 0xff, b.dynamic_bytes);
+    race_variable(b.dynamic, b.dynamic_bytes);
+  }
   choose_thread_order(b, order);
   for (unsigned w = 0; w < b.warps.size(); ++w) {
     const unsigned lanes = std::min(32u, b.n - w * 32);
@@ -74,6 +79,7 @@ void run_block(Block& b, dim3 idx, const Order& order) {
     f.warp = &b.warps[i / 32];
     stacks().prepare(f.context, i, &fiber_main);
   }
+  reset_hopper();
   g_block = &b;
   g_thread = &b.host;
   switch_to(b.fibers[b.order[0]]);

@@ -7,6 +7,7 @@
 
 #include "block.h"
 #include "counters.h"
+#include "race.h"
 
 namespace simt {
 
@@ -28,6 +29,7 @@ void* shared_memory(int slot, size_t bytes, size_t align) {
   if (posix_memalign(&p, align, bytes) != 0) fail("no host memory for %zu bytes of shared memory", bytes);
   memset(p, 0xff, bytes);
   b.shared.push_back({slot, static_cast<unsigned char*>(p)});
+  race_variable(p, bytes);
   return p;
 }
 

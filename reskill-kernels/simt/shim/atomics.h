@@ -1,9 +1,19 @@
 // Atomics. One OS thread runs the whole launch, so a plain read-modify-write is atomic for the kernel.
 #pragma once
-#include "types.h"
+#include "memory.h"
+
+// An atomic is no race, so its access is not instrumented; it counts as read and written.
+#if defined(SIMT_TRACE)
+#define SIMT_ATOMIC __attribute__((no_sanitize("thread"), noinline))
+#else
+#define SIMT_ATOMIC
+#endif
 
 template <class T, class F>
-static inline T simt_modify(T* p, F f) {
+SIMT_ATOMIC static inline T simt_modify(T* p, F f) {
+#if defined(SIMT_TRACE)
+  simt::trace_atomic(p, sizeof(T));
+#endif
   const T old = *p;
   *p = f(old);
   return old;

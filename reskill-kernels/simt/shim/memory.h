@@ -22,6 +22,7 @@ void count_mma(unsigned long long multiply_adds);
 #if defined(SIMT_TRACE)
 void trace_read(const void* address, size_t bytes);
 void trace_write(void* address, size_t bytes);
+void trace_atomic(void* address, size_t bytes);
 #else
 inline void trace_read(const void*, size_t) {}
 inline void trace_write(void*, size_t) {}

@@ -10,5 +10,6 @@
 #include "warp.h"
 #include "memory.h"
 #include "matrix.h"
+#include "hopper.h"
 #include "atomics.h"
 #include "registry.h"

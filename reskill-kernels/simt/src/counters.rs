@@ -10,9 +10,9 @@ pub struct Counters {
     pub launches: u64,
     /// Multiply-adds of tensor-core instructions.
     pub multiply_adds: u64,
-    /// Unique bytes of device memory that a launch read, summed over launches; 0 unless traced.
+    /// Unique bytes of device memory that a launch read, summed over launches; 0 without feature `trace`.
     pub read_bytes: u64,
-    /// Unique bytes of device memory that a launch wrote, summed over launches; 0 unless traced.
+    /// Unique bytes of device memory that a launch wrote, summed over launches; 0 without feature `trace`.
     pub written_bytes: u64,
 }
 

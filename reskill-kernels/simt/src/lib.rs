@@ -12,5 +12,5 @@ pub mod order;
 pub mod counters;
 
 pub use counters::Counters;
-pub use library::{device, is_stand_in, library_dir, load, set_memory};
+pub use library::{device, is_stand_in, library_dir, load, set_capability, set_memory};
 pub use order::{Order, with_each_order, with_order};

@@ -1,7 +1,7 @@
 //! The stand-in library: where it lies, and loading it in place of the driver.
 
 use std::ffi::c_void;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
@@ -9,15 +9,21 @@ use reskill_kernels::Device;
 
 /// The folder of the stand-in's `libcuda.so` and `libcuda.so.1`; a program started with it in `LD_LIBRARY_PATH` runs on
 /// the stand-in.
+///
+/// `RESKILL_SIMT_LIBRARY_DIR` names another one, as scripts do that try wrong kernels.
 #[must_use]
 pub fn library_dir() -> &'static Path {
-    Path::new(env!("RESKILL_SIMT_PLAIN_DIR"))
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    DIR.get_or_init(|| {
+        std::env::var_os("RESKILL_SIMT_LIBRARY_DIR")
+            .map_or_else(|| PathBuf::from(env!("RESKILL_SIMT_DIR")), PathBuf::from)
+    })
 }
 
 /// Whether tests run on the stand-in; not so with `RESKILL_GPU_TESTS=1`.
 #[must_use]
 pub fn is_stand_in() -> bool {
-    std::env::var("RESKILL_GPU_TESTS").map_or(true, |value| value != "1")
+    !std::env::var("RESKILL_GPU_TESTS").is_ok_and(|value| value == "1")
 }
 
 /// Makes the stand-in the driver of this process, unless tests run on a real one. Call it before anything of CUDA.
@@ -49,11 +55,21 @@ pub fn set_memory(bytes: usize) {
     }
 }
 
+/// Gives the stand-in's devices this compute capability (80 or 90), for the whole process and before a device is opened.
+/// No effect on a real device.
+pub fn set_capability(capability: i32) {
+    if let Some(functions) = functions() {
+        // SAFETY: the signature is that of `reskill_simt_set_capability(int)`; it sets a number.
+        unsafe { (functions.set_capability)(capability) };
+    }
+}
+
 /// The stand-in's own entry points.
 pub(crate) struct Functions {
     pub(crate) set_order: unsafe extern "C" fn(i32, u64),
     pub(crate) take_counters: unsafe extern "C" fn(*mut c_void),
     set_memory: unsafe extern "C" fn(usize),
+    set_capability: unsafe extern "C" fn(i32),
 }
 
 /// The stand-in's entry points, or `None` on a real driver.
@@ -65,6 +81,7 @@ fn stand_in() -> &'static Functions {
     static FUNCTIONS: OnceLock<Functions> = OnceLock::new();
     FUNCTIONS.get_or_init(|| {
         let path = library_dir().join("libcuda.so");
+        let blas = library_dir().join("libcublasLt.so");
         // SAFETY: the library is the one that this crate's build made; its initialisers only fill the table of kernels.
         let library = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) }
             .unwrap_or_else(|error| panic!("{} cannot be loaded: {error}", path.display()));
@@ -75,9 +92,14 @@ fn stand_in() -> &'static Functions {
                 set_order: entry(&library, b"reskill_simt_set_order\0"),
                 take_counters: entry(&library, b"reskill_simt_take_counters\0"),
                 set_memory: entry(&library, b"reskill_simt_set_memory\0"),
+                set_capability: entry(&library, b"reskill_simt_set_capability\0"),
             }
         };
         std::mem::forget(library);
+        // SAFETY: as above; it finds the driver's entry points, which are loaded by now.
+        let blas = unsafe { Library::open(Some(&blas), RTLD_NOW | RTLD_GLOBAL) }
+            .unwrap_or_else(|error| panic!("{} cannot be loaded: {error}", blas.display()));
+        std::mem::forget(blas);
         functions
     })
 }

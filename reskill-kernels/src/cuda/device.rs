@@ -11,6 +11,7 @@ use super::stream::Gate;
 use super::{driver, units};
 use crate::dtype::DType;
 use crate::error::KernelError;
+use crate::ops::matmul::cuda::GemmState;
 
 /// A CUDA device: context, stream, loaded kernels, scratch memory. A clone is the same device.
 #[derive(Debug, Clone)]
@@ -44,6 +45,7 @@ pub(super) struct Inner {
     pub(super) modules: Modules,
     pub(super) pool: Mutex<Pool>,
     pub(super) gate: Gate,
+    pub(super) gemm: GemmState,
     pub(super) context: Arc<CudaContext>,
     pub(super) stream: Arc<CudaStream>,
 }
@@ -161,8 +163,13 @@ impl CudaDevice {
         &self.inner
     }
 
+    /// What it knows of products of matrices.
+    pub(crate) fn gemm(&self) -> &GemmState {
+        &self.inner.gemm
+    }
+
     /// The error of an operation, in the driver's words.
-    pub(super) fn error(&self, op: &'static str, error: DriverError) -> KernelError {
+    pub(crate) fn error(&self, op: &'static str, error: DriverError) -> KernelError {
         KernelError::Driver { op, device: format!("cuda:{}", self.ordinal()), fault: driver::fault(error) }
     }
 }
@@ -187,7 +194,16 @@ fn open(ordinal: usize) -> Result<Inner, DriverError> {
     let properties = properties(&context)?;
     let modules = Modules::default();
     let pool = Mutex::new(Pool::default());
-    Ok(Inner { ordinal, properties, modules, pool, gate: Gate::default(), context, stream })
+    Ok(Inner {
+        ordinal,
+        properties,
+        modules,
+        pool,
+        gate: Gate::default(),
+        gemm: GemmState::default(),
+        context,
+        stream,
+    })
 }
 
 fn properties(context: &CudaContext) -> Result<Properties, DriverError> {

@@ -8,6 +8,7 @@ use cudarc::driver::{CudaStream, DriverError};
 
 use super::device::CudaDevice;
 use super::memory::Memory;
+use super::scratch::Pool;
 use crate::error::KernelError;
 
 /// A recorded graph of one device.
@@ -16,6 +17,8 @@ pub(crate) struct CudaGraph {
     graph: Mutex<Handle>,
     /// The memory that it reads and writes.
     _memory: Vec<Arc<Memory>>,
+    /// Its scratch memory; none only while it is dropped.
+    scratch: Option<Pool>,
 }
 
 struct Handle(cudarc::driver::CudaGraph);
@@ -79,7 +82,17 @@ impl CudaDevice {
             })
         })?;
         let graph = Mutex::new(Handle(graph));
-        Ok(CudaGraph { device: self.clone(), graph, _memory: recording.take_kept() })
+        let (memory, scratch) = (recording.take_kept(), Some(recording.take_scratch()));
+        Ok(CudaGraph { device: self.clone(), graph, _memory: memory, scratch })
+    }
+}
+
+impl Drop for CudaGraph {
+    fn drop(&mut self) {
+        // What the graph was launched for comes before all that is given to the stream from now on.
+        if let Some(scratch) = self.scratch.take() {
+            self.device.give_pool(scratch);
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use cudarc::driver::{LaunchConfig, PushKernelArg};
 
 use super::device::CudaDevice;
 use super::scratch::Scratch;
+use super::tensor_map::TensorMap;
 use crate::dtype::Element;
 use crate::error::KernelError;
 use crate::tensor::Tensor;
@@ -72,6 +73,7 @@ enum Value {
     I64(i64),
     U32(u32),
     F32(f32),
+    Map(TensorMap),
 }
 
 /// A launch that is put together: `Launch::of(..).output(..).input(..).number(..)`, in the order of the kernel's
@@ -118,6 +120,22 @@ impl<'a> Launch<'a> {
         self.tensor(tensor, first)
     }
 
+    /// A tensor that is read if it is there; the kernel gets a null pointer if not.
+    pub(crate) fn optional_input<T: Element>(self, tensor: Option<&'a Tensor<T>>) -> Launch<'a> {
+        match tensor {
+            Some(tensor) => self.input(tensor),
+            None => self.value(Value::Address(0)),
+        }
+    }
+
+    /// A tensor that is written if it is there; the kernel gets a null pointer if not.
+    pub(crate) fn optional_output<T: Element>(self, tensor: Option<&'a mut Tensor<T>>) -> Launch<'a> {
+        match tensor {
+            Some(tensor) => self.output(tensor),
+            None => self.value(Value::Address(0)),
+        }
+    }
+
     /// Scratch memory from byte `offset` on.
     pub(crate) fn scratch(self, scratch: &'a Scratch<'_>, offset: usize) -> Launch<'a> {
         self.value(Value::Address(scratch.address(offset)))
@@ -126,6 +144,11 @@ impl<'a> Launch<'a> {
     /// A number: `int`, `long long`, `unsigned` or `float` in the kernel.
     pub(crate) fn number(self, number: impl Into<Number>) -> Launch<'a> {
         self.value(number.into().0)
+    }
+
+    /// A map of a matrix, by value.
+    pub(crate) fn map(self, map: TensorMap) -> Launch<'a> {
+        self.value(Value::Map(map))
     }
 
     /// A size, as `int`.
@@ -167,6 +190,7 @@ impl<'a> Launch<'a> {
                 Value::I64(value) => builder.arg(value),
                 Value::U32(value) => builder.arg(value),
                 Value::F32(value) => builder.arg(value),
+                Value::Map(value) => builder.arg(value),
             };
         }
         // SAFETY: the caller's promise, passed on; `values` outlives the call.

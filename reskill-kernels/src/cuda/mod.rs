@@ -13,6 +13,8 @@ mod memory;
 mod modules;
 mod scratch;
 mod stream;
+mod tensor_map;
+mod timing;
 mod units;
 
 pub use device::{CudaDevice, Properties};
@@ -21,3 +23,4 @@ pub(crate) use buffer::CudaBuffer;
 pub(crate) use graph::CudaGraph;
 pub(crate) use launch::{Grid, Launch};
 pub(crate) use scratch::Scratch;
+pub(crate) use tensor_map::TensorMap;

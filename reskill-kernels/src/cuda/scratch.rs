@@ -1,6 +1,6 @@
 //! Memory for the inside of an operation, taken from a pool and given back when the operation returns.
 
-use std::sync::PoisonError;
+use std::sync::{Mutex, PoisonError};
 
 use cudarc::driver::CudaSlice;
 
@@ -14,8 +14,10 @@ use crate::tensor::Tensor;
 /// Smallest piece taken from the driver.
 const SMALLEST: usize = 1 << 16;
 
-/// Pieces of memory that nobody uses. They are never given back to the driver while the device is in use: a recorded
-/// graph may hold their addresses.
+/// Pieces of memory that nobody uses.
+///
+/// A recording takes pieces out of the device's pool and has a pool of its own for those it is done with, which its graph
+/// keeps: a launch of the graph writes to them at any time, also between two kernels of another thread's operation.
 #[derive(Debug, Default)]
 pub(super) struct Pool {
     free: Vec<CudaSlice<u8>>,
@@ -33,8 +35,8 @@ impl Pool {
 
 /// Memory with undefined contents, for one operation.
 ///
-/// It must not outlive the operation that took it: when a recorded graph is launched, it writes to the pieces that its
-/// operations had, whoever holds them then.
+/// It must not outlive the operation that took it: it would be kept from all others, and one that is dropped inside a
+/// recording belongs to that graph from then on.
 #[derive(Debug)]
 pub(crate) struct Scratch<'d> {
     device: &'d CudaDevice,
@@ -80,15 +82,24 @@ impl CudaDevice {
         if bytes == 0 {
             return Ok(None);
         }
-        let pooled = self.inner().pool.lock().unwrap_or_else(PoisonError::into_inner).take(bytes);
-        match pooled {
+        // Pieces are taken and given whole, so a panic of another thread leaves the pools usable.
+        let take = |pool: &Mutex<Pool>| pool.lock().unwrap_or_else(PoisonError::into_inner).take(bytes);
+        let recorded = if self.is_recording() { take(&self.inner().gate.scratch) } else { None };
+        match recorded.or_else(|| take(&self.inner().pool)) {
             Some(slice) => Ok(Some(slice)),
             None => self.allocate(op, rounded(bytes)),
         }
     }
 
     pub(super) fn give_to_pool(&self, slice: CudaSlice<u8>) {
-        self.inner().pool.lock().unwrap_or_else(PoisonError::into_inner).free.push(slice);
+        let inner = self.inner();
+        let pool = if self.is_recording() { &inner.gate.scratch } else { &inner.pool };
+        pool.lock().unwrap_or_else(PoisonError::into_inner).free.push(slice);
+    }
+
+    /// Gives the pieces of a graph back.
+    pub(super) fn give_pool(&self, pool: Pool) {
+        self.inner().pool.lock().unwrap_or_else(PoisonError::into_inner).free.extend(pool.free);
     }
 }
 

@@ -8,6 +8,7 @@ use cudarc::driver::{CudaSlice, CudaStream};
 
 use super::device::CudaDevice;
 use super::memory::Memory;
+use super::scratch::Pool;
 use crate::error::KernelError;
 
 thread_local! {
@@ -23,6 +24,8 @@ pub(super) struct Gate {
     dropped: Mutex<Vec<CudaSlice<u8>>>,
     /// Memory that the recorded work uses.
     kept: Mutex<Vec<Arc<Memory>>>,
+    /// Scratch memory that recorded operations are done with.
+    pub(super) scratch: Mutex<Pool>,
 }
 
 /// The stream, held for one call to the driver.
@@ -58,7 +61,7 @@ impl CudaDevice {
     }
 
     /// Whether this thread is recording a graph of this device.
-    pub(super) fn is_recording(&self) -> bool {
+    pub(crate) fn is_recording(&self) -> bool {
         RECORDING.with(Cell::get) == Some(self.ordinal())
     }
 
@@ -100,8 +103,18 @@ impl Recording<'_> {
     }
 }
 
+impl Recording<'_> {
+    /// The scratch memory that the recorded work uses.
+    pub(super) fn take_scratch(&self) -> Pool {
+        let scratch = &self.device.inner().gate.scratch;
+        std::mem::take(&mut *scratch.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 impl Drop for Recording<'_> {
     fn drop(&mut self) {
+        // Of a recording that failed; the graph of one that did not has taken them.
+        self.device.give_pool(self.take_scratch());
         // While the recording's owners go, memory is still only set aside, which is freed last.
         drop(self.take_kept());
         RECORDING.with(|recording| recording.set(None));

@@ -13,7 +13,7 @@ struct Unit {
     source: &'static str,
     /// A fatbin, if the build had one.
     code: Option<&'static [u8]>,
-    /// Where the code comes from: `prebuilt`, `nvcc` or `source`.
+    /// Where the code comes from: `prebuilt`, `nvcc`, or `source` if NVRTC is to make it.
     origin: &'static str,
 }
 
@@ -36,7 +36,7 @@ pub(super) fn image(unit: &str, capability: (u32, u32)) -> Result<Ptx, String> {
     compile(unit, capability).map(Ptx::from_binary)
 }
 
-/// Where the code of a unit comes from: `prebuilt`, `nvcc` or `source`.
+/// Where the code of a unit comes from: `prebuilt`, `nvcc`, or `source` if NVRTC is to make it.
 pub(super) fn origin(unit: &str) -> Result<&'static str, String> {
     find(unit).map(|unit| unit.origin)
 }
@@ -96,4 +96,47 @@ fn cubin(program: nvrtc::sys::nvrtcProgram) -> Result<Vec<u8>, String> {
         .result()
         .map_err(|error| format!("nvrtc: {error:?}"))?;
     Ok(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_are_self_contained_and_say_what_they_compute() {
+        assert!(!UNITS.is_empty());
+        for unit in UNITS {
+            assert!(unit.source.contains("EXPORT_KERNEL("), "{} exports no kernel", unit.name);
+            let open =
+                unit.source.lines().find(|line| line.starts_with("#include") && !line.contains("simt.h"));
+            assert_eq!(open, None, "{} includes a file that is not ours", unit.name);
+        }
+    }
+
+    #[test]
+    fn unknown_units_and_other_architectures_are_refused() {
+        assert!(image("no_such_unit", (8, 0)).is_err());
+        for unit in UNITS.iter().filter(|unit| unit.hopper) {
+            assert!(image(unit.name, (8, 0)).unwrap_err().contains("9.0"));
+        }
+    }
+
+    /// Needs NVRTC, and no device.
+    #[cfg(feature = "nvrtc-tests")]
+    #[test]
+    fn nvrtc_makes_machine_code_of_every_unit() {
+        for unit in UNITS {
+            let capability = if unit.hopper { (9, 0) } else { (8, 0) };
+            let code = compile(unit, capability).unwrap();
+            assert_eq!(&code[..4], b"\x7fELF", "{}", unit.name);
+        }
+        let broken = Unit {
+            name: "broken",
+            hopper: false,
+            source: "__global__ void f() { x = 1; }",
+            code: None,
+            origin: "source",
+        };
+        assert!(compile(&broken, (8, 0)).unwrap_err().contains("identifier \"x\" is undefined"));
+    }
 }

@@ -18,16 +18,20 @@ pub mod sampling;
 pub mod grpo_loss;
 pub mod sum_squares;
 pub mod adamw;
+pub mod cost;
 
 pub use adamw::{AdamWParams, Moments8, adamw, adamw_8bit, adamw_scaled};
 pub use attention::{
-    AttentionShape, CachedSpan, PackedSegment, attention_backward, attention_cached, attention_forward,
-    cache_append,
+    AttentionCost, AttentionShape, CachedPlan, CachedSpan, PackedSegment, PackedSegments, attention_backward,
+    attention_cached, attention_cached_planned, attention_forward, cache_append, cache_append_planned,
+    cached_cost, packed_cost,
 };
 pub use bias::{bias_backward, bias_forward};
+pub use cost::Cost;
 pub use embedding::{embedding_backward, embedding_forward};
 pub use grpo_loss::{
     GrpoLossInputs, GrpoLossParams, GrpoLossSums, KlEstimator, RatioLevel, Real, Surrogate, grpo_loss,
+    grpo_loss_into,
 };
 pub use linear_kl::{Distribution, linear_kl_backward, linear_kl_forward};
 pub use linear_logprob::{

@@ -145,6 +145,17 @@ impl<T: Element> Tensor<T> {
         }
     }
 
+    /// The number of the memory that holds the elements on a device: another one after the tensor got other memory. 0 on
+    /// the CPU, and where there are no elements.
+    #[must_use]
+    pub fn memory_id(&self) -> u64 {
+        match &self.storage {
+            #[cfg(feature = "cuda")]
+            Storage::Cuda(buffer, _) => buffer.address(0),
+            _ => 0,
+        }
+    }
+
     /// Bytes of the elements.
     #[must_use]
     pub fn bytes(&self) -> usize {

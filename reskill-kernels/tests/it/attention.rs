@@ -1,7 +1,7 @@
 use reskill_kernels::Tensor;
 use reskill_kernels::ops::{
-    AttentionShape, CachedSpan, PackedSegment, attention_backward, attention_cached, attention_forward,
-    cache_append,
+    AttentionShape, CachedSpan, PackedSegment, PackedSegments, attention_backward, attention_cached,
+    attention_forward, cache_append,
 };
 
 use crate::support::{
@@ -18,8 +18,8 @@ fn segment(start: usize, len: usize, prefix_start: usize, prefix_len: usize) -> 
 }
 
 /// Segments of sequences, each given by its trunk length and its branches (visible part of the trunk, length).
-fn packed(sequences: &[(usize, &[(usize, usize)])]) -> (Vec<PackedSegment>, usize) {
-    let (mut segments, mut next) = (Vec::new(), 0);
+fn packed(sequences: &[(usize, &[(usize, usize)])]) -> (PackedSegments, usize) {
+    let (mut segments, mut next) = (PackedSegments::new(), 0);
     for &(trunk_len, branches) in sequences {
         let trunk = next;
         segments.push(segment(trunk, trunk_len, trunk, 0));
@@ -33,7 +33,7 @@ fn packed(sequences: &[(usize, &[(usize, usize)])]) -> (Vec<PackedSegment>, usiz
 }
 
 /// Plain branches, branches that see nothing, little or all of the trunk, empty branches and empty trunks.
-fn odd_batch() -> (Vec<PackedSegment>, usize) {
+fn odd_batch() -> (PackedSegments, usize) {
     packed(&[
         (5, &[(3, 4), (5, 2), (0, 3), (2, 0), (1, 1)]),
         (0, &[(0, 2), (0, 3)]),
@@ -81,13 +81,13 @@ fn reference(qkv: &[f64], seen: &[Vec<usize>], shape: AttentionShape) -> (Vec<f6
     (out, lse)
 }
 
-fn forward(qkv: &Tensor, segments: &[PackedSegment], shape: AttentionShape) -> (Tensor, Tensor) {
+fn forward(qkv: &Tensor, segments: &PackedSegments, shape: AttentionShape) -> (Tensor, Tensor) {
     let (mut out, mut lse) = (zeros(&[qkv.rows(), shape.out_width()]), zeros(&[qkv.rows(), shape.n_heads]));
     attention_forward(&mut out, &mut lse, qkv, segments, shape).unwrap();
     (out, lse)
 }
 
-fn backward(qkv: &Tensor, d_out: &Tensor, segments: &[PackedSegment], shape: AttentionShape) -> Tensor {
+fn backward(qkv: &Tensor, d_out: &Tensor, segments: &PackedSegments, shape: AttentionShape) -> Tensor {
     let (out, lse) = forward(qkv, segments, shape);
     // Whatever stood there is overwritten.
     let mut d_qkv = random(qkv.shape(), 99);
@@ -101,7 +101,7 @@ fn random_qkv(n: usize, shape: AttentionShape, seed: u64) -> Tensor {
     qkv
 }
 
-fn check((segments, n): (Vec<PackedSegment>, usize), shape: AttentionShape) {
+fn check((segments, n): (PackedSegments, usize), shape: AttentionShape) {
     let qkv = random_qkv(n, shape, 1);
     let (out, lse) = forward(&qkv, &segments, shape);
     let (want, want_lse) = reference(&wide(&qkv), &visible(&segments), shape);
@@ -110,7 +110,7 @@ fn check((segments, n): (Vec<PackedSegment>, usize), shape: AttentionShape) {
     assert_close(&lse, &want_lse, 5e-6, "lse");
 }
 
-fn check_gradient((segments, n): (Vec<PackedSegment>, usize), shape: AttentionShape) {
+fn check_gradient((segments, n): (PackedSegments, usize), shape: AttentionShape) {
     let (qkv, d_out) = (random_qkv(n, shape, 1), random(&[n, shape.out_width()], 2));
     let d_qkv = backward(&qkv, &d_out, &segments, shape);
     let (seen, d_out) = (visible(&segments), wide(&d_out));
@@ -288,8 +288,9 @@ fn attention_of_very_large_scores_stays_finite() {
 fn attention_refuses_gaps_foreign_prefixes_and_odd_heads() {
     let one = shape(1, 1, 1);
     let run = |segments: &[PackedSegment], n: usize, shape: AttentionShape| {
+        let segments = PackedSegments::from(segments.to_vec());
         let (mut out, mut lse) = (zeros(&[n, shape.out_width()]), zeros(&[n, shape.n_heads]));
-        message(attention_forward(&mut out, &mut lse, &zeros(&[n, shape.qkv_width()]), segments, shape))
+        message(attention_forward(&mut out, &mut lse, &zeros(&[n, shape.qkv_width()]), &segments, shape))
     };
     assert_eq!(run(&[segment(1, 1, 1, 0)], 2, one), "attention_forward: `segments[].start` = 1, expected 0");
     assert_eq!(

@@ -1,7 +1,7 @@
 //! `adamw_8bit`: what rounding keeps, and that it optimises as the f32 version does.
 
-use reskill_kernels::Tensor;
 use reskill_kernels::ops::{AdamWParams, Moments8, adamw, adamw_8bit};
+use reskill_kernels::{Device, Tensor};
 
 use crate::support::{message, random, zeros};
 
@@ -31,7 +31,7 @@ fn moments(len: usize) -> (Vec<f32>, Vec<f32>) {
 fn rounding_keeps_moments_within_a_sixteenth() {
     for len in [1, 255, 256, 1000] {
         let (m, v) = moments(len);
-        let (m8, v8) = Moments8::from_f32(&m, &v).to_f32();
+        let (m8, v8) = Moments8::from_f32(&m, &v, &Device::Cpu).unwrap().to_f32().unwrap();
         for (block, chunk) in m.chunks(256).enumerate() {
             let largest = chunk.iter().fold(0.0_f32, |a, x| a.max(x.abs()));
             for (i, (&m, &v)) in chunk.iter().zip(&v[block * 256..]).enumerate() {
@@ -48,9 +48,9 @@ fn rounding_keeps_moments_within_a_sixteenth() {
 #[test]
 fn storing_what_was_read_changes_nothing() {
     let (m, v) = moments(777);
-    let once = Moments8::from_f32(&m, &v);
-    let (m, v) = once.to_f32();
-    assert_eq!(Moments8::from_f32(&m, &v), once);
+    let once = Moments8::from_f32(&m, &v, &Device::Cpu).unwrap();
+    let (m, v) = once.to_f32().unwrap();
+    assert_eq!(Moments8::from_f32(&m, &v, &Device::Cpu).unwrap(), once);
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn descend(mut step: impl FnMut(&mut Tensor, &Tensor, &AdamWParams)) -> f32 {
 fn eight_bit_moments_descend_as_far_as_those_in_f32() {
     let (mut m, mut v) = (zeros(&[600]), zeros(&[600]));
     let exact = descend(|weight, grad, params| adamw(weight, &mut m, &mut v, grad, params).unwrap());
-    let mut moments = Moments8::zeros(600);
+    let mut moments = Moments8::zeros(600, &Device::Cpu).unwrap();
     let rounded = descend(|weight, grad, params| adamw_8bit(weight, &mut moments, grad, params).unwrap());
     // Goals are up to 1 away; a step is at most about the learning rate of 0.02.
     assert!(exact < 0.03, "f32 ends {exact} away");
@@ -90,7 +90,7 @@ fn the_first_step_is_that_of_f32() {
     let (mut a, mut b) = (zeros(&[300]), zeros(&[300]));
     let (mut m, mut v) = (zeros(&[300]), zeros(&[300]));
     adamw(&mut a, &mut m, &mut v, &grad, &PARAMS).unwrap();
-    adamw_8bit(&mut b, &mut Moments8::zeros(300), &grad, &PARAMS).unwrap();
+    adamw_8bit(&mut b, &mut Moments8::zeros(300, &Device::Cpu).unwrap(), &grad, &PARAMS).unwrap();
     // Moments are rounded after the step.
     assert_eq!(a, b);
 }
@@ -98,7 +98,12 @@ fn the_first_step_is_that_of_f32() {
 #[test]
 fn adamw_8bit_refuses_moments_of_another_length() {
     assert_eq!(
-        message(adamw_8bit(&mut zeros(&[2]), &mut Moments8::zeros(3), &zeros(&[2]), &PARAMS)),
+        message(adamw_8bit(
+            &mut zeros(&[2]),
+            &mut Moments8::zeros(3, &Device::Cpu).unwrap(),
+            &zeros(&[2]),
+            &PARAMS
+        )),
         "adamw_8bit: `moments.len()` = 3, expected 2"
     );
 }

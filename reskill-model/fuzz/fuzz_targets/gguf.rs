@@ -10,6 +10,6 @@ fuzz_target!(|bytes: &[u8]| {
     if let Ok(gguf) = Gguf::parse(bytes, Path::new("fuzz.gguf")) {
         let _ = gguf.config();
         let _ = gguf.tokenizer_json();
-        let _ = gguf.params();
+        let _ = gguf.params(&reskill_kernels::Device::Cpu);
     }
 });

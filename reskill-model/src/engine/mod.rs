@@ -12,8 +12,8 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
 use rand::RngExt;
-use reskill_kernels::Tensor;
 use reskill_kernels::ops::{SampledToken, sample_logits};
+use reskill_kernels::{Device, Tensor};
 
 use self::prefix::PrefixTree;
 use crate::config::ModelConfig;
@@ -119,6 +119,14 @@ impl Engine {
     /// # Errors
     /// [`ModelError::Config`] for a size out of range; [`ModelError::Context`] if `max_len` exceeds the model's positions.
     pub fn new(model: &ModelConfig, config: EngineConfig) -> Result<Engine, ModelError> {
+        Engine::on(&Device::Cpu, model, config)
+    }
+
+    /// [`Engine::new`] with the cache on a device, in its precision.
+    ///
+    /// # Errors
+    /// As [`Engine::new`].
+    pub fn on(device: &Device, model: &ModelConfig, config: EngineConfig) -> Result<Engine, ModelError> {
         for (key, value) in [
             ("max_sequences", config.max_sequences),
             ("max_len", config.max_len),
@@ -132,7 +140,7 @@ impl Engine {
                 });
             }
         }
-        let page_bytes = KvCache::page_bytes(model);
+        let page_bytes = KvCache::page_bytes(model, device);
         let max_pages = config.cache_bytes / page_bytes;
         if max_pages == 0 {
             return Err(ModelError::Config {
@@ -143,7 +151,7 @@ impl Engine {
         }
         Ok(Engine {
             config,
-            cache: KvCache::with_max_pages(model, config.max_sequences, config.max_len, max_pages)?,
+            cache: KvCache::with_max_pages(device, model, config.max_sequences, config.max_len, max_pages)?,
             prefixes: PrefixTree::default(),
             free_slots: (0..config.max_sequences).rev().collect(),
             waiting: VecDeque::new(),

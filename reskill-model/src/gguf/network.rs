@@ -1,5 +1,7 @@
 //! Sizes and weights of a GGUF file under the names of Hugging Face.
 
+use reskill_kernels::Device;
+
 use super::blocks::BlockType;
 use super::{Gguf, TensorInfo, Value};
 use crate::config::ModelConfig;
@@ -97,12 +99,13 @@ impl<B: AsRef<[u8]>> Gguf<B> {
         Ok(config)
     }
 
-    /// Weights, widened to f32 and laid out as Hugging Face has them.
+    /// Weights, widened to f32 and laid out as Hugging Face has them, on `device` in its precision.
     ///
     /// # Errors
-    /// [`ModelError::Weights`] lists every tensor that is missing, not expected, or odd.
-    pub fn params(&self) -> Result<Params, ModelError> {
-        read_params(&self.config()?, self, &self.path)
+    /// [`ModelError::Weights`] lists every tensor that is missing, not expected, or odd; [`ModelError::Kernel`] if the
+    /// device has no room.
+    pub fn params(&self, device: &Device) -> Result<Params, ModelError> {
+        read_params(&self.config()?, self, &self.path, device)
     }
 
     /// One number, or the same number for every block.

@@ -11,7 +11,7 @@ use super::{Lora, LoraConfig, Target};
 use crate::config::ModelConfig;
 use crate::error::ModelError;
 use crate::weights::save::{Elements, serialize, write_file, write_tensors};
-use crate::weights::source::TensorSource;
+use crate::weights::source::{TensorSource, values_of};
 use crate::weights::{Mapped, Precision, Shard, Shards};
 
 const CONFIG: &str = "adapter_config.json";
@@ -59,7 +59,7 @@ impl Lora {
             action: "written",
             source,
         })?;
-        write_tensors(&dir.join(WEIGHTS), self.elements())?;
+        write_tensors(&dir.join(WEIGHTS), self.elements()?)?;
         let modules: Vec<&str> = self.config.target_modules.iter().map(|target| short(*target)).collect();
         let config = json!({
             "peft_type": "LORA",
@@ -105,7 +105,7 @@ impl Lora {
     /// # Errors
     /// [`ModelError::Weights`] if the format refuses the tensors.
     pub fn to_safetensors(&self) -> Result<Vec<u8>, ModelError> {
-        serialize(self.elements(), Path::new(WEIGHTS))
+        serialize(self.elements()?, Path::new(WEIGHTS))
     }
 
     /// The factors from the bytes of a safetensors file. `path` is named in errors.
@@ -121,12 +121,12 @@ impl Lora {
         Lora::read(model, config, &Shards::one(Shard::new(bytes, path)?), path)
     }
 
-    fn elements(&self) -> Vec<(String, Elements<'_>)> {
+    fn elements(&self) -> Result<Vec<(String, Elements<'_>)>, ModelError> {
         let named = self.names().into_iter().zip(self.tensors());
         named
             .map(|(name, tensor)| {
-                let (shape, values) = (tensor.shape().to_vec(), tensor.as_slice());
-                (name, Elements { shape, values, precision: Precision::F32 })
+                let (shape, values) = (tensor.shape().to_vec(), values_of(tensor)?);
+                Ok((name, Elements { shape, values, precision: Precision::F32 }))
             })
             .collect()
     }
@@ -140,7 +140,7 @@ impl Lora {
         let mut lora = Lora::checked_zeros(model, config, file, path)?;
         let names = lora.names();
         for (name, tensor) in names.iter().zip(lora.tensors_mut()) {
-            file.read(name, tensor.as_mut_slice());
+            file.read(name, tensor.host_mut()?);
         }
         Ok(lora)
     }

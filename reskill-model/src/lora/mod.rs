@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use rand::{Rng, RngExt};
 use reskill_kernels::ops::LowRank;
-use reskill_kernels::{Device, Tensor};
+use reskill_kernels::{DType, Device, KernelError, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::config::ModelConfig;
@@ -182,7 +182,7 @@ pub struct Lora {
 }
 
 impl Lora {
-    /// Zeros for a model of this size.
+    /// Zeros for a model of this size, on the CPU.
     ///
     /// # Errors
     /// [`ModelError::Config`].
@@ -208,7 +208,7 @@ impl Lora {
         let mut lora = Lora::zeros(model, config)?;
         for pair in lora.layers.iter_mut().flatten() {
             let bound = 1.0 / (pair.a.row_len() as f32).sqrt();
-            for x in pair.a.as_mut_slice() {
+            for x in pair.a.host_mut()? {
                 *x = bound * (2.0 * rng.random::<f32>() - 1.0);
             }
         }
@@ -221,16 +221,30 @@ impl Lora {
         &self.config
     }
 
-    /// Zeros in the same shapes.
+    /// Zeros in f32, in the same shapes on the same device: room for gradients or moments.
     ///
     /// # Errors
-    /// None on the CPU; [`ModelError::Kernel`] if a device fails.
+    /// None on the CPU; [`ModelError::Kernel`] if a device has no room.
     pub fn zeros_like(&self) -> Result<Lora, ModelError> {
-        let mut zeros = self.clone();
-        for tensor in zeros.tensors_mut() {
-            tensor.fill(0.0)?;
-        }
-        Ok(zeros)
+        self.mapped(|tensor| Tensor::zeros(tensor.shape(), &tensor.device()))
+    }
+
+    /// A copy on a device, stored as `dtype`: rounded, if that is bf16.
+    ///
+    /// # Errors
+    /// [`ModelError::Kernel`] if the device has no room or does not offer the type.
+    pub fn to_device(&self, device: &Device, dtype: DType) -> Result<Lora, ModelError> {
+        self.mapped(|tensor| tensor.to_device_as(device, dtype))
+    }
+
+    fn mapped(&self, f: impl Fn(&Tensor) -> Result<Tensor, KernelError>) -> Result<Lora, ModelError> {
+        let pair = |pair: &LoraPair| {
+            let (target, first_output) = (pair.target, pair.first_output);
+            Ok(LoraPair { target, a: f(&pair.a)?, b: f(&pair.b)?, first_output })
+        };
+        let layer = |layer: &Vec<LoraPair>| layer.iter().map(pair).collect::<Result<Vec<_>, ModelError>>();
+        let layers = self.layers.iter().map(layer).collect::<Result<_, _>>()?;
+        Ok(Lora { config: self.config.clone(), layers })
     }
 
     /// All factors in a fixed order: per block and target `A`, then `B`.
@@ -289,8 +303,8 @@ impl Lora {
         pairs.map(|pair| (&mut pair.a, &mut pair.b))
     }
 
-    /// Adds `scale B A` to the weights of every block.
-    pub(crate) fn merge_into(&self, layers: &mut [LayerParams]) {
+    /// Adds `scale B A` to the weights of every block. Those on a device are merged on the host, one at a time.
+    pub(crate) fn merge_into(&self, layers: &mut [LayerParams]) -> Result<(), ModelError> {
         let scale = self.config.scale();
         for (params, pairs) in layers.iter_mut().zip(&self.layers) {
             for pair in pairs {
@@ -301,15 +315,19 @@ impl Lora {
                     Fused::Down => &mut params.down,
                 };
                 let inputs = weight.row_len();
-                let rows = weight.as_mut_slice()[pair.first_output * inputs..].chunks_exact_mut(inputs);
-                for (row, b) in rows.zip(pair.b.as_slice().chunks_exact(self.config.r)) {
-                    for (&b, a) in b.iter().zip(pair.a.as_slice().chunks_exact(inputs)) {
+                let (a, b) = (pair.a.to_vec()?, pair.b.to_vec()?);
+                let mut merged = weight.to_vec()?;
+                let rows = merged[pair.first_output * inputs..].chunks_exact_mut(inputs);
+                for (row, b) in rows.zip(b.chunks_exact(self.config.r)) {
+                    for (&b, a) in b.iter().zip(a.chunks_exact(inputs)) {
                         for (to, a) in row.iter_mut().zip(a) {
                             *to += scale * b * a;
                         }
                     }
                 }
+                weight.copy_from_slice(&merged)?;
             }
         }
+        Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! The backward pass, op by op.
 
+use reskill_kernels::Tensor;
 use reskill_kernels::ops;
-use reskill_kernels::{Device, Tensor};
 
 use super::Transformer;
 use super::block::Block;
@@ -29,7 +29,7 @@ impl Transformer {
     /// Adds the gradients of the weights to `grads`, for the batch of the last [`Transformer::forward`] on this
     /// workspace.
     ///
-    /// - `d_hidden`: (N, C) f32, gradient by the result of the forward pass
+    /// - `d_hidden`: (N, C), gradient by the result of the forward pass, stored as that
     ///
     /// # Errors
     /// [`ModelError::Kernel`] if `d_hidden` has another shape; [`ModelError::Frozen`] if an adapter is on.
@@ -76,7 +76,7 @@ impl Transformer {
         batch: &PackedBatch,
         d_hidden: &Tensor,
     ) -> Result<(), ModelError> {
-        let mut unused = Tensor::zeros(&[self.config.hidden_size], &Device::Cpu)?;
+        let mut unused = Tensor::zeros(&[self.config.hidden_size], &self.device())?;
         workspace.d_residual.fill(0.0)?;
         let d_final_norm = match &mut sink {
             Sink::Full(grads) => &mut grads.final_norm,
@@ -198,7 +198,8 @@ impl BlockDown<'_> {
         let (Some(q_norm), Some(k_norm)) = (&block.weights.q_norm, &block.weights.k_norm) else {
             return Ok(());
         };
-        let (mut q_unused, mut k_unused) = (q_norm.clone(), k_norm.clone());
+        let unused = || Tensor::zeros(q_norm.shape(), &q_norm.device());
+        let (mut q_unused, mut k_unused) = (unused()?, unused()?);
         let d_weights = match grads {
             BlockSink::Full(LayerParams { q_norm: Some(q), k_norm: Some(k), .. }) => (q, k),
             _ => (&mut q_unused, &mut k_unused),

@@ -1,10 +1,10 @@
 //! A pass over tokens that continue slots of a cache: generation.
 
+use reskill_kernels::Tensor;
 use reskill_kernels::ops::{self, CachedSpan};
-use reskill_kernels::{Device, Tensor};
 
 use super::Transformer;
-use crate::activations::HeadNorms;
+use super::cached_work::{CachedPass, decode_rows, run_step};
 use crate::config::ModelConfig;
 use crate::engine::Decoder;
 use crate::error::ModelError;
@@ -49,49 +49,118 @@ impl Transformer {
         tokens: &[u32],
         spans: &[(usize, usize)],
     ) -> Result<Tensor, ModelError> {
-        let eps = self.config.rms_norm_eps;
-        let shape = self.config.attention_shape();
-        let n = tokens.len();
-        let tokens = Tensor::from_vec(&[n], tokens.to_vec())?;
-        let pages: Vec<Vec<u32>> = spans.iter().map(|(slot, _)| cache.pages(*slot).to_vec()).collect();
+        let device = self.device();
+        let decodes = spans.iter().all(|(_, len)| *len == 1);
+        let kept = if decodes { &mut cache.work.decode } else { &mut cache.work.prefill };
+        let mut pass = match kept.take() {
+            Some(pass) => pass,
+            None => Box::new(CachedPass::new(&self.config, &device)?),
+        };
+        let hidden = self.run_pass(cache, &mut pass, tokens, spans, decodes);
+        // On the CPU memory is given back: a pass over long prompts would hold it for as long as the cache lives.
+        if !device.is_cpu() {
+            *(if decodes { &mut cache.work.decode } else { &mut cache.work.prefill }) = Some(pass);
+        }
+        hidden
+    }
+
+    fn run_pass(
+        &self,
+        cache: &mut KvCache,
+        pass: &mut CachedPass,
+        tokens: &[u32],
+        spans: &[(usize, usize)],
+        decodes: bool,
+    ) -> Result<Tensor, ModelError> {
+        let device = self.device();
+        let rows = if decodes { decode_rows(&device, &cache.work, tokens.len()) } else { tokens.len() };
+        // Rows behind the last sequence are computed and not looked at.
+        let ends = if decodes { rows } else { spans.len() };
+        pass.set_rows(rows, ends)?;
+        self.set_inputs(cache, pass, tokens, spans)?;
+        if decodes {
+            run_step(self, cache, pass, |cache, pass| self.step(cache, pass, true))?;
+        } else {
+            self.step(cache, pass, false)?;
+        }
+        let mut hidden =
+            Tensor::zeros_as(&[spans.len(), self.config.hidden_size], &device, pass.hidden.dtype())?;
+        hidden.copy_rows_from(0, &pass.hidden, 0, spans.len())?;
+        Ok(hidden)
+    }
+
+    /// Tokens, positions and pages of a pass.
+    fn set_inputs(
+        &self,
+        cache: &KvCache,
+        pass: &mut CachedPass,
+        tokens: &[u32],
+        spans: &[(usize, usize)],
+    ) -> Result<(), ModelError> {
+        self.check_tokens(tokens)?;
         let (mut row, mut cached) = (0, Vec::with_capacity(spans.len()));
-        for (&(slot, len), blocks) in spans.iter().zip(&pages) {
-            cached.push(CachedSpan { row, len, position: cache.len(slot) - len, blocks });
+        for &(slot, len) in spans {
+            let (position, blocks) = (cache.len(slot) - len, cache.pages(slot));
+            cached.push(CachedSpan { row, len, position, blocks });
             row += len;
         }
-        let spans = cached;
-        let positions = spans
-            .iter()
-            .flat_map(|span| (span.position..span.position + span.len).map(|position| position as u32))
-            .collect();
-        let positions = Tensor::from_vec(&[n], positions)?;
-        let (c, f) = (self.config.hidden_size, self.config.intermediate_size);
-        let rows = |width: usize| Tensor::<f32>::zeros(&[n, width], &Device::Cpu);
-        let (mut residual, mut normed, mut qkv) = (rows(c)?, rows(c)?, rows(shape.qkv_width())?);
-        let (mut attended, mut gate_up, mut gated) = (rows(shape.out_width())?, rows(2 * f)?, rows(f)?);
-        let mut rstd = Tensor::zeros(&[n], &Device::Cpu)?;
-        let mut head_norms = HeadNorms::new(&self.config)?;
-        head_norms.set_rows(n)?;
-        ops::embedding_forward(&mut residual, &self.params.embed, &tokens)?;
+        let rows = pass.tokens.len();
+        let padded = |values: &mut dyn Iterator<Item = u32>, n: usize| -> Vec<u32> {
+            values.chain(std::iter::repeat(0)).take(n).collect()
+        };
+        let positions = cached.iter().flat_map(|span| span.position..span.position + span.len);
+        let last_rows = cached.iter().map(|span| (span.row + span.len - 1) as u32);
+        let n_ends = pass.last_rows.len();
+        pass.tokens.copy_from_slice(&padded(&mut tokens.iter().copied(), rows))?;
+        pass.positions.copy_from_slice(&padded(&mut positions.map(|position| position as u32), rows))?;
+        pass.last_rows.copy_from_slice(&padded(&mut { last_rows }, n_ends))?;
+        pass.plan.set(&cached, rows, cache.held_pages())?;
+        Ok(())
+    }
+
+    /// The operations of a pass, from `tokens` to `hidden`.
+    ///
+    /// - `all`: whether every row ends a span
+    fn step(&self, cache: &mut KvCache, pass: &mut CachedPass, all: bool) -> Result<(), ModelError> {
+        let eps = self.config.rms_norm_eps;
+        let CachedPass {
+            tokens,
+            positions,
+            last_rows,
+            residual,
+            normed,
+            qkv,
+            head_norms,
+            attended,
+            gate_up,
+            gated,
+            rstd,
+            ends,
+            hidden,
+            end_rstd,
+            plan,
+        } = pass;
+        ops::embedding_forward(residual, &self.params.embed, tokens)?;
         for (layer, block) in self.packed_blocks().enumerate() {
             let (keys, values) = cache.layer_mut(layer);
-            ops::rms_norm_forward(&mut normed, &mut rstd, &residual, &block.weights.input_norm, eps)?;
-            block.heads(&mut qkv, &mut head_norms, &normed, &positions)?;
-            ops::cache_append(keys, values, &qkv, &spans, shape)?;
-            ops::attention_cached(&mut attended, &qkv, keys, values, &spans, shape)?;
-            block.out().forward(&mut residual, &attended, true)?;
-            ops::rms_norm_forward(&mut normed, &mut rstd, &residual, &block.weights.post_norm, eps)?;
-            block.gate_up().forward(&mut gate_up, &normed, false)?;
-            ops::swiglu_forward(&mut gated, &gate_up)?;
-            block.down().forward(&mut residual, &gated, true)?;
+            ops::rms_norm_forward(normed, rstd, residual, &block.weights.input_norm, eps)?;
+            block.heads(qkv, head_norms, normed, positions)?;
+            ops::cache_append_planned(keys, values, qkv, plan)?;
+            ops::attention_cached_planned(attended, qkv, keys, values, plan)?;
+            block.out().forward(residual, attended, true)?;
+            ops::rms_norm_forward(normed, rstd, residual, &block.weights.post_norm, eps)?;
+            block.gate_up().forward(gate_up, normed, false)?;
+            ops::swiglu_forward(gated, gate_up)?;
+            block.down().forward(residual, gated, true)?;
         }
-        let last_rows = spans.iter().map(|span| span.row + span.len - 1);
-        let ends = last_rows.flat_map(|row| residual.as_slice()[row * c..(row + 1) * c].iter().copied());
-        let ends = Tensor::from_vec(&[spans.len(), c], ends.collect())?;
-        let mut hidden = Tensor::zeros(ends.shape(), &Device::Cpu)?;
-        rstd.set_rows(spans.len())?;
-        ops::rms_norm_forward(&mut hidden, &mut rstd, &ends, &self.params.final_norm, eps)?;
-        Ok(hidden)
+        let last = if all {
+            residual
+        } else {
+            ops::embedding_forward(ends, residual, last_rows)?;
+            ends
+        };
+        ops::rms_norm_forward(hidden, end_rstd, last, &self.params.final_norm, eps)?;
+        Ok(())
     }
 }
 
@@ -110,7 +179,7 @@ impl Decoder for Transformer {
     }
 
     fn logits(&self, hidden: &Tensor) -> Result<Tensor, ModelError> {
-        let mut logits = Tensor::zeros(&[hidden.rows(), self.config.vocab_size], &Device::Cpu)?;
+        let mut logits = Tensor::zeros(&[hidden.rows(), self.config.vocab_size], &self.device())?;
         match &self.packed {
             Some(packed) => ops::packed_matmul(&mut logits, hidden, &packed.head, false)?,
             None => ops::matmul(&mut logits, hidden, self.params.head(), false)?,

@@ -3,16 +3,18 @@
 mod backward;
 mod block;
 mod cached;
+mod cached_work;
 mod linear;
 mod packed;
 
 use std::sync::Arc;
 
 use rand::{Rng, RngExt};
-use reskill_kernels::Tensor;
 use reskill_kernels::ops::{self, RopeTable, WeightStorage};
+use reskill_kernels::{Device, KernelError, Tensor};
 
 use self::block::Block;
+pub(crate) use self::cached_work::CachedWork;
 use self::packed::PackedParams;
 use crate::activations::Workspace;
 use crate::batch::PackedBatch;
@@ -43,7 +45,7 @@ impl Transformer {
     /// [`ModelError::Config`].
     pub fn new(config: &ModelConfig, params: Params) -> Result<Transformer, ModelError> {
         config.validate()?;
-        let rope = Arc::new(rope_table(config)?);
+        let rope = Arc::new(rope_table(config)?.to_device(&params.device())?);
         let params = Arc::new(params);
         Ok(Transformer {
             config: config.clone(),
@@ -68,23 +70,46 @@ impl Transformer {
     pub fn init(config: &ModelConfig, rng: &mut impl Rng) -> Result<Transformer, ModelError> {
         let mut params = Params::zeros(config)?;
         let into_residual = 1.0 / (2.0 * config.num_hidden_layers as f64).sqrt();
-        normal(&mut params.embed, 1.0, rng);
+        normal(&mut params.embed, 1.0, rng)?;
         for layer in &mut params.layers {
             layer.input_norm.fill(1.0)?;
             layer.post_norm.fill(1.0)?;
-            normal(&mut layer.qkv, 1.0, rng);
-            normal(&mut layer.out, into_residual, rng);
-            normal(&mut layer.gate_up, 1.0, rng);
-            normal(&mut layer.down, into_residual, rng);
+            normal(&mut layer.qkv, 1.0, rng)?;
+            normal(&mut layer.out, into_residual, rng)?;
+            normal(&mut layer.gate_up, 1.0, rng)?;
+            normal(&mut layer.down, into_residual, rng)?;
             for norm in [&mut layer.q_norm, &mut layer.k_norm].into_iter().flatten() {
                 norm.fill(1.0)?;
             }
         }
         params.final_norm.fill(1.0)?;
         if let Some(head) = &mut params.head {
-            normal(head, 1.0, rng);
+            normal(head, 1.0, rng)?;
         }
         Transformer::new(config, params)
+    }
+
+    /// A copy on a device, stored in its precision: rounded, if that is bf16. Panels are left behind: they are for the CPU.
+    ///
+    /// # Errors
+    /// [`ModelError::Kernel`] if the device has no room.
+    pub fn to_device(&self, device: &Device) -> Result<Transformer, ModelError> {
+        let dtype = device.precision();
+        let adapter = self.adapter.as_ref().map(|adapter| adapter.to_device(device, dtype)).transpose()?;
+        Ok(Transformer {
+            config: self.config.clone(),
+            params: Arc::new(self.params.to_device(device, dtype)?),
+            packed: None,
+            rope: Arc::new(self.rope.to_device(device)?),
+            adapter,
+            adapter_on: self.adapter_on,
+        })
+    }
+
+    /// Where the weights are.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        self.params.device()
     }
 
     /// The sizes.
@@ -109,8 +134,12 @@ impl Transformer {
     /// once more in f32, half of them in bf16, which rounds. Training and [`Transformer::forward`] keep to the weights
     /// themselves, so log-probabilities of the two agree to rounding; without panels they agree to the bit.
     ///
-    /// The panels are dropped when the weights change; an adapter stays beside them.
+    /// The panels are dropped when the weights change; an adapter stays beside them. Weights on another device than the
+    /// CPU are left as they are: panels are how a CPU reads, and `precision` of the device says how they are stored.
     pub fn pack(&mut self, storage: WeightStorage) {
+        if !self.device().is_cpu() {
+            return;
+        }
         self.packed = Some(Arc::new(PackedParams::new(&self.params, storage)));
     }
 
@@ -120,12 +149,16 @@ impl Transformer {
         self.packed.as_ref().map(|packed| packed.bytes())
     }
 
-    /// Puts an adapter beside the weights and turns it on. From now on it is what is trained.
+    /// Puts an adapter beside the weights, on their device, and turns it on. From now on it is what is trained.
     ///
     /// # Errors
-    /// [`ModelError::AdapterSize`] if it was made for a model of another size.
+    /// [`ModelError::AdapterSize`] if it was made for a model of another size; [`ModelError::Kernel`] if the device has no
+    /// room.
     pub fn attach(&mut self, adapter: Lora) -> Result<(), ModelError> {
         adapter.check_fits(&self.config)?;
+        let (device, stored) = (self.device(), self.params.embed.dtype());
+        let fits = adapter.tensors().iter().all(|t| t.device() == device && t.dtype() == stored);
+        let adapter = if fits { adapter } else { adapter.to_device(&device, stored)? };
         (self.adapter, self.adapter_on) = (Some(adapter), true);
         Ok(())
     }
@@ -148,9 +181,13 @@ impl Transformer {
     }
 
     /// Adds the adapter to the weights and drops it. The network computes what it computed, to rounding.
-    pub fn merge_adapter(&mut self) {
-        if let Some(adapter) = self.adapter.take() {
-            adapter.merge_into(&mut self.params_mut().layers);
+    ///
+    /// # Errors
+    /// None on the CPU; [`ModelError::Kernel`] if a device fails.
+    pub fn merge_adapter(&mut self) -> Result<(), ModelError> {
+        match self.adapter.take() {
+            Some(adapter) => adapter.merge_into(&mut self.params_mut().layers),
+            None => Ok(()),
         }
     }
 
@@ -180,6 +217,18 @@ impl Transformer {
             entries.map(|entry| entry.name).collect()
         };
         self.adapter.as_ref().map_or_else(first_parts, Lora::names)
+    }
+
+    /// `Ok` if all tokens are of the vocabulary: a device does not say so by itself.
+    pub(crate) fn check_tokens(&self, tokens: &[u32]) -> Result<(), ModelError> {
+        let vocab_size = self.params.embed.rows();
+        match tokens.iter().find(|&&token| token as usize >= vocab_size) {
+            None => Ok(()),
+            Some(token) => {
+                let (got, expected) = (token.to_string(), format!("< {vocab_size}"));
+                Err(KernelError::Range { op: "embedding_forward", arg: "tokens", got, expected }.into())
+            }
+        }
     }
 
     fn active_adapter(&self) -> Option<&Lora> {
@@ -233,9 +282,9 @@ impl Transformer {
 }
 
 /// Fills a (O, I) matrix with N(0, (scale / sqrt(I))^2), by the Box-Muller transform.
-fn normal(tensor: &mut Tensor, scale: f64, rng: &mut impl Rng) {
+fn normal(tensor: &mut Tensor, scale: f64, rng: &mut impl Rng) -> Result<(), ModelError> {
     let std = scale / (tensor.row_len() as f64).sqrt();
-    for pair in tensor.as_mut_slice().chunks_mut(2) {
+    for pair in tensor.host_mut()?.chunks_mut(2) {
         let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt();
         let angle = 2.0 * std::f64::consts::PI * rng.random::<f64>();
         let draws = [radius * angle.cos(), radius * angle.sin()];
@@ -243,4 +292,5 @@ fn normal(tensor: &mut Tensor, scale: f64, rng: &mut impl Rng) {
             *x = (std * draw) as f32;
         }
     }
+    Ok(())
 }

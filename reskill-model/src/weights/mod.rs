@@ -10,6 +10,8 @@ pub(crate) use safetensors_file::{Shard, Shards};
 
 use std::path::Path;
 
+use reskill_kernels::Device;
+
 use crate::config::ModelConfig;
 use crate::error::ModelError;
 use crate::params::Params;
@@ -23,15 +25,15 @@ pub use save::{Precision, SaveOptions, to_safetensors};
 /// says.
 pub fn from_safetensors(config: &ModelConfig, bytes: &[u8], path: &Path) -> Result<Params, ModelError> {
     config.validate()?;
-    source::read_params(config, &Shards::one(Shard::new(bytes, path)?), path)
+    source::read_params(config, &Shards::one(Shard::new(bytes, path)?), path, &Device::Cpu)
 }
 
 /// Parameters from the safetensors of a folder, mapped into memory: `model.safetensors`, or the files that
-/// `model.safetensors.index.json` names.
+/// `model.safetensors.index.json` names. They go to `device`, in its precision, one at a time.
 ///
 /// # Errors
-/// As [`from_safetensors`]; [`ModelError::File`].
-pub fn from_folder(config: &ModelConfig, dir: &Path) -> Result<Params, ModelError> {
+/// As [`from_safetensors`]; [`ModelError::File`]; [`ModelError::Kernel`] if the device has no room.
+pub fn from_folder(config: &ModelConfig, dir: &Path, device: &Device) -> Result<Params, ModelError> {
     config.validate()?;
-    source::read_params(config, &Shards::open(dir)?, dir)
+    source::read_params(config, &Shards::open(dir)?, dir, device)
 }

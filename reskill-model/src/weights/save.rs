@@ -12,7 +12,7 @@ use serde_json::json;
 use super::source::rows_of;
 use crate::config::ModelConfig;
 use crate::error::ModelError;
-use crate::layout::entries;
+use crate::layout::{Entry, entries};
 use crate::params::Params;
 
 /// Type of saved weights.
@@ -27,6 +27,11 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// Bytes of an element.
+    fn bytes(self) -> usize {
+        if self == Precision::F32 { 4 } else { 2 }
+    }
+
     /// The name in `config.json`.
     pub(crate) fn torch_name(self) -> &'static str {
         match self {
@@ -54,7 +59,7 @@ impl Default for SaveOptions {
 /// Some elements and how they are to be written.
 pub(crate) struct Elements<'a> {
     pub(crate) shape: Vec<usize>,
-    pub(crate) values: &'a [f32],
+    pub(crate) values: Cow<'a, [f32]>,
     pub(crate) precision: Precision,
 }
 
@@ -78,7 +83,7 @@ impl View for Elements<'_> {
     }
 
     fn data_len(&self) -> usize {
-        self.values.len() * if self.precision == Precision::F32 { 4 } else { 2 }
+        self.values.len() * self.precision.bytes()
     }
 }
 
@@ -87,7 +92,7 @@ impl View for Elements<'_> {
 /// # Errors
 /// [`ModelError::Weights`] if the format refuses the tensors.
 pub fn to_safetensors(config: &ModelConfig, params: &Params) -> Result<Vec<u8>, ModelError> {
-    serialize(elements(config, params, Precision::F32), Path::new("model.safetensors"))
+    serialize(elements(&entries(config), params, Precision::F32)?, Path::new("model.safetensors"))
 }
 
 /// Named tensors as the bytes of a safetensors file; `path` is named in errors.
@@ -102,15 +107,15 @@ pub(crate) fn to_folder(
     dir: &Path,
     options: &SaveOptions,
 ) -> Result<(), ModelError> {
-    let mut shards: Vec<(usize, Vec<(String, Elements<'_>)>)> = Vec::new();
-    for (name, elements) in elements(config, params, options.precision) {
-        let len = elements.data_len();
+    let mut shards: Vec<(usize, Vec<Entry>)> = Vec::new();
+    for entry in entries(config) {
+        let len = entry.shape.iter().product::<usize>() * options.precision.bytes();
         match shards.last_mut() {
             Some((bytes, shard)) if *bytes + len <= options.max_shard_bytes => {
                 *bytes += len;
-                shard.push((name, elements));
+                shard.push(entry);
             }
-            _ => shards.push((len, vec![(name, elements)])),
+            _ => shards.push((len, vec![entry])),
         }
     }
     let n = shards.len();
@@ -121,8 +126,8 @@ pub(crate) fn to_folder(
             1 => "model.safetensors".to_string(),
             _ => format!("model-{:05}-of-{n:05}.safetensors", index + 1),
         };
-        weight_map.extend(shard.iter().map(|(name, _)| (name.clone(), file.clone())));
-        write_tensors(&dir.join(&file), shard)?;
+        weight_map.extend(shard.iter().map(|entry| (entry.name.clone(), file.clone())));
+        write_tensors(&dir.join(&file), elements(&shard, params, options.precision)?)?;
     }
     if n > 1 {
         let index = json!({ "metadata": { "total_size": total_size }, "weight_map": weight_map });
@@ -161,16 +166,16 @@ fn rename(temporary: &Path, path: &Path) -> Result<(), ModelError> {
 }
 
 fn elements<'a>(
-    config: &ModelConfig,
+    entries: &[Entry],
     params: &'a Params,
     precision: Precision,
-) -> Vec<(String, Elements<'a>)> {
+) -> Result<Vec<(String, Elements<'a>)>, ModelError> {
     let tensors = params.tensors();
-    entries(config)
-        .into_iter()
+    entries
+        .iter()
         .map(|entry| {
-            let values = rows_of(tensors[entry.index], &entry);
-            (entry.name, Elements { shape: entry.shape, values, precision })
+            let values = rows_of(tensors[entry.index], entry)?;
+            Ok((entry.name.clone(), Elements { shape: entry.shape.clone(), values, precision }))
         })
         .collect()
 }

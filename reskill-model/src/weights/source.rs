@@ -1,8 +1,9 @@
 //! Filling parameters from any file of named tensors.
 
+use std::borrow::Cow;
 use std::path::Path;
 
-use reskill_kernels::Tensor;
+use reskill_kernels::{Device, Tensor};
 
 use crate::config::ModelConfig;
 use crate::error::ModelError;
@@ -28,7 +29,7 @@ pub(crate) struct Described {
     pub(crate) shape: Vec<usize>,
 }
 
-/// Parameters of `config` from `source`.
+/// Parameters of `config` from `source`, on `device` in its precision. The host holds one tensor of a device at a time.
 ///
 /// Names, shapes and types are all checked before memory is taken, so that a damaged configuration cannot ask for more
 /// than the file holds.
@@ -36,6 +37,7 @@ pub(crate) fn read_params(
     config: &ModelConfig,
     source: &dyn TensorSource,
     path: &Path,
+    device: &Device,
 ) -> Result<Params, ModelError> {
     let entries = entries(config);
     let mut problems: Vec<String> = entries.iter().filter_map(|entry| problem(entry, source)).collect();
@@ -43,10 +45,19 @@ pub(crate) fn read_params(
     if !problems.is_empty() {
         return Err(ModelError::Weights { path: path.to_path_buf(), reason: problems.join("; ") });
     }
-    let mut params = Params::zeros(config)?;
+    let mut params = Params::zeros_on(config, device, device.precision())?;
     let mut tensors = params.tensors_mut();
     for entry in &entries {
-        source.read(&entry.name, rows_mut(tensors[entry.index], entry));
+        let tensor = &mut *tensors[entry.index];
+        let (rows, len) = (entry.shape.first().copied().unwrap_or(1), entry.shape.iter().product());
+        let start = entry.first_row * tensor.row_len();
+        if let Ok(values) = tensor.host_mut() {
+            source.read(&entry.name, &mut values[start..start + len]);
+            continue;
+        }
+        let mut values = vec![0.0; len];
+        source.read(&entry.name, &mut values);
+        tensor.copy_rows_from(entry.first_row, &Tensor::from_vec(&entry.shape, values)?, 0, rows)?;
     }
     Ok(params)
 }
@@ -78,13 +89,21 @@ fn unexpected(config: &ModelConfig, entries: &[Entry], source: &dyn TensorSource
     extra
 }
 
-/// The part of a tensor that an entry stands for.
-pub(super) fn rows_of<'a>(tensor: &'a Tensor, entry: &Entry) -> &'a [f32] {
-    let start = entry.first_row * tensor.row_len();
-    &tensor.as_slice()[start..start + entry.shape.iter().product::<usize>()]
+/// The part of a tensor that an entry stands for; of a device, copied to the host.
+pub(super) fn rows_of<'a>(tensor: &'a Tensor, entry: &Entry) -> Result<Cow<'a, [f32]>, ModelError> {
+    if let Ok(values) = tensor.host() {
+        let start = entry.first_row * tensor.row_len();
+        return Ok(Cow::Borrowed(&values[start..start + entry.shape.iter().product::<usize>()]));
+    }
+    let mut rows = Tensor::zeros(&entry.shape, &Device::Cpu)?;
+    rows.copy_rows_from(0, tensor, entry.first_row, entry.shape.first().copied().unwrap_or(1))?;
+    Ok(Cow::Owned(rows.to_vec()?))
 }
 
-fn rows_mut<'a>(tensor: &'a mut Tensor, entry: &Entry) -> &'a mut [f32] {
-    let start = entry.first_row * tensor.row_len();
-    &mut tensor.as_mut_slice()[start..start + entry.shape.iter().product::<usize>()]
+/// All values of a tensor; of a device, copied to the host.
+pub(crate) fn values_of(tensor: &Tensor) -> Result<Cow<'_, [f32]>, ModelError> {
+    match tensor.host() {
+        Ok(values) => Ok(Cow::Borrowed(values)),
+        Err(_) => Ok(Cow::Owned(tensor.to_vec()?)),
+    }
 }

@@ -1,3 +1,4 @@
+use reskill_kernels::Device;
 use reskill_model::constraint::Unconstrained;
 use reskill_model::{Generator, KvCache, Reply, Request, SamplingParams, Transformer};
 
@@ -78,7 +79,7 @@ fn a_slot_fills_to_its_capacity() {
 fn shared_pages_are_copied_when_one_owner_writes_and_freed_by_the_last() {
     let model = model(&config(true), 1);
     let prompt = tokens(40, 22, 1);
-    let cache = KvCache::with_max_pages(model.config(), 3, 64, 5).unwrap();
+    let cache = KvCache::with_max_pages(&Device::Cpu, model.config(), 3, 64, 5).unwrap();
     let mut generator = Generator::with_cache(cache);
     generator.extend(&model, &[(0, &prompt)]).unwrap();
     assert_eq!(generator.cache().free_pages(), 3, "40 tokens are two pages of 32");
@@ -99,7 +100,7 @@ fn shared_pages_are_copied_when_one_owner_writes_and_freed_by_the_last() {
 fn a_full_cache_is_an_error_that_changes_nothing() {
     let model = model(&config(true), 1);
     let prompt = tokens(40, 22, 1);
-    let cache = KvCache::with_max_pages(model.config(), 2, 64, 3).unwrap();
+    let cache = KvCache::with_max_pages(&Device::Cpu, model.config(), 2, 64, 3).unwrap();
     let mut generator = Generator::with_cache(cache);
     generator.extend(&model, &[(0, &prompt)]).unwrap();
     let error = generator.extend(&model, &[(0, &[7]), (1, &prompt)]).unwrap_err().to_string();

@@ -1,5 +1,6 @@
 use std::ops::ControlFlow;
 
+use reskill_kernels::Device;
 use reskill_kernels::ops::SamplingFilter;
 use reskill_model::engine::{Finish, Generation, GenerationRequest, RequestId};
 use reskill_model::{
@@ -59,7 +60,7 @@ fn run(
 }
 
 fn pages(model: &Transformer, n: usize) -> usize {
-    n * KvCache::page_bytes(model.config())
+    n * KvCache::page_bytes(model.config(), &Device::Cpu)
 }
 
 #[test]

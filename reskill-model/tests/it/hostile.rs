@@ -15,7 +15,7 @@ use crate::support::rng;
 fn parse_gguf(bytes: &[u8]) -> bool {
     let Ok(gguf) = Gguf::parse(bytes, Path::new("x.gguf")) else { return false };
     let (config, tokenizer) = (gguf.config(), gguf.tokenizer_json());
-    let params = gguf.params();
+    let params = gguf.params(&reskill_kernels::Device::Cpu);
     config.is_ok() && tokenizer.is_ok() && params.is_ok()
 }
 

@@ -13,6 +13,7 @@ mod parity;
 mod pretrained;
 mod chat;
 mod lora;
+mod sentence;
 mod smollm2;
 mod hostile;
 mod decode;

@@ -20,7 +20,7 @@ pub(crate) fn load(case: &str) -> (ModelConfig, Transformer) {
     let folder = folder(case);
     let path = folder.join("config.json");
     let config = hf_config::from_json(&std::fs::read_to_string(&path).unwrap(), &path).unwrap();
-    let params = from_folder(&config, &folder).unwrap();
+    let params = from_folder(&config, &folder, &Device::Cpu).unwrap();
     (config.clone(), Transformer::new(&config, params).unwrap())
 }
 

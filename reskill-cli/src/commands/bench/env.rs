@@ -15,8 +15,8 @@ use reskill_envs::alfworld::{Alfworld, AlfworldOptions, Game, GameEnv, RulesCach
 use reskill_envs::household::{Household, HouseholdConfig};
 use reskill_envs::{Split, Suite, TaskId};
 
-use super::by_expert;
 use super::report::{Case, print};
+use super::{by_expert, retrieval};
 use crate::env_config::EnvName;
 use crate::streams::stream;
 
@@ -64,7 +64,11 @@ pub(super) fn run(args: &EnvBenchArgs) -> Result<u8> {
         return Ok(0);
     }
     if let Some(env) = args.env.filter(|env| !matches!(env, EnvName::Household | EnvName::Alfworld)) {
-        print(&by_expert::measure(env, args)?, args.seed, args.json)?;
+        let mut cases = by_expert::measure(env, args)?;
+        if env == EnvName::Search {
+            cases.extend(retrieval::measure(args)?);
+        }
+        print(&cases, args.seed, args.json)?;
         return Ok(0);
     }
     let mut cases = Vec::new();

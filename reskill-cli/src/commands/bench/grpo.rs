@@ -9,12 +9,13 @@ use rand_chacha::ChaCha8Rng;
 use reskill_model::{ModelConfig, Transformer};
 use serde_json::json;
 
+use super::kernels::Stored;
 use super::print_json;
 use super::replay::{Variant, step};
 use super::trace::Trace;
 use crate::progress::print_line;
 
-/// Replays a GRPO step (rollouts and update) on the CPU: what reuse of prefixes and training of trunks with branches save.
+/// Replays a GRPO step (rollouts and update): what reuse of prefixes and training of trunks with branches save.
 ///
 /// Prints one JSON line a variant on stdout, a table on stderr.
 #[derive(Debug, Args)]
@@ -34,6 +35,12 @@ pub struct GrpoArgs {
     /// Two tasks of four rollouts and at most ten turns
     #[arg(long)]
     quick: bool,
+    /// cpu, cuda or cuda:N
+    #[arg(long, default_value = "cpu")]
+    device: String,
+    /// How activations and weights are stored
+    #[arg(long, value_enum, default_value_t = Stored::F32)]
+    dtype: Stored,
 }
 
 const VARIANTS: [Variant; 5] = {
@@ -86,7 +93,8 @@ pub fn run(args: &GrpoArgs) -> Result<u8> {
         episode.opening.len() + turns
     });
     config.max_position_embeddings = context.max().unwrap_or(1);
-    let policy = Transformer::init(&config, &mut ChaCha8Rng::seed_from_u64(0))?;
+    let device = args.dtype.on(&args.device)?;
+    let policy = Transformer::init(&config, &mut ChaCha8Rng::seed_from_u64(0))?.to_device(&device)?;
     let turns: usize = episodes.iter().map(|episode| episode.turns.len()).sum();
     print_line(&format!(
         "{} tasks, {} episodes, {turns} turns, lengths times {}; {} parameters",
@@ -120,6 +128,7 @@ pub fn run(args: &GrpoArgs) -> Result<u8> {
         ));
         print_json(&json!({
             "bench": "grpo", "variant": variant.name, "scale": args.scale, "quick": args.quick, "cost": cost,
+            "device": device.describe(),
             "seconds": seconds, "times_faster_than_r1": speedup,
         }));
     }

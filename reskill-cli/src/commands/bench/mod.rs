@@ -4,7 +4,10 @@ mod by_expert;
 pub mod cpu;
 mod env;
 pub mod grpo;
+mod kernels;
+mod model;
 mod replay;
+mod retrieval;
 mod report;
 mod scienceworld;
 mod trace;
@@ -24,6 +27,11 @@ enum Bench {
     Cpu(cpu::CpuArgs),
     Env(env::EnvBenchArgs),
     Grpo(grpo::GrpoArgs),
+    Ceilings(kernels::CeilingArgs),
+    Kernels(kernels::KernelArgs),
+    Prefill(model::PrefillArgs),
+    Decode(model::DecodeArgs),
+    Train(model::TrainArgs),
 }
 
 /// Runs the command; the result is the exit code.
@@ -35,6 +43,11 @@ pub fn run(args: &BenchArgs) -> Result<u8> {
         Bench::Cpu(args) => cpu::run(args),
         Bench::Env(args) => env::run(args),
         Bench::Grpo(args) => grpo::run(args),
+        Bench::Ceilings(args) => kernels::run_ceilings(args),
+        Bench::Kernels(args) => kernels::run(args),
+        Bench::Prefill(args) => model::prefill(args),
+        Bench::Decode(args) => model::decode(args),
+        Bench::Train(args) => model::train(args),
     }
 }
 

@@ -82,8 +82,8 @@ fn rollout(
     variant: Variant,
     cost: &mut Cost,
 ) -> Result<Vec<Vec<Vec<ReplyToken>>>> {
-    let mut generator =
-        Generator::new(policy.config(), episodes.len(), policy.config().max_position_embeddings)?;
+    let context = policy.config().max_position_embeddings;
+    let mut generator = Generator::on(&policy.device(), policy.config(), episodes.len(), context)?;
     let mut rngs: Vec<ChaCha8Rng> = (0..episodes.len() as u64).map(ChaCha8Rng::seed_from_u64).collect();
     let mut replies: Vec<Vec<Vec<ReplyToken>>> = episodes.iter().map(|_| Vec::new()).collect();
     let last_turn = episodes.iter().map(|episode| episode.turns.len()).max().unwrap_or(0);
@@ -194,8 +194,8 @@ fn update(
     let old_logprobs = if variant.keeps_logprobs { OldLogprobs::Sampler } else { OldLogprobs::Recompute };
     let loss = LossConfig { old_logprobs, ..LossConfig::default() };
     let mut trained = policy.clone();
-    let mut learner = Learner::new(policy.config(), &LearnerConfig::default())?;
-    let mut optimizer = Optimizer::new(policy.config(), &OptimizerConfig::default())?;
+    let mut learner = Learner::for_model(&trained, &LearnerConfig::default())?;
+    let mut optimizer = Optimizer::for_model(&trained, &OptimizerConfig::default())?;
     let metrics = learner.update(
         &mut trained,
         &mut optimizer,

@@ -46,7 +46,7 @@ impl Case {
 
 /// Where and with what the numbers were measured.
 #[derive(Debug, Serialize)]
-struct Machine {
+pub(super) struct Machine {
     cpu: String,
     cores: usize,
     /// Runnable processes over the last minute: above 0 at the start, others were measured with.
@@ -57,7 +57,7 @@ struct Machine {
 }
 
 impl Machine {
-    fn here(seed: u64) -> Machine {
+    pub(super) fn here(seed: u64) -> Machine {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let info = read("/proc/cpuinfo");
         let cpu = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
@@ -75,6 +75,14 @@ impl Machine {
     }
 }
 
+impl std::fmt::Display for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Machine { cpu, cores, load, version, commit, .. } = self;
+        let commit = commit.as_deref().unwrap_or("unknown");
+        write!(f, "{cpu} ({cores} cores, load {load:.1}), reskill {version} commit {commit}")
+    }
+}
+
 /// Prints the cases: JSON lines, each with the machine, or a table.
 pub(super) fn print(cases: &[Case], seed: u64, json: bool) -> Result<()> {
     let machine = Machine::here(seed);
@@ -86,15 +94,7 @@ pub(super) fn print(cases: &[Case], seed: u64, json: bool) -> Result<()> {
             writeln!(out, "{line}")?;
         }
     } else {
-        writeln!(
-            out,
-            "{} ({} cores, load {:.1}), reskill {} commit {}, seed {seed}\n",
-            machine.cpu,
-            machine.cores,
-            machine.load,
-            machine.version,
-            machine.commit.as_deref().unwrap_or("unknown")
-        )?;
+        writeln!(out, "{machine}, seed {seed}\n")?;
         writeln!(out, "{:<44} {:>12} {:>12} {:>12}  {:<18} beside", "case", "median", "p10", "p90", "unit")?;
         for case in cases {
             let beside = case.reference.map_or(String::new(), |other| {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use clap::Args;
 use reskill_envs::scienceworld::ScienceWorldOptions;
+use reskill_envs::search::{HttpConfig, RetrieverKind, SearchConfig};
 use reskill_envs::{Split, Suite, Task};
 
 use crate::env_config::{EnvConfig, EnvName};
@@ -19,7 +20,8 @@ pub(super) struct Source {
     env: Option<EnvName>,
     /// ALFWorld: a download tree, a pack (games_all.jsonl.zst or its folder), or one game.tw-pddl. ScienceWorld:
     /// scienceworld.jar or its folder. SQL: a folder with ic_spider_dev.json and sqlite_sql/. WANDS: a folder with
-    /// product.csv, query.csv and label.csv; without it a catalogue is generated
+    /// product.csv, query.csv and label.csv; without it a catalogue is generated. Search: a folder of question files with its
+    /// corpus.*, or one of those files
     #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
     /// External: the command that plays
@@ -31,6 +33,37 @@ pub(super) struct Source {
     /// ScienceWorld: lists the valid actions
     #[arg(long)]
     valid_actions: bool,
+    #[command(flatten)]
+    search: SearchSource,
+}
+
+/// Where the passages of the search environment come from.
+#[derive(Debug, Clone, Default, Args)]
+struct SearchSource {
+    /// Search: an index made by `index build`; without it one is built from corpus.* and kept in the cache
+    #[arg(long, value_name = "DIR")]
+    index: Option<PathBuf>,
+    /// Search: a retrieval server, e.g. http://127.0.0.1:8000/retrieve; may be given several times
+    #[arg(long = "retriever", value_name = "URL", conflicts_with = "index")]
+    urls: Vec<String>,
+    /// Search: lists queries and answers to choose from
+    #[arg(long)]
+    candidates: bool,
+}
+
+impl SearchSource {
+    /// Every question there is, whether the corpus answers it or not.
+    fn config(&self) -> SearchConfig {
+        let urls = self.urls.clone();
+        SearchConfig {
+            retriever: if urls.is_empty() { RetrieverKind::Bm25 } else { RetrieverKind::Http },
+            index: self.index.clone(),
+            http: HttpConfig { urls, ..HttpConfig::default() },
+            candidates: self.candidates,
+            answerable_only: false,
+            ..SearchConfig::default()
+        }
+    }
 }
 
 impl Source {
@@ -48,9 +81,14 @@ impl Source {
             ..ScienceWorldOptions::all_tasks()
         };
         config.name = self.env.unwrap_or(EnvName::External);
+        config.search = self.search.config();
         let is_scienceworld = config.name == EnvName::Scienceworld;
         if !is_scienceworld && (self.valid_actions || self.simplification.is_some()) {
             bail!("--valid-actions and --simplification are for --env scienceworld");
+        }
+        let is_search = config.name == EnvName::Search;
+        if !is_search && (config.search != SearchSource::default().config()) {
+            bail!("--index, --retriever and --candidates are for --env search");
         }
         config.name.check_data("--data", self.data.is_some())?;
         match (&self.env_cmd, config.name) {
@@ -87,6 +125,11 @@ pub(super) fn find<'a>(suite: &'a dyn Suite, game: Option<&str>) -> Result<&'a A
         };
     };
     if let Some(task) = tasks.iter().find(|task| task.id.0 == wanted) {
+        return Ok(task);
+    }
+    // The last part is enough where it names one game only.
+    let ends = |task: &&&Arc<Task>| task.id.0.rsplit('/').next() == Some(wanted);
+    if let [task] = tasks.iter().filter(ends).collect::<Vec<_>>()[..] {
         return Ok(task);
     }
     let nearest = nearest(wanted, &tasks);

@@ -14,6 +14,8 @@ use clap::{Args, Subcommand};
   reskill-cli env list --env alfworld --data DIR --split valid_unseen --type pick_two_obj_and_place
   reskill-cli env play --env household
   reskill-cli env play --env scienceworld --data DIR --game power-component/0
+  reskill-cli env play --env sql --data DIR --game 0
+  reskill-cli env play --env wands --game 3-opt/0/0
   reskill-cli env list --env-cmd 'python3 my_env.py'
   reskill-cli env play --env alfworld --data DIR --game valid_seen/TASK/TRIAL
   echo '[\"look\"]' | reskill-cli env replay --env alfworld --data game.tw-pddl --actions -")]

@@ -135,5 +135,6 @@ fn candidates_answer_a_third_of_the_questions() {
         .collect();
     let of = |name: &str| solved.iter().filter(|family| **family == name).count();
     let counts = [of("easy"), of("medium"), of("hard"), of("extra")];
-    assert!(solved.len() * 3 >= tasks.len(), "{} of {}: {counts:?}", solved.len(), tasks.len());
+    // Of 232, 416, 160 and 164.
+    assert_eq!(counts, [155, 119, 52, 31], "{} of {}", solved.len(), tasks.len());
 }

@@ -13,3 +13,4 @@ mod rope;
 mod qk_norm;
 mod bias;
 mod optimizer;
+mod low_rank;

@@ -189,3 +189,36 @@ fn a_recording_refuses_new_memory_and_copies_to_the_host() {
     // The stream works again afterwards.
     assert_eq!(x.to_vec().unwrap().len(), 8);
 }
+
+#[test]
+fn a_graph_keeps_its_scratch_memory_to_itself() {
+    // The gradient of RMSNorm leaves parts of d_weight in scratch memory, which a second kernel adds up. A thread launches a
+    // graph of it all the time while another computes one.
+    let device = device();
+    let at = |shape: &[usize], seed| there(&random(shape, seed), DType::F32);
+    let (x, weight, d_out, rstd) = (at(&[40, 64], 1), at(&[64], 2), at(&[40, 64], 3), at(&[40], 4));
+    let backward = |d_x: &mut Tensor, d_weight: &mut Tensor, d_out: &Tensor| {
+        ops::rms_norm_backward(d_x, d_weight, d_out, &x, &weight, &rstd)
+    };
+    let zeros = || (there(&Tensor::zeros(&[40, 64], &Device::Cpu).unwrap(), DType::F32), at(&[64], 9));
+    let (mut d_x, mut d_weight) = zeros();
+    backward(&mut d_x, &mut d_weight, &d_out).unwrap();
+    let mut other = d_out.clone();
+    other.fill(100.0).unwrap();
+    let (mut graph_d_x, mut graph_d_weight) = zeros();
+    let graph = device.record(|| backward(&mut graph_d_x, &mut graph_d_weight, &other)).unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                graph.launch().unwrap();
+            }
+        });
+        for _ in 0..20 {
+            let (mut again_d_x, mut again) = zeros();
+            backward(&mut again_d_x, &mut again, &d_out).unwrap();
+            assert_eq!(bits(&again), bits(&d_weight));
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}

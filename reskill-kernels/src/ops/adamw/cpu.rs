@@ -17,8 +17,8 @@ pub(super) struct Numbers {
 
 impl Numbers {
     pub(super) fn new(params: &AdamWParams) -> Numbers {
-        let bias = |beta: f32| (1.0 - f64::from(beta).powf(params.step as f64)) as f32;
-        Numbers { params: *params, bias1: bias(params.beta1), bias2: bias(params.beta2) }
+        let [bias1, bias2] = params.bias_corrections();
+        Numbers { params: *params, bias1, bias2 }
     }
 
     /// `1 - beta^step` of both moments.

@@ -12,9 +12,13 @@ use rayon::prelude::*;
 
 use super::AdamWParams;
 use super::cpu::Numbers;
+use crate::device::{Argument, Device};
+use crate::dtype::DType;
+use crate::error::KernelError;
+use crate::tensor::Tensor;
 
 /// Elements that share a scale.
-const BLOCK: usize = 256;
+pub(super) const BLOCK: usize = 256;
 /// Bits below the three of the fraction, and half of the last place.
 const DROPPED: u32 = 20;
 const HALF: u32 = 1 << (DROPPED - 1);
@@ -23,47 +27,70 @@ const ONE: u32 = 1.0_f32.to_bits() >> DROPPED;
 const OFFSET_M: u32 = ONE - 127;
 const OFFSET_V: u32 = ONE - 255;
 
-/// Both moments of one tensor.
+/// Both moments of one tensor, on the device of that tensor.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Moments8 {
-    m: Codes,
-    v: Codes,
+    pub(super) m: Codes,
+    pub(super) v: Codes,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-struct Codes {
-    codes: Vec<u8>,
-    /// One a block.
-    scales: Vec<f32>,
+pub(super) struct Codes {
+    /// (n) u8.
+    pub(super) codes: Tensor<u8>,
+    /// (ceil(n / 256)) f32: one a block.
+    pub(super) scales: Tensor,
+}
+
+impl Codes {
+    fn zeros(len: usize, device: &Device) -> Result<Codes, KernelError> {
+        Ok(Codes {
+            codes: Tensor::zeros(&[len], device)?,
+            scales: Tensor::zeros(&[len.div_ceil(BLOCK)], device)?,
+        })
+    }
+
+    fn of(values: &[f32], device: &Device, code: fn(f32) -> u8) -> Result<Codes, KernelError> {
+        let (mut codes, mut scales) = (vec![0; values.len()], Vec::new());
+        for (codes, values) in codes.chunks_mut(BLOCK).zip(values.chunks(BLOCK)) {
+            scales.push(encode(codes, values, code));
+        }
+        Ok(Codes {
+            codes: Tensor::from_slice(&[codes.len()], &codes, device, DType::U8)?,
+            scales: Tensor::from_slice(&[scales.len()], &scales, device, DType::F32)?,
+        })
+    }
+
+    fn read(&self, value: fn(u8, f32) -> f32) -> Result<Vec<f32>, KernelError> {
+        let (codes, scales) = (self.codes.to_vec()?, self.scales.to_vec()?);
+        Ok(codes.iter().enumerate().map(|(i, &code)| value(code, scales[i / BLOCK])).collect())
+    }
 }
 
 impl Moments8 {
     /// Zeros for `len` elements.
-    #[must_use]
-    pub fn zeros(len: usize) -> Moments8 {
-        let codes = Codes { codes: vec![0; len], scales: vec![0.0; len.div_ceil(BLOCK)] };
-        Moments8 { m: codes.clone(), v: codes }
+    ///
+    /// # Errors
+    /// None on the CPU; other devices may run out of memory.
+    pub fn zeros(len: usize, device: &Device) -> Result<Moments8, KernelError> {
+        Ok(Moments8 { m: Codes::zeros(len, device)?, v: Codes::zeros(len, device)? })
     }
 
-    /// Moments of `m.len()` elements, rounded; `v` has as many.
-    #[must_use]
-    pub fn from_f32(m: &[f32], v: &[f32]) -> Moments8 {
-        let mut moments = Moments8::zeros(m.len().min(v.len()));
-        for (block, (m, v)) in m.chunks(BLOCK).zip(v.chunks(BLOCK)).enumerate() {
-            let range = block * BLOCK..block * BLOCK + m.len();
-            moments.m.scales[block] = encode(&mut moments.m.codes[range.clone()], m, code_m);
-            moments.v.scales[block] = encode(&mut moments.v.codes[range], v, code_v);
-        }
-        moments
+    /// Moments of `m.len()` elements, rounded, for a tensor on `device`; `v` has as many.
+    ///
+    /// # Errors
+    /// As [`Moments8::zeros`].
+    pub fn from_f32(m: &[f32], v: &[f32], device: &Device) -> Result<Moments8, KernelError> {
+        let len = m.len().min(v.len());
+        Ok(Moments8 { m: Codes::of(&m[..len], device, code_m)?, v: Codes::of(&v[..len], device, code_v)? })
     }
 
     /// Both moments.
-    #[must_use]
-    pub fn to_f32(&self) -> (Vec<f32>, Vec<f32>) {
-        let read = |codes: &Codes, value: fn(u8, f32) -> f32| -> Vec<f32> {
-            codes.codes.iter().enumerate().map(|(i, &code)| value(code, codes.scales[i / BLOCK])).collect()
-        };
-        (read(&self.m, value_m), read(&self.v, value_v))
+    ///
+    /// # Errors
+    /// None on the CPU; [`KernelError::Driver`] elsewhere.
+    pub fn to_f32(&self) -> Result<(Vec<f32>, Vec<f32>), KernelError> {
+        Ok((self.m.read(value_m)?, self.v.read(value_v)?))
     }
 
     /// Number of elements.
@@ -83,12 +110,22 @@ impl Moments8 {
     pub fn bytes(len: usize) -> usize {
         2 * len + 8 * len.div_ceil(BLOCK)
     }
+
+    pub(super) fn arguments(&self) -> [Argument<'_>; 4] {
+        [
+            self.m.codes.is("moments", DType::U8),
+            self.v.codes.is("moments", DType::U8),
+            self.m.scales.is("moments", DType::F32),
+            self.v.scales.is("moments", DType::F32),
+        ]
+    }
 }
 
 pub(super) fn step(weight: &mut [f32], moments: &mut Moments8, grad: &[f32], params: &AdamWParams) {
     let numbers = Numbers::new(params);
-    let m = moments.m.codes.par_chunks_mut(BLOCK).zip(&mut moments.m.scales);
-    let v = moments.v.codes.par_chunks_mut(BLOCK).zip(&mut moments.v.scales);
+    let Moments8 { m, v } = moments;
+    let m = m.codes.as_mut_slice().par_chunks_mut(BLOCK).zip(m.scales.as_mut_slice());
+    let v = v.codes.as_mut_slice().par_chunks_mut(BLOCK).zip(v.scales.as_mut_slice());
     let blocks = weight.par_chunks_mut(BLOCK).zip(grad.par_chunks(BLOCK)).zip(m).zip(v);
     blocks.with_min_len(256).for_each(|(((weight, grad), (m, m_scale)), (v, v_scale))| {
         block_step(weight, grad, (m, m_scale), (v, v_scale), &numbers);

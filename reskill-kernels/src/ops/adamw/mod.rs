@@ -5,6 +5,8 @@
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
+#[cfg(feature = "cuda")]
+mod cuda_8bit;
 mod eight_bit;
 
 pub use eight_bit::Moments8;
@@ -31,6 +33,13 @@ pub struct AdamWParams {
     pub step: u64,
     /// Factor on the gradient, from clipping by the global norm.
     pub grad_scale: f32,
+}
+
+impl AdamWParams {
+    /// `1 - beta1^step` and `1 - beta2^step`.
+    fn bias_corrections(&self) -> [f32; 2] {
+        [self.beta1, self.beta2].map(|beta| (1.0 - f64::from(beta).powf(self.step as f64)) as f32)
+    }
 }
 
 /// One step: `m = b1 m + (1 - b1) g`, `v = b2 v + (1 - b2) g^2`,
@@ -119,7 +128,7 @@ pub fn adamw_scaled(
 /// again, block by block; the weights are f32.
 ///
 /// # Errors
-/// [`KernelError::Shape`]; [`KernelError::Range`] if `step` is 0 or `moments` has not one entry an element.
+/// [`KernelError::Shape`], [`KernelError::DType`], [`KernelError::Placement`]; [`KernelError::Range`] if `step` is 0 or `moments` has not one entry an element.
 pub fn adamw_8bit(
     weight: &mut Tensor,
     moments: &mut Moments8,
@@ -130,6 +139,12 @@ pub fn adamw_8bit(
     check_shape(OP, "grad", grad.shape(), weight.shape())?;
     check_range(moments.len() == weight.len(), OP, "moments.len()", moments.len(), weight.len())?;
     check_range(params.step > 0, OP, "step", params.step, ">= 1")?;
-    eight_bit::step(weight.as_mut_slice(), moments, grad.as_slice(), params);
+    let mut arguments = vec![weight.is("weight", DType::F32), grad.is("grad", DType::F32)];
+    arguments.extend(moments.arguments());
+    match placed(OP, &arguments)? {
+        Device::Cpu => eight_bit::step(weight.as_mut_slice(), moments, grad.as_slice(), params),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => cuda_8bit::step(&device, weight, moments, grad, params)?,
+    }
     Ok(())
 }

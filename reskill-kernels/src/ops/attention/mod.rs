@@ -1,14 +1,28 @@
 //! Causal grouped-query attention: over packed sequences with a shared prefix, and over a key-value cache.
 //!
 //! `out_i = sum_j p_ij v_j`, `p_ij = exp(scale q_i . k_j - lse_i)`, `scale = 1 / sqrt(D)`, over the keys `j` that row
-//! `i` sees. Both forms sum the visible keys in the same order, so a reply that was sampled from the cache gets the same
-//! log-probabilities to the bit when it is trained on in a packed batch.
+//! `i` sees.
 //!
 //! Source: Vaswani et al. 2017, arXiv:1706.03762; grouped queries: Ainslie et al. 2023, arXiv:2305.13245; backward
 //! from the saved log-sum-exp as in Dao 2023, arXiv:2307.08691.
 
-mod cpu;
+//!
+//! On the CPU both forms sum the visible keys in the same order, so a reply that was sampled from the cache gets the same
+//! log-probabilities to the bit when it is trained on in a packed batch. On a CUDA device they agree to rounding.
 
+mod segments;
+mod cached_plan;
+mod cost;
+mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
+
+pub use cached_plan::CachedPlan;
+pub use cost::{AttentionCost, cached_cost, packed_cost};
+pub use segments::{PackedSegment, PackedSegments};
+
+use crate::device::{Device, placed};
+use crate::dtype::DType;
 use crate::error::{KernelError, check_range, check_shape};
 use crate::tensor::Tensor;
 
@@ -49,31 +63,6 @@ impl AttentionShape {
     }
 }
 
-/// Rows of a packed batch: each sees one earlier run of rows, the prefix, and its own segment up to itself.
-///
-/// A segment whose (empty) prefix starts at its own first row opens a new sequence. In trunk/branch packing the trunk
-/// of an episode is such a segment, and each branch follows with the part of the trunk that it saw as its prefix, or
-/// with an empty prefix at the first row of the trunk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PackedSegment {
-    /// First row.
-    pub start: usize,
-    /// Number of rows.
-    pub len: usize,
-    /// First row of the prefix, inside the same sequence.
-    pub prefix_start: usize,
-    /// Rows of the prefix.
-    pub prefix_len: usize,
-}
-
-impl PackedSegment {
-    /// Whether this segment opens a new sequence.
-    #[must_use]
-    pub fn opens_sequence(&self) -> bool {
-        self.prefix_len == 0 && self.prefix_start == self.start
-    }
-}
-
 /// Rows that continue one sequence of a paged key-value cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CachedSpan<'a> {
@@ -91,18 +80,21 @@ pub struct CachedSpan<'a> {
 ///
 /// | argument | shape | dtype | direction |
 /// |---|---|---|---|
-/// | `out` | (N, H D) | f32 | out |
+/// | `out` | (N, H D) | T | out |
 /// | `lse` | (N, H) | f32 | out, log-sum-exp of the scaled scores, kept for the backward pass |
-/// | `qkv` | (N, (H + 2K) D) | f32 | in |
+/// | `qkv` | (N, (H + 2K) D) | T | in |
 /// | `segments` | | | in, covering the rows in order |
 ///
+/// T is f32, or bf16 on a CUDA device; there D is at most 256, and heads of 64 and 128 in bf16 run on tensor cores.
+///
 /// # Errors
-/// [`KernelError::Shape`]; [`KernelError::Range`] if the segments leave a gap or a prefix leaves its sequence.
+/// [`KernelError::Shape`]; [`KernelError::Range`] if the segments leave a gap or a prefix leaves its sequence;
+/// [`KernelError::DType`], [`KernelError::Placement`]; errors of the device.
 pub fn attention_forward(
     out: &mut Tensor,
     lse: &mut Tensor,
     qkv: &Tensor,
-    segments: &[PackedSegment],
+    segments: &PackedSegments,
     shape: AttentionShape,
 ) -> Result<(), KernelError> {
     const OP: &str = "attention_forward";
@@ -112,7 +104,12 @@ pub fn attention_forward(
     check_shape(OP, "out", out.shape(), &[n, shape.out_width()])?;
     check_shape(OP, "lse", lse.shape(), &[n, shape.n_heads])?;
     check_segments(OP, segments, n)?;
-    cpu::forward(out, lse, qkv, segments, shape);
+    let t = qkv.dtype();
+    match placed(OP, &[qkv.is("qkv", t), out.is("out", t), lse.is("lse", DType::F32)])? {
+        Device::Cpu => cpu::forward(out, lse, qkv, segments, shape),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => cuda::forward(&device, out, lse, qkv, segments, shape)?,
+    }
     Ok(())
 }
 
@@ -120,11 +117,13 @@ pub fn attention_forward(
 ///
 /// | argument | shape | dtype | direction |
 /// |---|---|---|---|
-/// | `d_qkv` | (N, (H + 2K) D) | f32 | out |
-/// | `d_out` | (N, H D) | f32 | in |
-/// | `out` | (N, H D) | f32 | in, from the forward pass |
+/// | `d_qkv` | (N, (H + 2K) D) | T | out |
+/// | `d_out` | (N, H D) | T | in |
+/// | `out` | (N, H D) | T | in, from the forward pass |
 /// | `lse` | (N, H) | f32 | in, from the forward pass |
-/// | `qkv` | (N, (H + 2K) D) | f32 | in |
+/// | `qkv` | (N, (H + 2K) D) | T | in |
+///
+/// Two runs give the same bits: no sum depends on the order in which parts of it are ready.
 ///
 /// # Errors
 /// As [`attention_forward`].
@@ -134,7 +133,7 @@ pub fn attention_backward(
     out: &Tensor,
     lse: &Tensor,
     qkv: &Tensor,
-    segments: &[PackedSegment],
+    segments: &PackedSegments,
     shape: AttentionShape,
 ) -> Result<(), KernelError> {
     const OP: &str = "attention_backward";
@@ -146,20 +145,40 @@ pub fn attention_backward(
     check_shape(OP, "out", out.shape(), &[n, shape.out_width()])?;
     check_shape(OP, "lse", lse.shape(), &[n, shape.n_heads])?;
     check_segments(OP, segments, n)?;
-    cpu::backward(d_qkv, d_out, out, lse, qkv, segments, shape);
+    let t = qkv.dtype();
+    let arguments = [
+        qkv.is("qkv", t),
+        d_qkv.is("d_qkv", t),
+        d_out.is("d_out", t),
+        out.is("out", t),
+        lse.is("lse", DType::F32),
+    ];
+    match placed(OP, &arguments)? {
+        Device::Cpu => cpu::backward(d_qkv, d_out, out, lse, qkv, segments, shape),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => {
+            let saved = cuda::Saved { d_out, out, lse, qkv };
+            cuda::backward(&device, d_qkv, &saved, segments, shape)?;
+        }
+    }
     Ok(())
 }
 
 /// Writes the keys and values of new rows into the paged cache of one layer.
 ///
-/// - `keys`: (blocks, K D, P) f32, transposed, so that the scores of many keys are computed side by side
-/// - `values`: (blocks, P, K D) f32
-/// - `qkv`: (N, (H + 2K) D) f32, keys already rotated
+/// | argument | shape | dtype | direction |
+/// |---|---|---|---|
+/// | `keys` | (blocks, K D, P), transposed, so that the scores of many keys are computed side by side | T | out |
+/// | `values` | (blocks, P, K D) | T | out |
+/// | `qkv` | (N, (H + 2K) D), keys already rotated | T | in |
+/// | `spans` | | | in, covering the rows in order |
 ///
-/// A page length P that is a multiple of 16 is quickest. No two spans may write to the same block.
+/// T is f32, or bf16 on a CUDA device. A page length P that is a multiple of 16 is quickest; tensor cores take 32. No two
+/// spans may write to the same block. On a device [`cache_append_planned`] is quicker from the second layer on.
 ///
 /// # Errors
-/// [`KernelError::Shape`]; [`KernelError::Range`] for a span outside the batch or the cache.
+/// [`KernelError::Shape`]; [`KernelError::Range`] for a span outside the batch or the cache; [`KernelError::DType`],
+/// [`KernelError::Placement`]; errors of the device.
 pub fn cache_append(
     keys: &mut Tensor,
     values: &mut Tensor,
@@ -168,17 +187,60 @@ pub fn cache_append(
     shape: AttentionShape,
 ) -> Result<(), KernelError> {
     const OP: &str = "cache_append";
-    check_cache(OP, keys, values, qkv, spans, shape)?;
-    cpu::append(keys, values, qkv, spans, shape);
+    let page = check_cache(OP, keys, values, qkv, shape)?;
+    let covered = check_spans(OP, spans, page, values.rows())?;
+    check_range(
+        covered == qkv.rows(),
+        OP,
+        "spans",
+        format!("{covered} rows"),
+        format!("{} rows", qkv.rows()),
+    )?;
+    match placed_cache(OP, keys, values, qkv)? {
+        Device::Cpu => cpu::append(keys, values, qkv, spans, shape),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => {
+            let mut tables = cuda::CachedTables::new(OP, &device, qkv.dtype(), shape, page)?;
+            tables.set(OP, spans, qkv.rows())?;
+            cuda::append(&device, keys, values, qkv, &tables)?;
+        }
+    }
+    Ok(())
+}
+
+/// [`cache_append`] of the spans of a plan; rows behind them are left out.
+///
+/// # Errors
+/// As [`cache_append`]; [`KernelError::Range`] if the plan was set for another cache or batch.
+pub fn cache_append_planned(
+    keys: &mut Tensor,
+    values: &mut Tensor,
+    qkv: &Tensor,
+    plan: &CachedPlan,
+) -> Result<(), KernelError> {
+    const OP: &str = "cache_append";
+    check_plan(OP, keys, values, qkv, plan)?;
+    match placed_cache(OP, keys, values, qkv)? {
+        Device::Cpu => cpu::append(keys, values, qkv, &plan.spans(), plan.shape()),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => cuda::append(&device, keys, values, qkv, cuda::tables(OP, plan, &device)?)?,
+    }
     Ok(())
 }
 
 /// Attention of new rows to their sequence in the paged cache, which already holds their own keys and values: row `t` of a
-/// span sees the positions `0..=position + t`. Sequences may share blocks.
+/// span sees the positions `0..=position + t`. Sequences may share blocks; on a device rows of one token that share their
+/// first pages read them together.
 ///
-/// - `out`: (N, H D) f32, overwritten
-/// - `qkv`: (N, (H + 2K) D) f32, of which the queries are read
-/// - `keys`: (blocks, K D, P) f32, `values`: (blocks, P, K D) f32
+/// | argument | shape | dtype | direction |
+/// |---|---|---|---|
+/// | `out` | (N, H D) | T | out |
+/// | `qkv` | (N, (H + 2K) D), of which the queries are read | T | in |
+/// | `keys` | (blocks, K D, P) | T | in |
+/// | `values` | (blocks, P, K D) | T | in |
+/// | `spans` | | | in, covering the rows in order |
+///
+/// On a device [`attention_cached_planned`] is quicker from the second layer on.
 ///
 /// # Errors
 /// As [`cache_append`].
@@ -191,9 +253,57 @@ pub fn attention_cached(
     shape: AttentionShape,
 ) -> Result<(), KernelError> {
     const OP: &str = "attention_cached";
-    check_cache(OP, keys, values, qkv, spans, shape)?;
+    let page = check_cache(OP, keys, values, qkv, shape)?;
+    let covered = check_spans(OP, spans, page, values.rows())?;
+    check_range(
+        covered == qkv.rows(),
+        OP,
+        "spans",
+        format!("{covered} rows"),
+        format!("{} rows", qkv.rows()),
+    )?;
     check_shape(OP, "out", out.shape(), &[qkv.rows(), shape.out_width()])?;
-    cpu::forward_cached(out, qkv, keys, values, spans, shape);
+    placed(OP, &[qkv.is("qkv", qkv.dtype()), out.is("out", qkv.dtype())])?;
+    match placed_cache(OP, keys, values, qkv)? {
+        Device::Cpu => cpu::forward_cached(out, qkv, keys, values, spans, shape),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => {
+            let mut tables = cuda::CachedTables::new(OP, &device, qkv.dtype(), shape, page)?;
+            tables.set(OP, spans, qkv.rows())?;
+            cuda::forward_cached(&device, out, qkv, keys, values, &tables)?;
+        }
+    }
+    Ok(())
+}
+
+/// [`attention_cached`] of the spans of a plan; rows behind them get zeros.
+///
+/// # Errors
+/// As [`cache_append_planned`].
+pub fn attention_cached_planned(
+    out: &mut Tensor,
+    qkv: &Tensor,
+    keys: &Tensor,
+    values: &Tensor,
+    plan: &CachedPlan,
+) -> Result<(), KernelError> {
+    const OP: &str = "attention_cached";
+    let shape = plan.shape();
+    check_plan(OP, keys, values, qkv, plan)?;
+    check_shape(OP, "out", out.shape(), &[qkv.rows(), shape.out_width()])?;
+    placed(OP, &[qkv.is("qkv", qkv.dtype()), out.is("out", qkv.dtype())])?;
+    match placed_cache(OP, keys, values, qkv)? {
+        Device::Cpu => {
+            let spans = plan.spans();
+            let covered: usize = spans.iter().map(|span| span.len).sum();
+            out.as_mut_slice()[covered * shape.out_width()..].fill(0.0);
+            cpu::forward_cached(out, qkv, keys, values, &spans, shape);
+        }
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => {
+            cuda::forward_cached(&device, out, qkv, keys, values, cuda::tables(OP, plan, &device)?)?;
+        }
+    }
     Ok(())
 }
 
@@ -232,20 +342,40 @@ fn check_segments(op: &'static str, segments: &[PackedSegment], n: usize) -> Res
     check_range(next == n, op, "segments", format!("{next} rows"), format!("{n} rows"))
 }
 
+/// The length of a page.
 fn check_cache(
     op: &'static str,
     keys: &Tensor,
     values: &Tensor,
     qkv: &Tensor,
-    spans: &[CachedSpan<'_>],
     shape: AttentionShape,
-) -> Result<(), KernelError> {
+) -> Result<usize, KernelError> {
     check_heads(op, shape)?;
     check_shape(op, "qkv", qkv.shape(), &[qkv.rows(), shape.qkv_width()])?;
     let page = values.shape().get(1).copied().unwrap_or(0);
     check_range(page > 0, op, "values.shape()[1]", page, ">= 1")?;
     check_shape(op, "values", values.shape(), &[values.rows(), page, shape.kv_width()])?;
     check_shape(op, "keys", keys.shape(), &[values.rows(), shape.kv_width(), page])?;
+    Ok(page)
+}
+
+fn placed_cache(
+    op: &'static str,
+    keys: &Tensor,
+    values: &Tensor,
+    qkv: &Tensor,
+) -> Result<Device, KernelError> {
+    let t = qkv.dtype();
+    placed(op, &[qkv.is("qkv", t), keys.is("keys", t), values.is("values", t)])
+}
+
+/// The rows that the spans cover.
+fn check_spans(
+    op: &'static str,
+    spans: &[CachedSpan<'_>],
+    page: usize,
+    n_blocks: usize,
+) -> Result<usize, KernelError> {
     let mut next = 0;
     for span in spans {
         check_range(span.row == next, op, "spans[].row", span.row, next)?;
@@ -257,10 +387,24 @@ fn check_cache(
             end,
             format!("<= {capacity} ({} blocks of {page})", span.blocks.len()),
         )?;
-        let unknown = span.blocks.iter().find(|&&block| block as usize >= values.rows());
+        let unknown = span.blocks.iter().find(|&&block| block as usize >= n_blocks);
         let largest = unknown.copied().unwrap_or(0);
-        check_range(unknown.is_none(), op, "spans[].blocks", largest, format!("< {}", values.rows()))?;
+        check_range(unknown.is_none(), op, "spans[].blocks", largest, format!("< {n_blocks}"))?;
         next += span.len;
     }
-    check_range(next == qkv.rows(), op, "spans", format!("{next} rows"), format!("{} rows", qkv.rows()))
+    Ok(next)
+}
+
+fn check_plan(
+    op: &'static str,
+    keys: &Tensor,
+    values: &Tensor,
+    qkv: &Tensor,
+    plan: &CachedPlan,
+) -> Result<(), KernelError> {
+    let page = check_cache(op, keys, values, qkv, plan.shape())?;
+    let (blocks, rows) = (plan.n_blocks(), plan.rows());
+    check_range(page == plan.page(), op, "values.shape()[1]", page, plan.page())?;
+    check_range(values.rows() >= blocks, op, "values.rows()", values.rows(), format!("at least {blocks}"))?;
+    check_range(qkv.rows() == rows, op, "qkv.rows()", qkv.rows(), format!("{rows} rows of the plan"))
 }

@@ -6,6 +6,8 @@
 mod cispo;
 mod clip;
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod kl;
 mod real;
 mod sapo;
@@ -14,8 +16,14 @@ mod term;
 
 pub use real::Real;
 
+use crate::device::{Argument, Device, placed};
+use crate::dtype::DType;
 use crate::error::{KernelError, check_range, check_shape};
 use crate::tensor::Tensor;
+
+const OP: &str = "grpo_loss";
+/// Fields of [`GrpoLossSums`].
+const N_SUMS: usize = 9;
 
 /// The term that advantages enter, with `r` the ratio of the policy to the one that sampled and `A` the advantage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -133,34 +141,113 @@ pub struct GrpoLossSums {
 ///
 /// - `d_logprobs`, `d_entropy`: (N), overwritten with the gradient of the total
 ///
+/// On a CUDA device F is f32, and the sums are waited for; [`grpo_loss_into`] does not wait.
+///
 /// # Errors
-/// [`KernelError::Shape`]; [`KernelError::Range`] for a negative clip or a clamp that is not positive.
+/// [`KernelError::Shape`], [`KernelError::Placement`]; [`KernelError::Range`] for a negative clip or a clamp that is not
+/// positive; [`KernelError::Unsupported`] for f64 on a CUDA device.
 pub fn grpo_loss<F: Real>(
     d_logprobs: &mut Tensor<F>,
     d_entropy: &mut Tensor<F>,
     inputs: &GrpoLossInputs<'_, F>,
     params: &GrpoLossParams,
 ) -> Result<GrpoLossSums, KernelError> {
-    const OP: &str = "grpo_loss";
+    match check(d_logprobs, d_entropy, inputs, params)? {
+        Device::Cpu => Ok(cpu::loss(d_logprobs, d_entropy, inputs, params)),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => {
+            let mut sums = Tensor::zeros(&[N_SUMS], &Device::Cuda(device.clone()))?;
+            cuda::loss(&device, d_logprobs, d_entropy, &mut sums, inputs, params)?;
+            GrpoLossSums::from_tensor(&sums)
+        }
+    }
+}
+
+/// [`grpo_loss`] whose sums stay on the device: nothing is waited for. [`GrpoLossSums::from_tensor`] reads them.
+///
+/// - `sums`: (9) f64, overwritten
+///
+/// # Errors
+/// As [`grpo_loss`].
+pub fn grpo_loss_into<F: Real>(
+    d_logprobs: &mut Tensor<F>,
+    d_entropy: &mut Tensor<F>,
+    sums: &mut Tensor<f64>,
+    inputs: &GrpoLossInputs<'_, F>,
+    params: &GrpoLossParams,
+) -> Result<(), KernelError> {
+    let device = check(d_logprobs, d_entropy, inputs, params)?;
+    check_shape(OP, "sums", sums.shape(), &[N_SUMS])?;
+    placed(OP, &[d_logprobs.is("d_logprobs", F::DTYPE), sums.is("sums", DType::F64)])?;
+    match device {
+        Device::Cpu => {
+            let found = cpu::loss(d_logprobs, d_entropy, inputs, params);
+            sums.copy_from_slice(&found.to_array())
+        }
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => cuda::loss(&device, d_logprobs, d_entropy, sums, inputs, params),
+    }
+}
+
+impl GrpoLossSums {
+    /// Reads what [`grpo_loss_into`] wrote.
+    ///
+    /// # Errors
+    /// [`KernelError::Shape`] unless there are nine; [`KernelError::Driver`].
+    pub fn from_tensor(sums: &Tensor<f64>) -> Result<GrpoLossSums, KernelError> {
+        check_shape(OP, "sums", sums.shape(), &[N_SUMS])?;
+        let sums = sums.to_vec()?;
+        Ok(GrpoLossSums {
+            loss: sums[0],
+            tokens: sums[1] as u64,
+            clipped_high: sums[2] as u64,
+            clipped_low: sums[3] as u64,
+            clipped_dual: sums[4] as u64,
+            approx_kl: sums[5],
+            ref_kl: sums[6],
+            entropy: sums[7],
+            max_log_ratio: sums[8],
+        })
+    }
+
+    fn to_array(self) -> [f64; N_SUMS] {
+        let counts = [self.tokens, self.clipped_high, self.clipped_low, self.clipped_dual];
+        let [tokens, high, low, dual] = counts.map(|count| count as f64);
+        [self.loss, tokens, high, low, dual, self.approx_kl, self.ref_kl, self.entropy, self.max_log_ratio]
+    }
+}
+
+/// The device of all arguments that are used, whose shapes fit.
+fn check<F: Real>(
+    d_logprobs: &Tensor<F>,
+    d_entropy: &Tensor<F>,
+    inputs: &GrpoLossInputs<'_, F>,
+    params: &GrpoLossParams,
+) -> Result<Device, KernelError> {
     let shape = inputs.logprobs.shape().to_vec();
-    for (arg, column) in [
-        ("d_logprobs", &*d_logprobs),
-        ("d_entropy", &*d_entropy),
+    let mut columns = vec![
+        ("logprobs", inputs.logprobs),
+        ("d_logprobs", d_logprobs),
+        ("d_entropy", d_entropy),
         ("old_logprobs", inputs.old_logprobs),
         ("entropy", inputs.entropy),
         ("advantages", inputs.advantages),
         ("weights", inputs.weights),
-    ] {
-        check_shape(OP, arg, column.shape(), &shape)?;
-    }
+    ];
     if params.kl_coef != 0.0 {
-        check_shape(OP, "ref_logprobs", inputs.ref_logprobs.shape(), &shape)?;
+        columns.push(("ref_logprobs", inputs.ref_logprobs));
     }
     if params.importance_truncation.is_some() {
-        check_shape(OP, "sampler_logprobs", inputs.sampler_logprobs.shape(), &shape)?;
+        columns.push(("sampler_logprobs", inputs.sampler_logprobs));
+    }
+    let mut arguments: Vec<Argument<'_>> = Vec::new();
+    for (arg, column) in columns {
+        check_shape(OP, arg, column.shape(), &shape)?;
+        arguments.push(column.is(arg, F::DTYPE));
     }
     if params.ratio == RatioLevel::Sequence {
         check_shape(OP, "sequences", inputs.sequences.shape(), &shape)?;
+        arguments.push(inputs.sequences.is("sequences", DType::U32));
     }
     for (arg, value) in [("clip_low", params.clip_low), ("clip_high", params.clip_high)] {
         check_range(value >= 0.0, OP, arg, value, ">= 0")?;
@@ -172,5 +259,5 @@ pub fn grpo_loss<F: Real>(
     ] {
         check_range(clamp.is_none_or(|bound| bound > 0.0), OP, arg, clamp.unwrap_or_default(), "> 0")?;
     }
-    Ok(cpu::loss(d_logprobs, d_entropy, inputs, params))
+    placed(OP, &arguments)
 }

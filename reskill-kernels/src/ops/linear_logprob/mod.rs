@@ -7,7 +7,11 @@
 //! the softmax then runs over that set alone, in sampling and in training alike.
 
 pub(crate) mod cpu;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 
+use crate::device::{Device, placed};
+use crate::dtype::DType;
 use crate::error::{KernelError, check_range, check_shape};
 use crate::tensor::Tensor;
 
@@ -57,14 +61,17 @@ impl TokenSets {
 /// | `logprobs` | (N) | f32 | out |
 /// | `entropy` | (N) | f32 | out |
 /// | `lse` | (N) | f32 | out, kept for the backward pass |
-/// | `hidden` | (N, C) | f32 | in |
-/// | `head` | (V, C) | f32 | in |
+/// | `hidden` | (N, C) | T | in |
+/// | `head` | (V, C) | T | in |
 /// | `targets` | (N) | u32 | in, each allowed in its row |
 /// | `allowed` | N sets | | in |
 ///
+/// T is f32, or bf16 on a CUDA device.
+///
 /// # Errors
-/// [`KernelError::Shape`]; [`KernelError::Range`] for a token outside the vocabulary or its set, or a temperature that
-/// is not positive.
+/// [`KernelError::Shape`], [`KernelError::DType`], [`KernelError::Placement`]; [`KernelError::Range`] for a token outside
+/// the vocabulary or its set, or a temperature that is not positive. On a CUDA device targets are not looked at before:
+/// one that is not allowed gets NaN.
 #[expect(clippy::too_many_arguments, reason = "the arguments of a kernel")]
 pub fn linear_logprob_forward(
     logprobs: &mut Tensor,
@@ -79,11 +86,30 @@ pub fn linear_logprob_forward(
     const OP: &str = "linear_logprob_forward";
     check_inputs(OP, hidden, head, allowed, temperature)?;
     check_targets(OP, targets, hidden.rows(), head.rows(), allowed)?;
+    let t = hidden.dtype();
+    let arguments = [
+        hidden.is("hidden", t),
+        head.is("head", t),
+        targets.is("targets", DType::U32),
+        logprobs.is("logprobs", DType::F32),
+        entropy.is("entropy", DType::F32),
+        lse.is("lse", DType::F32),
+    ];
+    let place = placed(OP, &arguments)?;
     for (arg, column) in [("logprobs", &*logprobs), ("entropy", &*entropy), ("lse", &*lse)] {
         check_shape(OP, arg, column.shape(), &[hidden.rows()])?;
     }
-    let problem = cpu::Problem { hidden, head, allowed, temperature };
-    cpu::forward::forward(logprobs, entropy, lse, &problem, targets);
+    match place {
+        Device::Cpu => {
+            let problem = cpu::Problem { hidden, head, allowed, temperature };
+            cpu::forward::forward(logprobs, entropy, lse, &problem, targets);
+        }
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => {
+            let problem = cuda::Problem { device: &device, op: OP, hidden, head, temperature };
+            cuda::forward(logprobs, entropy, lse, &problem, &cuda::Rows::new(&device, allowed)?, targets)?;
+        }
+    }
     Ok(())
 }
 
@@ -93,7 +119,7 @@ pub fn linear_logprob_forward(
 ///
 /// | argument | shape | dtype | direction |
 /// |---|---|---|---|
-/// | `d_hidden` | (N, C) | f32 | out |
+/// | `d_hidden` | (N, C) | T | out |
 /// | `d_head` | (V, C) | f32 | added to; `None` for a frozen head: not computed |
 /// | `d_logprobs`, `d_entropy` | (N) | f32 | in |
 /// | `entropy`, `lse` | (N) | f32 | in, from the forward pass |
@@ -115,8 +141,14 @@ pub fn linear_logprob_backward<'h>(
     allowed: &TokenSets,
     temperature: f32,
 ) -> Result<(), KernelError> {
-    let inputs =
-        Backward { d_logprobs, d_entropy, entropy, lse, hidden, head, targets, allowed, temperature };
+    let inputs = Backward {
+        upstream: Upstream { d_logprobs, d_entropy, entropy, lse },
+        hidden,
+        head,
+        targets,
+        allowed,
+        temperature,
+    };
     inputs.run("linear_logprob_backward", d_hidden, d_head.into(), None)
 }
 
@@ -148,17 +180,29 @@ pub fn linear_logprob_backward_filtered<'h>(
 ) -> Result<(), KernelError> {
     const OP: &str = "linear_logprob_backward_filtered";
     check_range(filter > 0.0 && filter < 1.0, OP, "filter", filter, "a number in (0, 1)")?;
-    let inputs =
-        Backward { d_logprobs, d_entropy, entropy, lse, hidden, head, targets, allowed, temperature };
+    let inputs = Backward {
+        upstream: Upstream { d_logprobs, d_entropy, entropy, lse },
+        hidden,
+        head,
+        targets,
+        allowed,
+        temperature,
+    };
     inputs.run(OP, d_hidden, d_head.into(), Some(filter))
+}
+
+/// Gradients from above and values kept from the forward pass, each (N) f32.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Upstream<'a> {
+    pub(crate) d_logprobs: &'a Tensor,
+    pub(crate) d_entropy: &'a Tensor,
+    pub(crate) entropy: &'a Tensor,
+    pub(crate) lse: &'a Tensor,
 }
 
 /// The inputs of the backward pass.
 struct Backward<'a> {
-    d_logprobs: &'a Tensor,
-    d_entropy: &'a Tensor,
-    entropy: &'a Tensor,
-    lse: &'a Tensor,
+    upstream: Upstream<'a>,
     hidden: &'a Tensor,
     head: &'a Tensor,
     targets: &'a Tensor<u32>,
@@ -174,34 +218,61 @@ impl Backward<'_> {
         d_head: Option<&mut Tensor>,
         filter: Option<f32>,
     ) -> Result<(), KernelError> {
-        let &Backward { d_logprobs, d_entropy, entropy, lse, hidden, head, targets, allowed, temperature } =
-            self;
+        let &Backward { upstream, hidden, head, targets, allowed, temperature } = self;
+        match self.check(op, d_hidden, d_head.as_deref())? {
+            Device::Cpu => {
+                let problem = cpu::Problem { hidden, head, allowed, temperature };
+                let upstream = cpu::backward::Upstream {
+                    d_logprobs: upstream.d_logprobs.as_slice(),
+                    d_entropy: upstream.d_entropy.as_slice(),
+                    entropy: upstream.entropy.as_slice(),
+                    lse: upstream.lse.as_slice(),
+                };
+                let targets = targets.as_slice();
+                let gradient =
+                    cpu::backward::LogprobGradient { problem: &problem, upstream, targets, filter };
+                cpu::backward::backward(d_hidden, d_head, &problem, &gradient, false);
+            }
+            #[cfg(feature = "cuda")]
+            Device::Cuda(device) => {
+                let problem = cuda::Problem { device: &device, op, hidden, head, temperature };
+                let rows = cuda::Rows::new(&device, allowed)?;
+                cuda::backward(d_hidden, d_head, &problem, &rows, &upstream, targets, filter)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The device of all arguments, whose shapes and types fit.
+    fn check(
+        &self,
+        op: &'static str,
+        d_hidden: &Tensor,
+        d_head: Option<&Tensor>,
+    ) -> Result<Device, KernelError> {
+        let &Backward { upstream, hidden, head, targets, allowed, temperature } = self;
         check_inputs(op, hidden, head, allowed, temperature)?;
         check_targets(op, targets, hidden.rows(), head.rows(), allowed)?;
         check_shape(op, "d_hidden", d_hidden.shape(), hidden.shape())?;
-        if let Some(d_head) = &d_head {
+        let t = hidden.dtype();
+        let mut arguments = vec![
+            hidden.is("hidden", t),
+            head.is("head", t),
+            d_hidden.is("d_hidden", t),
+            targets.is("targets", DType::U32),
+        ];
+        if let Some(d_head) = d_head {
             check_shape(op, "d_head", d_head.shape(), head.shape())?;
+            arguments.push(d_head.is("d_head", DType::F32));
         }
-        let columns =
-            [("d_logprobs", d_logprobs), ("d_entropy", d_entropy), ("entropy", entropy), ("lse", lse)];
-        for (arg, column) in columns {
+        let Upstream { d_logprobs, d_entropy, entropy, lse } = upstream;
+        for (arg, column) in
+            [("d_logprobs", d_logprobs), ("d_entropy", d_entropy), ("entropy", entropy), ("lse", lse)]
+        {
             check_shape(op, arg, column.shape(), &[hidden.rows()])?;
+            arguments.push(column.is(arg, DType::F32));
         }
-        let problem = cpu::Problem { hidden, head, allowed, temperature };
-        let upstream = cpu::backward::Upstream {
-            d_logprobs: d_logprobs.as_slice(),
-            d_entropy: d_entropy.as_slice(),
-            entropy: entropy.as_slice(),
-            lse: lse.as_slice(),
-        };
-        let gradient = cpu::backward::LogprobGradient {
-            problem: &problem,
-            upstream,
-            targets: targets.as_slice(),
-            filter,
-        };
-        cpu::backward::backward(d_hidden, d_head, &problem, &gradient, false);
-        Ok(())
+        placed(op, &arguments)
     }
 }
 
@@ -232,6 +303,9 @@ fn check_targets(
     allowed: &TokenSets,
 ) -> Result<(), KernelError> {
     check_shape(op, "targets", targets.shape(), &[n])?;
+    if !targets.place().is_cpu() {
+        return Ok(());
+    }
     for (row, &target) in targets.as_slice().iter().enumerate() {
         let set = allowed.row(row);
         let inside = if set.is_empty() { (target as usize) < vocab_size } else { set.contains(&target) };

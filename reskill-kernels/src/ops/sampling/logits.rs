@@ -3,10 +3,12 @@
 use rayon::prelude::*;
 
 use super::cpu::arg_max;
+use crate::device::Device;
 use crate::error::{KernelError, check_range, check_shape};
 use crate::ops::linear_logprob::cpu::log_sum_exp;
 use crate::tensor::Tensor;
 
+const OP: &str = "sample_logits";
 /// Candidates that are sorted at first when `top_p` has to look for the end of its set.
 const FIRST_SORTED: usize = 256;
 
@@ -59,7 +61,7 @@ pub struct SampledToken {
 
 /// Draws one token a row, by inversion of the cumulative distribution at `uniforms[n]`. Rows do not influence each other.
 ///
-/// - `logits`: (N, V) f32
+/// - `logits`: (N, V) f32, or bf16 on a CUDA device
 /// - `filters`: (N)
 /// - `uniforms`: (N) in 0..1
 /// - result: (N)
@@ -72,7 +74,6 @@ pub fn sample_logits(
     filters: &[SamplingFilter],
     uniforms: &[f32],
 ) -> Result<Vec<SampledToken>, KernelError> {
-    const OP: &str = "sample_logits";
     let vocab = logits.row_len();
     check_shape(OP, "filters", &[filters.len()], &[logits.rows()])?;
     check_shape(OP, "uniforms", &[uniforms.len()], &[logits.rows()])?;
@@ -81,17 +82,34 @@ pub fn sample_logits(
     if filters.is_empty() {
         return Ok(Vec::new());
     }
+    match logits.place() {
+        Device::Cpu => sample_rows(logits.as_slice(), vocab, filters, uniforms),
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => super::logits_cuda::sample(device, logits, filters, uniforms),
+    }
+}
+
+fn sample_rows(
+    logits: &[f32],
+    vocab: usize,
+    filters: &[SamplingFilter],
+    uniforms: &[f32],
+) -> Result<Vec<SampledToken>, KernelError> {
     logits
-        .as_slice()
         .par_chunks_exact(vocab)
         .zip(filters)
         .zip(uniforms)
         .map(|((row, filter), &uniform)| {
             let lse = log_sum_exp(row);
-            check_range(lse.is_finite(), OP, "log-sum-exp of a row of logits", lse, "a finite number")?;
+            check_lse(lse)?;
             Ok(sample_row(row, lse, filter, uniform))
         })
         .collect()
+}
+
+/// A row of logits has a distribution if its log-sum-exp is finite.
+pub(super) fn check_lse(lse: f32) -> Result<(), KernelError> {
+    check_range(lse.is_finite(), OP, "log-sum-exp of a row of logits", lse, "a finite number")
 }
 
 fn sample_row(logits: &[f32], lse: f32, filter: &SamplingFilter, uniform: f32) -> SampledToken {

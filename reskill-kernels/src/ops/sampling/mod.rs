@@ -1,10 +1,16 @@
 //! Sampling of the next token, with the log-probability it was sampled with.
 
 mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod logits;
+#[cfg(feature = "cuda")]
+mod logits_cuda;
 
 pub use logits::{SampledToken, SamplingFilter, sample_logits};
 
+use crate::device::{Device, placed};
+use crate::dtype::DType;
 use crate::error::{KernelError, check_range, check_shape};
 use crate::ops::linear_logprob::cpu::Problem;
 use crate::ops::linear_logprob::{TokenSets, check_inputs};
@@ -20,10 +26,12 @@ use crate::tensor::Tensor;
 /// |---|---|---|---|
 /// | `tokens` | (N) | u32 | out |
 /// | `logprobs` | (N) | f32 | out |
-/// | `hidden` | (N, C) | f32 | in |
-/// | `head` | (V, C) | f32 | in |
+/// | `hidden` | (N, C) | T | in |
+/// | `head` | (V, C) | T | in |
 /// | `allowed` | N sets | | in |
 /// | `uniforms` | (N) | f32 in 0..1 | in |
+///
+/// T is f32, or bf16 on a CUDA device.
 ///
 /// # Errors
 /// [`KernelError::Shape`]; [`KernelError::Range`] for a negative temperature or a token outside the vocabulary.
@@ -43,7 +51,31 @@ pub fn linear_sample(
     check_shape(OP, "tokens", tokens.shape(), &[hidden.rows()])?;
     check_shape(OP, "logprobs", logprobs.shape(), &[hidden.rows()])?;
     check_shape(OP, "uniforms", uniforms.shape(), &[hidden.rows()])?;
-    let problem = Problem { hidden, head, allowed, temperature: softmax_temperature };
-    cpu::sample(tokens, logprobs, &problem, temperature == 0.0, uniforms);
+    let t = hidden.dtype();
+    let arguments = [
+        hidden.is("hidden", t),
+        head.is("head", t),
+        tokens.is("tokens", DType::U32),
+        logprobs.is("logprobs", DType::F32),
+        uniforms.is("uniforms", DType::F32),
+    ];
+    let greedy = temperature == 0.0;
+    match placed(OP, &arguments)? {
+        Device::Cpu => {
+            let problem = Problem { hidden, head, allowed, temperature: softmax_temperature };
+            cpu::sample(tokens, logprobs, &problem, greedy, uniforms);
+        }
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => {
+            let problem = crate::ops::linear_logprob::cuda::Problem {
+                device: &device,
+                op: OP,
+                hidden,
+                head,
+                temperature: softmax_temperature,
+            };
+            cuda::sample(tokens, logprobs, &problem, allowed, greedy, uniforms)?;
+        }
+    }
     Ok(())
 }

@@ -1,0 +1,177 @@
+// Emulation of mbarriers, tensor memory copies and warpgroup products.
+#include "hopper.h"
+
+#include "block.h"
+#include "tensor_map.h"
+
+namespace simt {
+
+namespace {
+
+constexpr uint64_t kBias = 1ull << 30;
+
+struct Barrier {
+  uint64_t pending, count, bytes, parity;
+  explicit Barrier(uint64_t word)
+      : pending(word & 0xffff), count(word >> 16 & 0xffff), bytes(word >> 32 & 0x7fffffff), parity(word >> 63) {}
+  uint64_t word() const { return pending | count << 16 | bytes << 32 | parity << 63; }
+  void end_phase_if_complete() {
+    if (pending || bytes != kBias) return;
+    pending = count;
+    parity ^= 1;
+  }
+};
+
+struct PendingCopy {
+  unsigned char* shared;
+  TensorMapContents map;
+  int column, row;
+  unsigned long long* barrier;
+};
+thread_local std::vector<PendingCopy> g_copies;
+
+struct Product {
+  float* d;
+  int n;
+  unsigned long long a, b;
+  int turned_a, turned_b, keep, group;
+};
+
+// Swizzle of 128 bytes: bits 4-6 of an address are exclusive-ored with bits 7-9.
+unsigned swizzled(unsigned offset) { return offset ^ (offset >> 7 & 7) << 4; }
+
+void deliver(const PendingCopy& c) {
+  const TensorMapContents& m = c.map;
+  for (uint32_t r = 0; r < m.box_rows; ++r)
+    for (uint32_t q = 0; q < m.box_columns; ++q) {
+      const int64_t row = static_cast<int64_t>(c.row) + r, column = static_cast<int64_t>(c.column) + q;
+      const bool inside = row >= 0 && column >= 0 && row < static_cast<int64_t>(m.rows) && column < static_cast<int64_t>(m.columns);
+      const unsigned char* from = m.address + row * static_cast<int64_t>(m.row_bytes) + column * 2;
+      if (inside) trace_read(from, 2);
+      unsigned short v = 0;
+      if (inside) memcpy(&v, from, 2);
+      memcpy(c.shared + swizzled(r * 128 + q * 2), &v, 2);
+    }
+  Barrier b(*c.barrier);
+  b.bytes -= m.box_rows * m.box_columns * 2;
+  b.end_phase_if_complete();
+  *c.barrier = b.word();
+}
+
+float element(unsigned long long descriptor, int turned, int row, int k) {
+  const unsigned start = (descriptor & 0x3fff) << 4, leading = (descriptor >> 16 & 0x3fff) << 4, stride = (descriptor >> 32 & 0x3fff) << 4;
+  const unsigned offset = turned ? row / 64 * leading + k / 8 * stride + k % 8 * 128 + row % 64 * 2 : row / 8 * stride + row % 8 * 128 + k * 2;
+  unsigned short bits;
+  memcpy(&bits, g_block->dynamic + swizzled(start + offset), 2);
+  return __uint_as_float(static_cast<unsigned>(bits) << 16);
+}
+
+// This thread's elements of the product.
+void multiply(const Product& p) {
+  const int lane = static_cast<int>(g_thread->lane), warp = static_cast<int>(running_fiber().index / 32 % 4);
+  for (int h = 0; h < 2; ++h) {
+    const int row = warp * 16 + lane / 4 + 8 * h;
+    float left[16];
+    for (int k = 0; k < 16; ++k) left[k] = element(p.a, p.turned_a, row, k);
+    for (int j = 0; j < p.n / 8; ++j)
+      for (int i = 0; i < 2; ++i) {
+        const int col = 8 * j + 2 * (lane % 4) + i;
+        float sum = p.keep ? p.d[4 * j + 2 * h + i] : 0.0f;
+        for (int k = 0; k < 16; ++k) sum += left[k] * element(p.b, p.turned_b, col, k);
+        p.d[4 * j + 2 * h + i] = sum;
+      }
+  }
+  if (running_fiber().index % 128 == 0) count_mma(64ull * p.n * 16);
+}
+
+thread_local std::vector<std::vector<Product>> g_products;  // by thread of the block
+
+std::vector<Product>& products() {
+  const unsigned index = running_fiber().index;
+  if (g_products.size() <= index) g_products.resize(index + 1);
+  return g_products[index];
+}
+
+}  // namespace
+
+void reset_hopper() {
+  g_copies.clear();
+  g_products.clear();
+}
+
+unsigned shared_offset(const void* p) {
+  const auto* at = static_cast<const unsigned char*>(p);
+  const Block& b = running_block();
+  if (!b.dynamic || at < b.dynamic || at >= b.dynamic + b.dynamic_bytes) fail("an address of dynamic shared memory is needed: %p", p);
+  return static_cast<unsigned>(at - b.dynamic);
+}
+
+void mbarrier_init(unsigned long long* barrier, unsigned count) {
+  require_aligned(barrier, 8, "mbarrier");
+  Barrier b(0);
+  b.pending = b.count = count;
+  b.bytes = kBias;
+  *barrier = b.word();
+}
+
+void mbarrier_arrive(unsigned long long* barrier, unsigned expected_bytes) {
+  Barrier b(*barrier);
+  if (b.pending == 0 || b.count == 0 || b.count > 1024) fail("an mbarrier gets more arrivals than its phase has, or was not initialised");
+  b.bytes += expected_bytes;
+  --b.pending;
+  b.end_phase_if_complete();
+  *barrier = b.word();
+}
+
+void mbarrier_wait(unsigned long long* barrier, unsigned parity) {
+  static_assert(sizeof(uint64_t) == sizeof(unsigned long long), "one word");
+  while (Barrier(*barrier).parity == (parity & 1)) {
+    size_t kept = 0;
+    bool came = false;
+    for (size_t i = 0; i < g_copies.size(); ++i) {
+      if (g_copies[i].barrier == barrier) {
+        deliver(g_copies[i]);
+        came = true;
+      } else {
+        g_copies[kept++] = g_copies[i];
+      }
+    }
+    g_copies.resize(kept);
+    if (!came) wait_while(reinterpret_cast<const uint64_t*>(barrier), *barrier, "mbarrier");
+  }
+}
+
+void tma_load(void* shared, const void* map, int column, int row, unsigned long long* barrier) {
+  PendingCopy c;
+  memcpy(&c.map, map, sizeof c.map);
+  if (c.map.magic != kTensorMapMagic) fail("the tensor map was not made by cuTensorMapEncodeTiled");
+  if (shared_offset(shared) % 1024) fail("a box swizzled by 128 bytes begins at a multiple of 1024 bytes, not at %u", shared_offset(shared));
+  const size_t bytes = static_cast<size_t>(c.map.box_rows) * c.map.box_columns * 2;
+  if (shared_offset(shared) + bytes > running_block().dynamic_bytes) fail("a box of %zu bytes reaches beyond shared memory", bytes);
+  c.shared = static_cast<unsigned char*>(shared);
+  c.column = column;
+  c.row = row;
+  c.barrier = barrier;
+  memset(shared, 0xff, bytes);
+  g_copies.push_back(c);
+}
+
+void wgmma(float* d, int n, unsigned long long a, int turned_a, unsigned long long b, int turned_b, int keep) {
+  if (a >> 62 != 1 || b >> 62 != 1) fail("only factors swizzled by 128 bytes are known");
+  products().push_back({d, n, a, b, turned_a, turned_b, keep, running_fiber().copy_group});
+}
+void wgmma_commit() { ++running_fiber().copy_group; }
+void wgmma_wait(int groups_left) {
+  std::vector<Product>& all = products();
+  size_t kept = 0;
+  for (const Product& p : all) {
+    if (p.group >= running_fiber().copy_group - groups_left) {
+      all[kept++] = p;
+    } else {
+      multiply(p);
+    }
+  }
+  all.resize(kept);
+}
+
+}  // namespace simt

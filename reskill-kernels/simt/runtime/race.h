@@ -1,0 +1,16 @@
+// Hooks of the race detector of the tracing build; nothing in the others.
+#pragma once
+#include <stddef.h>
+
+namespace simt {
+
+#if defined(SIMT_TRACE)
+void race_block_begin();
+void race_variable(const void* begin, size_t bytes);
+void race_access(const void* p, size_t bytes, bool write);
+#else
+inline void race_block_begin() {}
+inline void race_variable(const void*, size_t) {}
+#endif
+
+}  // namespace simt

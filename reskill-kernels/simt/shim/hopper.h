@@ -1,0 +1,28 @@
+// Hopper's asynchronous instructions: mbarriers, tensor memory copies, warpgroup products.
+//
+// Written from the PTX ISA's description of layouts, as the kernels are: it shows whether a kernel's pipeline, indices and
+// descriptors agree with that description, not whether the description was read rightly.
+#pragma once
+#include "intrinsics.h"
+#include "memory.h"
+
+namespace simt {
+
+// Offset in the block's dynamic shared memory, which is aligned to 1024 bytes.
+unsigned shared_offset(const void* p);
+
+// Word of an mbarrier: bits 0-15 threads still to arrive, 16-31 threads a phase, 32-62 bytes still to come (biased by
+// 2^30), 63 parity of the running phase.
+void mbarrier_init(unsigned long long* barrier, unsigned count);
+void mbarrier_arrive(unsigned long long* barrier, unsigned expected_bytes);
+void mbarrier_wait(unsigned long long* barrier, unsigned parity);
+
+// The copy arrives when somebody waits for its barrier; until then the destination is poisoned.
+void tma_load(void* shared, const void* map, int column, int row, unsigned long long* barrier);
+
+// D (64 x n) = A * B (+ D), computed when the group is waited for. `d` holds n / 2 values of this thread.
+void wgmma(float* d, int n, unsigned long long a, int turned_a, unsigned long long b, int turned_b, int keep);
+void wgmma_commit();
+void wgmma_wait(int groups_left);
+
+}  // namespace simt

@@ -1,0 +1,162 @@
+//! The divergence on a CUDA device: two tiles of logits side by side.
+
+use super::Distribution;
+use crate::cuda::{CudaDevice, Grid, Launch};
+use crate::error::KernelError;
+use crate::ops::linear_logprob::TokenSets;
+use crate::ops::linear_logprob::cuda::{Block, F32, Problem, Rows, SHARED_F32, STRIP, Sets, Slab, add_slabs};
+use crate::tensor::Tensor;
+
+const UNIT: &str = "linear_kl";
+const SET_UNIT: &str = "linear_logprob_sets";
+/// Rows worked on at once: bounds the memory of the strips' sums, 4 bytes a row and strip.
+const ROWS: usize = 16_384;
+/// Bytes of shared memory of a tile of bf16: three stages of 64 rows and 128 columns.
+const SHARED_BF16: usize = 3 * (64 + 128) * 40 * 2;
+/// Rows of both tiles.
+const HEIGHT: usize = 64;
+
+/// Policy and reference over the same rows and tokens.
+pub(super) struct Pair<'a> {
+    policy: Problem<'a>,
+    reference: Problem<'a>,
+    lse: &'a Tensor,
+    ref_lse: &'a Tensor,
+    rows: Rows,
+}
+
+impl<'a> Pair<'a> {
+    pub(super) fn new(
+        device: &'a CudaDevice,
+        op: &'static str,
+        policy: Distribution<'a>,
+        reference: Distribution<'a>,
+        allowed: &TokenSets,
+        temperature: f32,
+    ) -> Result<Pair<'a>, KernelError> {
+        let problem =
+            |of: Distribution<'a>| Problem { device, op, hidden: of.hidden, head: of.head, temperature };
+        Ok(Pair {
+            policy: problem(policy),
+            reference: problem(reference),
+            lse: policy.lse,
+            ref_lse: reference.lse,
+            rows: Rows::new(device, allowed)?,
+        })
+    }
+
+    pub(super) fn forward(&self, kl: &mut Tensor) -> Result<(), KernelError> {
+        let policy = &self.policy;
+        let n_strips = policy.n_strips();
+        for block in self.rows.dense(ROWS) {
+            let part = policy.scratch(block.len * n_strips * F32)?;
+            let kernel = policy.dtype().pick("linear_kl_parts_f32", "linear_kl_parts_bf16");
+            let launch = self.distributions(policy.launch(UNIT, kernel).scratch(&part, 0), block);
+            let launch = launch.size(block.len).size(policy.vocab());
+            let launch = launch.size(policy.width()).size(self.reference.width());
+            let launch = launch.number(policy.inverse_temperature());
+            // SAFETY:
+            // - arguments: order and types match `linear_kl_parts_T(float*, const T*, const T*, const float*, const T*,
+            //   const T*, const float*, const u32*, int, int, int, int, float)`, T being the type of all four matrices
+            //   (checked in `mod.rs`);
+            // - bounds: rows from `len` and tokens from V on are read as zeros and not written; `part` holds len * n_strips
+            //   f32; columns hold N elements (checked in `mod.rs`);
+            // - aliasing: only the scratch memory is written.
+            unsafe { launch.launch(self.grid(block, policy.vocab())) }?;
+            let launch = block.output(policy.launch(UNIT, "linear_kl_join"), kl).scratch(&part, 0);
+            let launch = block.index(launch).size(block.len).size(n_strips);
+            // SAFETY:
+            // - arguments: order and types match `linear_kl_join(float*, const float*, const u32*, int, int)`;
+            // - bounds: a thread a row, rows from `len` on return; `kl` holds N elements, `part` was written above;
+            // - aliasing: `kl` is borrowed mutably.
+            unsafe { launch.launch(Grid::items(block.len)) }?;
+        }
+        match &self.rows.sets {
+            Some(sets) => self.forward_sets(kl, sets),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn backward(
+        &self,
+        d_hidden: &mut Tensor,
+        mut d_head: Option<&mut Tensor>,
+        d_kl: &Tensor,
+        kl: &Tensor,
+    ) -> Result<(), KernelError> {
+        let gradient = |slab: &mut Slab<'_>, block: Block<'_>| self.d_logits(slab, block, d_kl, kl);
+        add_slabs(d_hidden, d_head.as_deref_mut(), &self.policy, &self.rows, true, false, gradient)?;
+        match &self.rows.sets {
+            Some(sets) => self.backward_sets(d_hidden, d_head, d_kl, kl, sets),
+            None => Ok(()),
+        }
+    }
+
+    fn d_logits(
+        &self,
+        slab: &Slab<'_>,
+        block: Block<'_>,
+        d_kl: &Tensor,
+        kl: &Tensor,
+    ) -> Result<(), KernelError> {
+        let policy = &self.policy;
+        let kernel = policy.dtype().pick("linear_kl_d_logits_f32", "linear_kl_d_logits_bf16");
+        let launch = self.distributions(policy.launch(UNIT, kernel).scratch(slab.values, 0), block);
+        let launch = block.input(block.input(launch, d_kl), kl);
+        let launch = launch.size(block.len).size(slab.first).size(slab.last).size(slab.ld);
+        let launch = launch.size(policy.width()).size(self.reference.width());
+        let launch = launch.number(policy.inverse_temperature());
+        // SAFETY:
+        // - arguments: order and types match `linear_kl_d_logits_T(T*, const T*, const T*, const float*, const T*, const
+        //   T*, const float*, const u32*, const float*, const float*, int x 6, float)`, T as in `forward`;
+        // - bounds: as in `forward`; the slab holds len * ld elements;
+        // - aliasing: only the slab, scratch of the caller, is written.
+        unsafe { launch.launch(self.grid(block, slab.last - slab.first)) }
+    }
+
+    /// The arguments that say where the two distributions are.
+    fn distributions<'l>(&'l self, launch: Launch<'l>, block: Block<'l>) -> Launch<'l> {
+        let launch = block.input(launch, self.policy.hidden).input(self.policy.head);
+        let launch = block.input(block.input(launch, self.lse), self.reference.hidden);
+        block.index(block.input(launch.input(self.reference.head), self.ref_lse))
+    }
+
+    fn grid(&self, block: Block<'_>, tokens: usize) -> Grid {
+        let blocks = [block.len.div_ceil(HEIGHT), tokens.div_ceil(STRIP), 1];
+        Grid { blocks, threads: [256, 1, 1], shared: self.policy.shared(SHARED_F32, SHARED_BF16) }
+    }
+
+    fn forward_sets(&self, kl: &mut Tensor, sets: &Sets) -> Result<(), KernelError> {
+        let (logits, ref_logits) = (sets.logits(&self.policy)?, sets.logits(&self.reference)?);
+        let launch = self.policy.launch(SET_UNIT, "linear_kl_set_forward").output(kl);
+        let launch = launch.scratch(&logits, 0).scratch(&ref_logits, 0).input(self.lse).input(self.ref_lse);
+        // SAFETY:
+        // - arguments: order and types match `linear_kl_set_forward(float*, const float*, const float*, const float*,
+        //   const float*, const u32*, const u32*)`;
+        // - bounds: block b reads the entries of row rows[b] and touches that row of the columns (N elements);
+        // - aliasing: `kl` is borrowed mutably.
+        unsafe { launch.input(&sets.rows).input(&sets.offsets).launch(Grid::linear(sets.len(), 128)) }
+    }
+
+    fn backward_sets(
+        &self,
+        d_hidden: &mut Tensor,
+        d_head: Option<&mut Tensor>,
+        d_kl: &Tensor,
+        kl: &Tensor,
+        sets: &Sets,
+    ) -> Result<(), KernelError> {
+        let (logits, ref_logits) = (sets.logits(&self.policy)?, sets.logits(&self.reference)?);
+        let launch = self.policy.launch(SET_UNIT, "linear_kl_set_d_logits");
+        let launch = launch.scratch(&logits, 0).scratch(&ref_logits, 0).input(self.lse).input(self.ref_lse);
+        let launch = launch.input(d_kl).input(kl).input(&sets.rows).input(&sets.offsets);
+        let launch = launch.number(self.policy.inverse_temperature());
+        // SAFETY:
+        // - arguments: order and types match `linear_kl_set_d_logits(float*, const float*, const float* x 4, const u32*,
+        //   const u32*, float)`;
+        // - bounds: as in `forward_sets`;
+        // - aliasing: only the scratch memory is written.
+        unsafe { launch.launch(Grid::linear(sets.len(), 128)) }?;
+        sets.products(d_hidden, d_head, &self.policy, &logits, true)
+    }
+}

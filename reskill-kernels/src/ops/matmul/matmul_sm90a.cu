@@ -1,0 +1,127 @@
+// Products of bf16 matrices by warpgroup instructions and tensor memory copies (compute capability 9.0 only).
+//
+// Formula   as matmul_bf16.cu, which stands beside it and is the measure of its results
+// Shapes    out (M, N) f32 or bf16, factors bf16, their addresses and strides multiples of 16 bytes
+// Bytes     as matmul_bf16.cu. A block reads (128 + 256) * K * 2 bytes for 2 * 128 * 256 * K operations: 85 FLOP a byte of L2.
+// Flops     2*M*N*K on tensor cores; 798 TFLOP/s at 8192^3 is what cuBLAS reaches on an H100.
+// Launch    grid (tiles of 128 times tiles of 256), block 384: one warpgroup copies, two multiply 64 rows each; dynamic shared
+//           memory of kStages stages and their barriers.
+// Numerics  sums in f32 inside the tensor core, in order of k by 16.
+#include "gemm.cuh"
+#include "hopper.cuh"
+
+constexpr int kTileM = 128, kTileN = 256, kDepth = 64, kStages = 4;
+constexpr int kLeftBytes = kTileM * kDepth * 2, kRightBytes = kTileN * kDepth * 2, kStageBytes = kLeftBytes + kRightBytes;
+constexpr int kChunkBytes = 64 * kDepth * 2;  // 64 rows of 64: one box of a factor that is stored with K across rows
+
+// The copying thread: fills stages as they are given back.
+template <int kTurnedLeft, int kTurnedRight>
+__device__ __forceinline__ void copy_stages(u8* stages, u64* full, u64* empty, const TensorMap* left, const TensorMap* right,
+                                            int m0, int n0, int n_stages) {
+  for (int index = 0; index < n_stages; ++index) {
+    const int slot = index % kStages, k0 = index * kDepth;
+    // The first round of stages is empty from the beginning: parity 1 of a fresh barrier.
+    mbarrier_wait(&empty[slot], index / kStages % 2 ^ 1);
+    mbarrier_arrive_expect(&full[slot], kStageBytes);
+    u8* stage = stages + slot * kStageBytes;
+    if (kTurnedLeft) {
+      for (int c = 0; c < kTileM / 64; ++c) tma_load(stage + c * kChunkBytes, left, m0 + c * 64, k0, &full[slot]);
+    } else {
+      tma_load(stage, left, k0, m0, &full[slot]);
+    }
+    stage += kLeftBytes;
+    if (kTurnedRight) {
+      for (int c = 0; c < kTileN / 64; ++c) tma_load(stage + c * kChunkBytes, right, n0 + c * 64, k0, &full[slot]);
+    } else {
+      tma_load(stage, right, k0, n0, &full[slot]);
+    }
+  }
+}
+
+// A multiplying warpgroup: 64 rows of the tile.
+template <int kTurnedLeft, int kTurnedRight>
+__device__ __forceinline__ void multiply_stages(float (&sum)[128], const u8* stages, u64* full, u64* empty, int half, int n_stages) {
+  for (int index = 0; index < n_stages; ++index) {
+    const int slot = index % kStages;
+    mbarrier_wait(&full[slot], index / kStages % 2);
+    // 64 rows of the left factor: half of its rows, or one of its two chunks of columns; 8192 bytes either way.
+    const u8* left = stages + slot * kStageBytes + half * (kLeftBytes / 2);
+    const u8* right = stages + slot * kStageBytes + kLeftBytes;
+    wgmma_fence();
+#pragma unroll
+    for (int k = 0; k < kDepth; k += 16) {
+      // 16 of k are 32 bytes along a row, or 16 rows of 128 bytes.
+      const u64 a = wgmma_descriptor(left + (kTurnedLeft ? k * 128 : k * 2), kTurnedLeft ? kChunkBytes : 16);
+      const u64 b = wgmma_descriptor(right + (kTurnedRight ? k * 128 : k * 2), kTurnedRight ? kChunkBytes : 16);
+      wgmma_m64n256k16<kTurnedLeft, kTurnedRight>(sum, a, b, index > 0 || k > 0);
+    }
+    wgmma_commit();
+    // All but the products just given are done: the stage before them has been read, by this warp for its 16 rows.
+    wgmma_wait<1>();
+    if (index > 0 && (threadIdx.x & 31) == 0) mbarrier_arrive(&empty[(index - 1) % kStages]);
+  }
+  wgmma_wait<0>();
+}
+
+template <int kTurnedLeft, int kTurnedRight, class Out>
+__device__ __forceinline__ void gemm_tile(Out* out, const TensorMap* left, const TensorMap* right, const GemmShape& s) {
+  DYN_SHARED(u8, stages);
+  u64* full = reinterpret_cast<u64*>(stages + kStages * kStageBytes);
+  u64* empty = full + kStages;
+  int tile_m, tile_n;
+  tile_of_block((s.m + kTileM - 1) / kTileM, (s.n + kTileN - 1) / kTileN, tile_m, tile_n);
+  const int m0 = tile_m * kTileM, n0 = tile_n * kTileN, n_stages = (s.k + kDepth - 1) / kDepth;
+  if (threadIdx.x == 0) {
+    for (int i = 0; i < kStages; ++i) {
+      mbarrier_init(&full[i], 1);   // the copying thread
+      mbarrier_init(&empty[i], 8);  // a lane of each multiplying warp
+    }
+    mbarrier_init_fence();
+  }
+  __syncthreads();  // the barriers are there
+
+  const int group = threadIdx.x >> 7;
+  if (group == 0) {
+    registers_decrease<40>();
+    if (threadIdx.x == 0) copy_stages<kTurnedLeft, kTurnedRight>(stages, full, empty, left, right, m0, n0, n_stages);
+    return;
+  }
+  registers_increase<232>();
+  float sum[128];
+  multiply_stages<kTurnedLeft, kTurnedRight>(sum, stages, full, empty, group - 1, n_stages);
+
+  const bool pairs = s.out_stride % 2 == 0 && reinterpret_cast<u64>(out) % (2 * sizeof(Out)) == 0;
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5 & 3;
+#pragma unroll
+  for (int j = 0; j < 32; ++j)
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const int row = m0 + (group - 1) * 64 + warp * 16 + h * 8 + (lane >> 2), col = n0 + j * 8 + (lane & 3) * 2;
+      if (row >= s.m || col >= s.n) continue;
+      // 64 bits: row * stride exceeds 2^31 from 32768 rows of 65536 on.
+      Out* at = out + (size_t)row * s.out_stride + col;
+      const float v = s.alpha * sum[4 * j + 2 * h], w = s.alpha * sum[4 * j + 2 * h + 1];
+      if (pairs && col + 1 < s.n) {
+        write_two(at, v, w, s.accumulate);
+      } else {
+        write_one(at, v, s.accumulate);
+        if (col + 1 < s.n) write_one(at + 1, w, s.accumulate);
+      }
+    }
+}
+
+// Parameters: out (M, N) | maps of left and right | sizes and stride; see GemmShape. K is at least 1.
+#define GEMM_KERNEL(name, turned_left, turned_right, Out)                                                              \
+  extern "C" __global__ void __launch_bounds__(384, 1)                                                                 \
+      name(Out* out, const __grid_constant__ TensorMap left, const __grid_constant__ TensorMap right, int m, int n,    \
+           int k, int out_stride, int accumulate, float alpha) {                                                       \
+    const GemmShape s = {m, n, k, 0, 0, out_stride, k, accumulate, alpha};                                             \
+    gemm_tile<turned_left, turned_right>(out, &left, &right, s);                                                       \
+  }                                                                                                                    \
+  EXPORT_KERNEL(name)
+
+GEMM_KERNEL(matmul_nt_sm90a_bf16, 0, 0, bf16)
+GEMM_KERNEL(matmul_nt_sm90a_f32, 0, 0, float)
+GEMM_KERNEL(matmul_nn_sm90a_bf16, 0, 1, bf16)
+GEMM_KERNEL(matmul_nn_sm90a_f32, 0, 1, float)
+GEMM_KERNEL(matmul_tn_sm90a_f32, 1, 1, float)
