@@ -150,5 +150,6 @@ fn without_an_expert_there_is_none() {
     let mut env = suite.open(&TaskId("a".into())).unwrap();
     env.reset().unwrap();
     assert!(matches!(env.expert(), Err(EnvError::Unsupported { what: "expert" })));
+    drop(env);
     assert!(matches!(solve_all(&suite, 1), Err(EnvError::Unsupported { .. })));
 }
