@@ -55,7 +55,7 @@ fn open_index(config: &SearchConfig, data: &Path, embedder: Option<&dyn Embedder
     };
     if let Some(dir) = &config.index {
         // Without the file of passages the index stands for itself.
-        return Ok(SearchIndex::open(dir, corpus.as_deref()).context("env.search.index")?);
+        return SearchIndex::open(dir, corpus.as_deref()).context("env.search.index");
     }
     let Some(corpus) = corpus else {
         bail!(

@@ -1,7 +1,5 @@
 //! ScienceWorld from the command line, where the simulator is (`scripts/get-scienceworld target/scienceworld`).
 
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -59,9 +59,9 @@ fn main() -> Result<(), ModelError> {
 
     let mut batch = PackedBatch::new()?;
     for _ in 0..32 {
-        let trunk = batch.push_trunk(&tokens[..64]).unwrap();
+        let trunk = batch.push_trunk(&tokens[..64]).expect("a batch on the CPU grows");
         for branch in 1..=4 {
-            batch.push_branch(&tokens[64..80], trunk, 16 * branch).unwrap();
+            batch.push_branch(&tokens[64..80], trunk, 16 * branch).expect("a batch on the CPU grows");
         }
     }
     let n = batch.len();

@@ -16,6 +16,7 @@ use crate::weights;
 /// A model without an adapter trains all its weights. One with an adapter trains the adapter; its weights are frozen and
 /// take no memory here. The moments of an optimizer have the same shape.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there are three of them in a run, and none in a list")]
 pub enum Gradients {
     /// Of all weights.
     Full(Params),

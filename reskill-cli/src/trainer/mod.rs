@@ -140,8 +140,7 @@ impl Trainer {
     /// # Errors
     /// If the checkpoint is missing or damaged.
     pub fn resume(config: TrainConfig, run: RunDir, stop: Arc<AtomicBool>) -> Result<Trainer> {
-        let Restored { suite, policy, reference, optimizer, base, state } =
-            Restored::latest(&config, &run)?;
+        let Restored { suite, policy, reference, optimizer, base, state } = Restored::latest(&config, &run)?;
         let mut creator = CreatorRunner::open(&config, &run, &policy.tokenizer)?;
         creator.resume(&state.lifecycle);
         Trainer::assemble(config, run, suite, policy, reference, optimizer, base, creator, state, stop)

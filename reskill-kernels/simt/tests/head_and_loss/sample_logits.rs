@@ -83,7 +83,7 @@ fn masked_tokens_are_never_drawn() {
 fn numbers_at_both_ends_mean_the_first_and_the_last_token() {
     let vocab = 300;
     let filters =
-        vec![SamplingFilter { top_k: 7, ..SamplingFilter::default() }, SamplingFilter::default()].repeat(2);
+        [SamplingFilter { top_k: 7, ..SamplingFilter::default() }, SamplingFilter::default()].repeat(2);
     assert_same(
         &values(3, 4 * vocab, 2.0),
         vocab,

@@ -52,8 +52,8 @@ fn check(spans: &[CachedSpan<'_>], rows: usize, sizes: CachedSizes) -> CachedLis
             let positions = 0..=span.position + t;
             let seen: Vec<(u32, u32)> =
                 positions.map(|p| (span.blocks[p / sizes.page], (p % sizes.page) as u32)).collect();
-            for flat in (span.row + t) * sizes.group..(span.row + t + 1) * sizes.group {
-                want[flat].clone_from(&seen);
+            for want in &mut want[(span.row + t) * sizes.group..][..sizes.group] {
+                want.clone_from(&seen);
             }
         }
     }

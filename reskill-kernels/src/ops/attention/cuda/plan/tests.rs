@@ -55,8 +55,8 @@ fn every_query_row_meets_each_key_it_sees_once_and_no_other() {
         for tile in &lists.query_tiles {
             let [first, len, a0, _, a_full, b0, _, b_full] = tile.map(|x| x as usize);
             assert!(len >= 1 && len <= sizes.queries);
-            for flat in first..first + len {
-                times[flat] += 1;
+            for (flat, times) in times.iter_mut().enumerate().skip(first).take(len) {
+                *times += 1;
                 let i = flat / group;
                 for j in 0..n {
                     assert_eq!(counted(&lists, tile, i, j), usize::from(sees(&segments, i, j)), "{i} {j}");
