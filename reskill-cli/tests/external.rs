@@ -54,15 +54,15 @@ fn a_small_policy_trains_on_the_example_and_a_second_run_is_the_same() {
     assert_eq!(play("two"), first);
 }
 
-/// The example, in processes that die at the fourth step of their third episode.
+/// The example, in processes that die when something is given that is not held, as only a policy does that has not
+/// learned the task.
 fn dying(dir: &Path) -> String {
     let script = dir.join("dying.py");
     let text = std::fs::read_to_string(example()).unwrap();
     let text = text.replace(
         "for line in sys.stdin:\n",
-        "played = [0, 0]\nfor line in sys.stdin:\n    op = json.loads(line)[\"op\"]\n    \
-         played = [played[0] + 1, 0] if op == \"reset\" else [played[0], played[1] + (op == \"step\")]\n    \
-         if played == [3, 2]: sys.exit(7)\n",
+        "for line in sys.stdin:\n    \
+         if json.loads(line).get(\"action\") == \"give\" and not state[\"held\"]: sys.exit(7)\n",
     );
     std::fs::write(&script, text).unwrap();
     format!("python3 '{}'", script.display())
@@ -85,7 +85,7 @@ fn a_program_that_keeps_dying_costs_episodes_and_never_the_run() {
 }
 
 #[test]
-fn a_command_that_does_not_work_is_refused_in_one_line() {
+fn a_command_that_does_not_work_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     for (command, expected) in [
         ("no-such-program", "cannot be started"),
@@ -96,6 +96,6 @@ fn a_command_that_does_not_work_is_refused_in_one_line() {
         let output = train(command, &dir.path().join("run"), &[]);
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && said.contains(expected), "{command}: {said}");
-        assert_eq!(said.trim_end().lines().count(), 1, "{said}");
+        assert!(said.lines().last().unwrap().starts_with("error: "), "{said}");
     }
 }

@@ -23,7 +23,7 @@ pub struct ScienceWorldOptions {
     pub valid_actions: bool,
     /// Whether observations name the objects in sight (1 to 3 ms a step), for prompts without a list of actions.
     pub objects: bool,
-    /// The Java program. Default `java`.
+    /// The Java program: a name that is on the path, or an absolute path. Default `java`.
     pub java: PathBuf,
     /// Heap of one Java machine, MiB, >= 64.
     pub memory_mib: usize,

@@ -11,6 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
 use super::config::ScienceWorldOptions;
 use super::gateway::Gateway;
 use crate::fault::Fault;
@@ -49,12 +51,13 @@ pub(super) struct Jvm {
     listener: Option<JoinHandle<()>>,
     next_request: AtomicU64,
     timeout: Duration,
+    /// The folder it runs in, with the host's class: the simulator writes a table of its objects into the current folder.
+    _folder: TempDir,
 }
 
 impl Jvm {
     /// Starts a machine and waits until it answers.
     pub(super) fn start(jar: &Path, options: &ScienceWorldOptions) -> Result<Jvm, Fault> {
-        // Until the machine has read it.
         let folder = host_folder().map_err(|error| Fault::Start {
             reason: format!("the host's class cannot be written: {error}"),
         })?;
@@ -87,6 +90,7 @@ impl Jvm {
             listener,
             next_request: AtomicU64::new(0),
             timeout: options.timeout(),
+            _folder: folder,
         };
         let limit = options.start_timeout();
         let answer = match is_single {
@@ -225,7 +229,7 @@ fn wait_until(limit: Duration, holds: impl Fn() -> bool) -> bool {
 }
 
 /// A folder with the host's class.
-fn host_folder() -> std::io::Result<tempfile::TempDir> {
+fn host_folder() -> std::io::Result<TempDir> {
     let folder = tempfile::Builder::new().prefix("reskill-scienceworld-").tempdir()?;
     std::fs::write(folder.path().join(format!("{HOST_NAME}.class")), HOST)?;
     Ok(folder)
@@ -243,6 +247,7 @@ fn command(jar: &Path, host: &Path, options: &ScienceWorldOptions) -> Command {
     } else {
         command.arg("-cp").arg(host).arg(HOST_NAME).arg(jar);
     }
+    command.current_dir(host);
     // Ctrl-C in a terminal is for this program, which may want to finish its episodes first.
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     command

@@ -51,6 +51,8 @@ pub(super) struct Lease {
 
 impl Pool {
     pub(super) fn new(jar: PathBuf, options: ScienceWorldOptions) -> Pool {
+        // The machine runs in a folder of its own.
+        let jar = std::path::absolute(&jar).unwrap_or(jar);
         Pool { jar, options, state: Mutex::default(), freed: Condvar::new() }
     }
 
