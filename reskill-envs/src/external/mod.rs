@@ -6,7 +6,7 @@
 //!
 //! | request | answer |
 //! |---|---|
-//! | `{"op": "hello", "protocol": 1}` | [`Hello`](protocol::Hello): `{"protocol": 1, "name": "shop", "tasks": [{"id": "t1", "split": "train", "family": "buy", "goal": "buy a pen"}, ...], "vocabulary": ["take {item}", "pay"]}`; optional `"expert": true`, `"full_score"`, `"instructions"` |
+//! | `{"op": "hello", "protocol": 1}` | `Hello`: `{"protocol": 1, "name": "shop", "tasks": [{"id": "t1", "split": "train", "family": "buy", "goal": "buy a pen"}, ...], "vocabulary": ["take {item}", "pay"]}`; optional `"expert": true`, `"full_score"`, `"instructions"` |
 //! | `{"op": "reset", "task": "t1"}` | `{"observation": "..."}`; optional `"admissible": [...]`, `"objects": [...]` |
 //! | `{"op": "step", "action": "pay"}` | the same and `"score"` (at most 1), `"done"`, `"won"` |
 //! | `{"op": "expert"}` (only if it has one) | `{"commands": [...]}`: what solves the task from here |

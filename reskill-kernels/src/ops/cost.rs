@@ -74,7 +74,7 @@ pub fn swiglu_backward(n: usize, f: usize, s: usize) -> Cost {
     Cost::new(5 * n * f * s, 11 * n * f)
 }
 
-/// [`super::matmul`] and [`super::matmul_backward_input`], overwriting: (N, I) times (O, I) in elements of one size.
+/// [`super::matmul()`] and [`super::matmul_backward_input`], overwriting: (N, I) times (O, I) in elements of one size.
 #[must_use]
 pub fn matmul(n: usize, i: usize, o: usize, s: usize) -> Cost {
     Cost::new(s * (n * i + o * i + n * o), 2 * n * i * o)
@@ -129,14 +129,14 @@ pub fn sample_logits(n: usize, v: usize, s: usize) -> Cost {
     Cost::new(s * n * v + 36 * n, 3 * n * v)
 }
 
-/// [`super::grpo_loss`] of f32 columns: five are read, and one more for each of the divergence and the sampler's
+/// [`super::grpo_loss()`] of f32 columns: five are read, and one more for each of the divergence and the sampler's
 /// log-probabilities; two are written.
 #[must_use]
 pub fn grpo_loss(n: usize, optional_columns: usize) -> Cost {
     Cost::new(4 * n * (7 + optional_columns) + 72, 60 * n)
 }
 
-/// [`super::adamw`] in f32: weight and both moments are read and written, the gradient read.
+/// [`super::adamw()`] in f32: weight and both moments are read and written, the gradient read.
 #[must_use]
 pub fn adamw(n: usize) -> Cost {
     Cost::new(28 * n, 14 * n)
@@ -148,7 +148,7 @@ pub fn adamw_8bit(n: usize) -> Cost {
     Cost::new(16 * n + 16 * n.div_ceil(256), 40 * n)
 }
 
-/// [`super::sum_squares`].
+/// [`super::sum_squares()`].
 #[must_use]
 pub fn sum_squares(n: usize, s: usize) -> Cost {
     Cost::new(n * s, 2 * n)
