@@ -32,25 +32,25 @@ struct Stamp {
 }
 
 impl BaseModel {
-    /// Reads all its files through once.
+    /// Reads all its files, at `place`, through once; `path` is what the configuration calls it.
     ///
     /// # Errors
     /// If one cannot be read.
-    pub fn of(path: &Path) -> Result<BaseModel> {
+    pub fn of(path: &Path, place: &Path) -> Result<BaseModel> {
         let mut files = BTreeMap::new();
-        if path.is_dir() {
+        if place.is_dir() {
             let entries =
-                std::fs::read_dir(path).with_context(|| format!("{}: cannot be read", path.display()))?;
+                std::fs::read_dir(place).with_context(|| format!("{}: cannot be read", place.display()))?;
             for entry in entries {
-                let entry = entry.with_context(|| format!("{}: cannot be read", path.display()))?;
+                let entry = entry.with_context(|| format!("{}: cannot be read", place.display()))?;
                 let name = entry.file_name().to_string_lossy().into_owned();
                 if name.ends_with(".safetensors") || SMALL_FILES.contains(&name.as_str()) {
                     files.insert(name, stamp(&entry.path())?);
                 }
             }
         } else {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            files.insert(name, stamp(path)?);
+            let name = place.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            files.insert(name, stamp(place)?);
         }
         Ok(BaseModel { path: path.to_path_buf(), files })
     }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::device::DeviceConfig;
 pub use crate::env_config::{EnvConfig, EnvName};
 use crate::model_config::BaseModelConfig;
+use crate::model_source;
 use crate::schedule::Schedule;
 
 /// The default configuration, as it is compiled in.
@@ -328,7 +329,8 @@ impl TrainConfig {
         let creator = &mut self.skills.creator;
         let folders = [&mut creator.prompts_dir, &mut creator.record_dir, &mut creator.replay_dir];
         let model = &mut self.model;
-        let base = model.is_pretrained().then_some(&mut model.path);
+        let is_path = model.is_pretrained() && model_source::hub_name(&model.path).is_none();
+        let base = is_path.then_some(&mut model.path);
         if self.env.name == EnvName::External {
             self.env.external.folder.get_or_insert_with(|| PathBuf::from("."));
         }

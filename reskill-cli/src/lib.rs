@@ -14,6 +14,7 @@ pub mod suites;
 pub mod search;
 pub mod sentence_embedder;
 pub mod language;
+pub mod model_source;
 pub mod base_model;
 pub mod policy;
 pub mod rollout;

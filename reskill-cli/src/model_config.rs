@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BaseModelConfig {
-    /// A folder with `config.json`, safetensors and `tokenizer.json`, or a `.gguf` file. Empty: a small policy with random
+    /// A folder with `config.json`, safetensors and `tokenizer.json`, a `.gguf` file, or `hf:org/name[@revision]` on the
+    /// Hugging Face hub; a run keeps the commit that the name means when it begins. Empty: a small policy with random
     /// weights, of the sizes in `policy.model`.
     pub path: PathBuf,
     /// Trains an adapter of these numbers (`r`, `lora_alpha`, `target_modules`, `use_rslora`) beside frozen weights; `true`

@@ -21,6 +21,7 @@ use reskill_skills::creator::offline;
 use crate::evaluate::fixed_games;
 use crate::language::{Language, TaggedReply};
 use crate::model_config::BaseModelConfig;
+use crate::model_source;
 
 /// A policy that plays text games.
 #[derive(Debug)]
@@ -144,7 +145,11 @@ impl Policy {
         device: &Device,
     ) -> Result<Policy> {
         let mut read = || -> Result<Policy> {
-            let language = Language::new(Pretrained::open(&base.path)?, prompt.action_format, manner)?;
+            let language = Language::new(
+                Pretrained::open(&model_source::locate(&base.path)?)?,
+                prompt.action_format,
+                manner,
+            )?;
             let tokenizer = Arc::new(language.tokenizer()?);
             let mut model = language.checkpoint.model_on(device)?;
             if let Some(lora) = &base.lora {

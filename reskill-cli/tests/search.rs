@@ -73,7 +73,7 @@ fn replay_plays_a_question_by_its_id() {
     }
     let listed = lines(&run(dir.path(), &[&replay[..], &["h1", "--candidates"]].concat(), "[]"));
     assert!(listed[0]["admissible"].as_array().unwrap().contains(&json!("search Marlow Bridge")));
-    check_refused(dir.path(), &[&replay[..], &["h9"]].concat(), &["h9", "no such game", "hotpotqa/h1"]);
+    check_refused(dir.path(), &[&replay[..], &["h9"]].concat(), &["h9", "no such game", "nearest"]);
 }
 
 #[test]

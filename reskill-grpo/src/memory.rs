@@ -49,6 +49,8 @@ pub struct MemoryPlan {
     pub kv_cache: u64,
     /// What the backward pass needs of the forward pass, and scratch.
     pub activations: u64,
+    /// The bytes of a checkpoint's largest file, which are put together before they are written.
+    pub saving: u64,
 }
 
 /// Bytes of an f32.
@@ -103,14 +105,16 @@ impl MemoryPlan {
             reference: if request.has_reference { F32 * parameters } else { 0 },
             kv_cache: F32 * 2 * layers * cached * kv,
             activations: F32 * (tokens * (kept + once) + fused),
+            saving: F32 * if request.has_reference { parameters } else { n_trained },
         }
     }
 
-    /// All of it. Rollout and update take turns, so the larger of cache and activations counts.
+    /// All of it. Rollout and update take turns, so the larger of cache and activations counts; it is still there when a
+    /// checkpoint is written.
     #[must_use]
     pub fn total(&self) -> u64 {
         let state = self.weights + self.panels + self.gradients + self.optimizer + self.reference;
-        state + self.kv_cache.max(self.activations)
+        state + self.kv_cache.max(self.activations) + self.saving
     }
 
     /// Refuses a plan that needs more than `available` bytes, and says what would help.
@@ -151,6 +155,7 @@ impl fmt::Display for MemoryPlan {
             ("reference", self.reference),
             ("cache", self.kv_cache),
             ("activations", self.activations),
+            ("saving", self.saving),
         ];
         for (name, bytes) in parts.into_iter().filter(|&(name, bytes)| bytes > 0 || name != "panels") {
             write!(f, "{name} {}, ", Size(bytes))?;

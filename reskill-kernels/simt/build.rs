@@ -26,8 +26,8 @@ fn main() -> ExitCode {
     match build() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // Not by `?`: a compiler's report is to be read as it is.
-            eprintln!("{error}");
+            // Line by line: a compiler's report is to be read as it is.
+            error.to_string().lines().for_each(|line| println!("cargo::error={line}"));
             ExitCode::FAILURE
         }
     }

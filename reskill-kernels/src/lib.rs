@@ -31,6 +31,7 @@ mod timing;
 pub mod cuda;
 pub mod ops;
 pub mod error;
+pub(crate) mod panels;
 pub(crate) mod parallel;
 pub(crate) mod simd;
 

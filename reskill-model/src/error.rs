@@ -48,6 +48,76 @@ pub enum ModelError {
         /// All that is missing or odd.
         reason: String,
     },
+    /// A name is not that of a model on a hub.
+    #[error("`{name}` is no model: write org/name, org/name@revision or org/name/FILE.gguf")]
+    HubName {
+        /// The name.
+        name: String,
+    },
+    /// A hub refused to hand a model out.
+    #[error("{model}: {endpoint} answered {status}: {remedy}", remedy = hub_remedy(*status))]
+    HubStatus {
+        /// The model, and the file if one was asked for.
+        model: String,
+        /// Address of the hub.
+        endpoint: String,
+        /// Status of its answer.
+        status: u16,
+    },
+    /// A hub could not be reached.
+    #[error(
+        "{model}: {endpoint} cannot be reached; HF_ENDPOINT names another hub, HF_HUB_OFFLINE=1 uses what was downloaded before"
+    )]
+    HubUnreachable {
+        /// The model.
+        model: String,
+        /// Address of the hub.
+        endpoint: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A download broke off.
+    #[error("{model}: the download of {file} broke off; run again, it goes on where it stopped")]
+    HubBrokenOff {
+        /// The model.
+        model: String,
+        /// The file.
+        file: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A download is not as long as the hub says.
+    #[error("{model}: {file} came with {bytes} bytes, expected {expected}; it was deleted, run again")]
+    HubTruncated {
+        /// The model.
+        model: String,
+        /// The file.
+        file: String,
+        /// Bytes that came.
+        bytes: u64,
+        /// Bytes that the hub says.
+        expected: u64,
+    },
+    /// Something was not downloaded before, and nobody may be asked.
+    #[error("{model}: {file} is not in the cache {cache}, and HF_HUB_OFFLINE is set: run once without it", cache = cache.display())]
+    HubOffline {
+        /// The model.
+        model: String,
+        /// What is missing.
+        file: String,
+        /// The cache.
+        cache: PathBuf,
+    },
+    /// A model on a hub has not the files that are needed.
+    #[error("{model}: {reason}")]
+    HubFiles {
+        /// The model.
+        model: String,
+        /// What is missing or odd.
+        reason: String,
+    },
     /// The tokenizer refused a text or a file.
     #[error("tokenizer: {reason}")]
     Tokenizer {
@@ -99,4 +169,18 @@ pub enum ModelError {
         /// Tokens that fit.
         capacity: usize,
     },
+}
+
+/// What to do about a status of a hub.
+fn hub_remedy(status: u16) -> &'static str {
+    match status {
+        401 => {
+            "there is no such model, or it is gated or private: ask for access on its page and set HF_TOKEN"
+        }
+        403 => "the token in HF_TOKEN may not read it: ask for access on the model's page",
+        404 => "there is no such model, revision or file: check the name",
+        429 => "too many requests: wait a while and run again",
+        500.. => "the hub is in trouble: run again later",
+        _ => "the hub refuses the request",
+    }
 }

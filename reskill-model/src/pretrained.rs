@@ -1,5 +1,8 @@
 //! A pretrained model on disk: a folder of Hugging Face or a GGUF file, with tokenizer and chat template.
 
+#[cfg(feature = "hub")]
+pub mod hub;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

@@ -13,6 +13,7 @@ use reskill_model::{
 };
 
 use crate::device::DeviceArgs;
+use crate::model_source;
 
 /// Writes text with a pretrained model.
 #[derive(Debug, Args)]
@@ -26,8 +27,8 @@ Examples:
   reskill-cli generate --model DIR --chat --temperature 0.7 --top-p 0.9"
 )]
 pub struct GenerateArgs {
-    /// A folder with config.json and safetensors, or a .gguf file.
-    #[arg(long, value_name = "DIR|FILE")]
+    /// A folder with config.json and safetensors, a .gguf file, or org/name[@revision] on the Hugging Face hub.
+    #[arg(long, value_name = "DIR|FILE|NAME")]
     model: PathBuf,
     /// The prompt, or with --chat the user's message.
     #[arg(long)]
@@ -96,7 +97,7 @@ pub fn run(args: &GenerateArgs) -> Result<u8> {
     };
     options.validate()?;
     let device = args.device.open()?;
-    let pretrained = Pretrained::open(&args.model)?;
+    let pretrained = Pretrained::open(&model_source::locate_argument(&args.model)?)?;
     let tokenizer = pretrained.tokenizer()?;
     let template = if args.chat { pretrained.chat_template()? } else { None };
     if args.chat && template.is_none() {

@@ -10,6 +10,7 @@ use reskill_model::{Pretrained, Workspace};
 use serde::Serialize;
 
 use crate::device::DeviceArgs;
+use crate::model_source;
 
 /// Prints the log-probability of every token of a text, given those before it.
 #[derive(Debug, Args)]
@@ -22,8 +23,8 @@ Examples:
   reskill-cli score --model DIR --ids-file ids.json"
 )]
 pub struct ScoreArgs {
-    /// A folder with config.json and safetensors, or a .gguf file.
-    #[arg(long, value_name = "DIR|FILE")]
+    /// A folder with config.json and safetensors, a .gguf file, or org/name[@revision] on the Hugging Face hub.
+    #[arg(long, value_name = "DIR|FILE|NAME")]
     model: PathBuf,
     /// Texts, one a line.
     #[arg(long, value_name = "FILE", required_unless_present = "ids_file", conflicts_with = "ids_file")]
@@ -47,7 +48,7 @@ struct Scored<'a> {
 /// If the model or the texts cannot be read, or a text does not fit the model.
 pub fn run(args: &ScoreArgs) -> Result<u8> {
     let device = args.device.open()?;
-    let pretrained = Pretrained::open(&args.model)?;
+    let pretrained = Pretrained::open(&model_source::locate_argument(&args.model)?)?;
     let texts = read_ids(args, &pretrained)?;
     let model = pretrained.model_on(&device)?;
     let mut workspace = Workspace::recomputing_on(&device, model.config())?;

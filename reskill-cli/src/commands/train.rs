@@ -9,6 +9,7 @@ use clap::Args;
 
 use crate::config::{Preset, TrainConfig};
 use crate::device::DeviceArgs;
+use crate::model_source;
 use crate::progress::print_line;
 use crate::run_dir::RunDir;
 use crate::suites::words;
@@ -78,7 +79,8 @@ pub fn run(args: &TrainArgs) -> Result<u8> {
             overrides.extend(args.device.overrides());
             let preset = if args.env_cmd.is_some() { Preset::External } else { Preset::Default };
             let config = TrainConfig::load_or(args.config.as_deref(), preset, &overrides)?;
-            let config = config.with_absolute_paths()?;
+            let mut config = config.with_absolute_paths()?;
+            config.model.path = model_source::pinned(&config.model.path)?;
             limit_threads(config.threads)?;
             let name = args.config.as_ref().and_then(|path| path.file_stem());
             let name = name.map_or("default".into(), |stem| stem.to_string_lossy().into_owned());

@@ -10,6 +10,7 @@ use serde_json::json;
 use super::{FINAL, FINAL_BANK_OFF, HELD_OUT, Stage, Trainer, WARM_START, name};
 use crate::checkpoint::{self, Parts};
 use crate::creators::CreatorSummary;
+use crate::model_source;
 use crate::run_dir::write_atomically;
 use crate::summary::{SplitSummary, Summary, versions};
 
@@ -127,7 +128,7 @@ impl Trainer {
             let model = &self.policy.model;
             match model.adapter() {
                 Some(adapter) if !self.config.model.merge => {
-                    adapter.save(&dir, &self.config.model.path.to_string_lossy())?;
+                    adapter.save(&dir, &model_source::public_name(&self.config.model.path))?;
                 }
                 Some(_) => {
                     let mut merged = model.clone();

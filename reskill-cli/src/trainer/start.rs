@@ -6,6 +6,7 @@ use reskill_skills::SkillBank;
 
 use crate::base_model::BaseModel;
 use crate::config::TrainConfig;
+use crate::model_source;
 use crate::policy::{Policy, build_tokenizer};
 use crate::streams::stream;
 use crate::suites::open_suite;
@@ -35,7 +36,8 @@ pub(super) fn untrained(config: &TrainConfig) -> Result<(Box<dyn Suite>, Policy)
 
 /// The pretrained model as it lies on disk now.
 pub(super) fn base_model(config: &TrainConfig) -> Result<Option<BaseModel>> {
-    config.model.is_pretrained().then(|| BaseModel::of(&config.model.path)).transpose()
+    let of = |path| BaseModel::of(path, &model_source::locate(path)?);
+    config.model.is_pretrained().then(|| of(&config.model.path)).transpose()
 }
 
 /// Games of every kind must be there.

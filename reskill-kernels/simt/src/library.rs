@@ -23,7 +23,7 @@ pub fn library_dir() -> &'static Path {
 /// Whether tests run on the stand-in; not so with `RESKILL_GPU_TESTS=1`.
 #[must_use]
 pub fn is_stand_in() -> bool {
-    std::env::var("RESKILL_GPU_TESTS").map_or(true, |value| value != "1")
+    !std::env::var("RESKILL_GPU_TESTS").is_ok_and(|value| value == "1")
 }
 
 /// Makes the stand-in the driver of this process, unless tests run on a real one. Call it before anything of CUDA.

@@ -12,6 +12,7 @@ use reskill_model::{Decoder, KvCache, PackedBatch, Params, Pretrained, Transform
 use serde::{Deserialize, Serialize};
 
 use super::print_json;
+use crate::model_source;
 use crate::progress::print_line;
 
 /// Tokens of the prefill and training cases.
@@ -33,8 +34,8 @@ Examples:
   reskill-cli bench cpu --model DIR --cases decode --weights bf16 --threads 1
   reskill-cli bench cpu --model DIR --peers scripts/bench-cpu-peers --peer-hf DIR --peer-gguf F16.gguf")]
 pub struct CpuArgs {
-    /// A folder with config.json and safetensors, or a .gguf file
-    #[arg(long, value_name = "DIR|FILE")]
+    /// A folder with config.json and safetensors, a .gguf file, or org/name[@revision] on the Hugging Face hub
+    #[arg(long, value_name = "DIR|FILE|NAME")]
     model: PathBuf,
     /// Threads, ours and the peers'
     #[arg(long, default_value_t = 2)]
@@ -108,7 +109,7 @@ pub fn run(args: &CpuArgs) -> Result<u8> {
         .num_threads(args.threads)
         .build()
         .context("the threads cannot be started")?;
-    let pretrained = Pretrained::open(&args.model)?;
+    let pretrained = Pretrained::open(&model_source::locate_argument(&args.model)?)?;
     let mut model = pretrained.model()?;
     if model.config().max_position_embeddings < LONG {
         bail!("{}: has fewer than {LONG} positions", args.model.display());

@@ -5,8 +5,9 @@ use std::ops::Range;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use crate::ops::linear_logprob::cpu::backward::{LogitGradient, backward};
+use crate::ops::linear_logprob::cpu::backward::{BlockGradient, LogitGradient, backward};
 use crate::ops::linear_logprob::cpu::{Problem, TILE, TILE_ROWS, tiles};
+use crate::panels::with_room;
 use crate::simd::exp;
 use crate::tensor::Tensor;
 
@@ -78,15 +79,24 @@ impl KlGradient<'_> {
 }
 
 impl LogitGradient for KlGradient<'_> {
-    fn of_tile(&self, d_logits: &mut [f32], rows: Range<usize>, tile: Range<usize>) -> bool {
-        let mut ref_logits = Vec::new();
-        self.pair.policy.tile_logits_into(d_logits, rows.clone(), tile.clone());
-        self.pair.reference.tile_logits(&mut ref_logits, rows.clone(), tile.clone());
-        let parts = d_logits.chunks_exact_mut(tile.len()).zip(ref_logits.chunks_exact(tile.len()));
-        for (n, (d_logits, ref_logits)) in rows.zip(parts) {
-            self.of_row(d_logits, ref_logits, n);
-        }
-        true
+    fn of_tile(&self, blocks: &mut [BlockGradient<'_>], tile: Range<usize>) {
+        let Pair { policy, reference, .. } = self.pair;
+        with_room(|room| {
+            with_room(|ref_room| {
+                let prepared = policy.prepare(room, tile.clone());
+                let ref_prepared = reference.prepare(ref_room, tile.clone());
+                let mut ref_logits = Vec::new();
+                for block in blocks {
+                    policy.prepared_logits(block.d_logits, block.rows.clone(), &prepared);
+                    ref_logits.resize(block.d_logits.len(), 0.0);
+                    reference.prepared_logits(&mut ref_logits, block.rows.clone(), &ref_prepared);
+                    let logits = block.d_logits.chunks_exact_mut(tile.len());
+                    let rows = block.rows.clone().zip(logits.zip(ref_logits.chunks_exact(tile.len())));
+                    rows.for_each(|(n, (d_logits, ref_logits))| self.of_row(d_logits, ref_logits, n));
+                    *block.matters = true;
+                }
+            });
+        });
     }
 
     fn of_set(&self, d_logits: &mut Vec<f32>, n: usize) {

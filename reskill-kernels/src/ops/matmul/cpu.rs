@@ -1,35 +1,21 @@
-//! Products on the CPU, by the `gemm` crate.
+//! Products on the CPU: by panels where the processor has the instructions for them, else by the `gemm` crate.
 //!
-//! Rows are split into fixed blocks, one `gemm` call each: the split does not depend on the number of threads.
-//!
-//! A row's result must be the same to the bit in any batch, but `gemm` picks its order of summation by the size of the
-//! whole product. Few rows are therefore padded to [`MIN_ROWS`], and products so narrow that the number of rows would
-//! still decide ([`is_narrow`]) are left to a plain loop.
+//! Tasks are blocks of the result. A row of a result has the same bits in any batch: see [`crate::panels`] for the order of
+//! summation, and [`super::gemm`] for how it is kept there.
 
-use gemm::Parallelism;
-use multiversion::multiversion;
 use rayon::prelude::*;
 
-use crate::parallel::sum_over_row_blocks;
-use crate::simd::{axpy, dot};
+use super::gemm;
+use crate::panels::{self, Matrix, MatrixMut, Packed};
 
-/// Rows a task multiplies at once.
-const BLOCK: usize = 128;
-/// Rows that go into one partial sum of a weight gradient.
-const WEIGHT_BLOCK: usize = 1024;
-/// Outputs of a weight gradient that a task computes at once.
-const OUTPUT_BLOCK: usize = 192;
 /// A product of fewer multiplications than this is not worth a second task.
 const SMALL: usize = 1 << 20;
-/// The fewest rows that `gemm` is called with.
-const MIN_ROWS: usize = 8;
-
-/// Whether the order of summation inside `gemm` (0.19) would depend on the number of rows, given at least [`MIN_ROWS`]:
-/// it has a kernel of its own for at most 256 results, and cuts a depth above 512 in another place where both sides of
-/// the result are at most 64.
-fn is_narrow(n_cols: usize, depth: usize) -> bool {
-    MIN_ROWS * n_cols <= 256 || (n_cols <= 64 && depth > 512)
-}
+/// Rows and columns of a task of the forward pass, or of the gradient of the input.
+const BLOCK: (usize, usize) = (512, 128);
+/// Rows of a task of the gradient of a weight.
+const WEIGHT_ROWS: usize = 192;
+/// Tasks of a product that is large enough for more than one, at the least.
+const TASKS: usize = 16;
 
 /// `out (N, O) = x (N, I) * weight (O, I)^T`.
 pub(crate) fn forward(
@@ -40,8 +26,9 @@ pub(crate) fn forward(
     inputs: usize,
     accumulate: bool,
 ) {
-    let right = Right { data: weight, row_stride: 1, col_stride: inputs };
-    by_row_blocks(out, x, &right, outputs, inputs, accumulate);
+    let rows = out.len() / outputs.max(1);
+    let (x, weight) = (Matrix::row_major(x, rows, inputs), Matrix::row_major(weight, outputs, inputs));
+    by_rows(MatrixMut::row_major(out, rows, outputs), x, weight.transposed(), accumulate);
 }
 
 /// `d_x (N, I) = d_out (N, O) * weight (O, I)`.
@@ -53,152 +40,93 @@ pub(crate) fn backward_input(
     inputs: usize,
     accumulate: bool,
 ) {
-    let right = Right { data: weight, row_stride: inputs, col_stride: 1 };
-    by_row_blocks(d_x, d_out, &right, inputs, outputs, accumulate);
+    let rows = d_x.len() / inputs.max(1);
+    let (d_out, weight) =
+        (Matrix::row_major(d_out, rows, outputs), Matrix::row_major(weight, outputs, inputs));
+    by_rows(MatrixMut::row_major(d_x, rows, inputs), d_out, weight, accumulate);
 }
 
 /// `d_weight (O, I) += d_out (N, O)^T * x (N, I)`.
-///
-/// Tasks share the outputs out, or, where these are few and rows are many, the rows.
 pub(crate) fn backward_weight(d_weight: &mut [f32], d_out: &[f32], x: &[f32], outputs: usize, inputs: usize) {
     if outputs == 0 || inputs == 0 || x.is_empty() {
         return;
     }
-    let n = x.len() / inputs;
-    if outputs < 4 * OUTPUT_BLOCK && n > WEIGHT_BLOCK {
-        sum_over_row_blocks(d_weight, n, WEIGHT_BLOCK, |first, n_rows, d_weight| {
-            let d_out = &d_out[first * outputs..(first + n_rows) * outputs];
-            let x = &x[first * inputs..(first + n_rows) * inputs];
-            product((d_weight, inputs), (outputs, inputs, n_rows), (d_out, 1, outputs), (x, inputs, 1), true);
-        });
+    if !panels::is_fast() {
+        gemm::backward_weight(d_weight, d_out, x, outputs, inputs);
         return;
     }
-    let block_len = if n * outputs * inputs < SMALL { d_weight.len() } else { OUTPUT_BLOCK * inputs };
-    d_weight.par_chunks_mut(block_len).enumerate().for_each(|(block, d_weight)| {
-        let sizes = (d_weight.len() / inputs, inputs, n);
-        let d_out = &d_out[block * OUTPUT_BLOCK..];
-        product((d_weight, inputs), sizes, (d_out, 1, outputs), (x, inputs, 1), true);
-    });
-}
-
-/// The right factor of a product, with its strides.
-struct Right<'a> {
-    data: &'a [f32],
-    row_stride: usize,
-    col_stride: usize,
-}
-
-/// `out (N, n_cols) (+)= left (N, depth) * right (depth, n_cols)`, in blocks of rows.
-fn by_row_blocks(
-    out: &mut [f32],
-    left: &[f32],
-    right: &Right<'_>,
-    n_cols: usize,
-    depth: usize,
-    accumulate: bool,
-) {
-    if out.is_empty() {
-        return;
-    }
-    if depth == 0 {
-        if !accumulate {
-            out.fill(0.0);
-        }
-        return;
-    }
-    let narrow = is_narrow(n_cols, depth);
-    let block = |(out, left): (&mut [f32], &[f32])| {
-        if narrow {
-            narrow_product(out, left, right, n_cols, depth, accumulate);
-            return;
-        }
-        let n_rows = out.len() / n_cols;
-        let right = (right.data, right.row_stride, right.col_stride);
-        if n_rows >= MIN_ROWS {
-            product((out, n_cols), (n_rows, n_cols, depth), (left, depth, 1), right, accumulate);
-            return;
-        }
-        let mut padded_left = vec![0.0; MIN_ROWS * depth];
-        padded_left[..left.len()].copy_from_slice(left);
-        let mut padded_out = vec![0.0; MIN_ROWS * n_cols];
-        padded_out[..out.len()].copy_from_slice(out);
-        let sizes = (MIN_ROWS, n_cols, depth);
-        product((&mut padded_out, n_cols), sizes, (&padded_left, depth, 1), right, accumulate);
-        out.copy_from_slice(&padded_out[..out.len()]);
-    };
-    if out.len() <= BLOCK * n_cols {
-        block((out, left));
+    let rows = x.len() / inputs;
+    let (d_out, x) = (Matrix::row_major(d_out, rows, outputs), Matrix::row_major(x, rows, inputs));
+    let d_weight = MatrixMut::row_major(d_weight, outputs, inputs);
+    if rows * outputs * inputs < SMALL {
+        panels::product(d_weight, d_out.transposed(), x, true);
     } else {
-        out.par_chunks_mut(BLOCK * n_cols).zip(left.par_chunks(BLOCK * depth)).for_each(block);
+        let block = outputs.div_ceil(TASKS).next_multiple_of(6).clamp(24, WEIGHT_ROWS);
+        panels::transposed_product(d_weight, d_out, x, block);
     }
 }
 
-/// As [`by_row_blocks`], one row after the other.
-#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
-fn narrow_product(
-    out: &mut [f32],
-    left: &[f32],
-    right: &Right<'_>,
-    n_cols: usize,
-    depth: usize,
-    accumulate: bool,
-) {
-    for (out, left) in out.chunks_exact_mut(n_cols).zip(left.chunks_exact(depth)) {
-        if !accumulate {
-            out.fill(0.0);
+/// `out (M, N) (+)= left (M, K) * right (K, N)` on this thread. Where it runs on `gemm`, its order of summation depends on
+/// all three sizes.
+pub(crate) fn product(out: MatrixMut<'_>, left: Matrix<'_>, right: Matrix<'_>, accumulate: bool) {
+    if panels::is_fast() {
+        panels::product(out, left, right, accumulate);
+    } else {
+        gemm::product(out, left, right, accumulate);
+    }
+}
+
+/// A right factor that many products on one thread share.
+pub(crate) struct Prepared<'a> {
+    right: Matrix<'a>,
+    panels: Option<panels::Panels<'a, f32>>,
+}
+
+impl<'a> Prepared<'a> {
+    /// Lays the factor out in `room`, where that pays.
+    pub(crate) fn new(room: &'a mut Packed, right: Matrix<'a>) -> Prepared<'a> {
+        Prepared { right, panels: panels::is_fast().then(|| panels::pack(room, right)) }
+    }
+
+    /// `out = left * right`, on this thread. The rows of `left` are contiguous.
+    pub(crate) fn product(&self, out: MatrixMut<'_>, left: Matrix<'_>) {
+        match self.panels {
+            Some(panels) => panels::packed_product(out, left, panels, false),
+            None => gemm::by_row_blocks(out, left, self.right, false),
         }
-        // With one input both strides are 1; the columns are contiguous where they are as long as the depth.
-        if right.row_stride == 1 && right.col_stride == depth {
-            for (out, column) in out.iter_mut().zip(right.data.chunks(right.col_stride)) {
-                *out += dot(left, &column[..depth]);
-            }
+    }
+}
+
+/// A product whose rows do not depend on each other, in tasks.
+fn by_rows(out: MatrixMut<'_>, left: Matrix<'_>, right: Matrix<'_>, accumulate: bool) {
+    if panels::is_fast() {
+        by_blocks(out, left, right, accumulate, BLOCK);
+    } else {
+        gemm::by_row_blocks(out, left, right, accumulate);
+    }
+}
+
+/// A product by panels, in tasks of at most `block` rows and columns.
+fn by_blocks(
+    out: MatrixMut<'_>,
+    left: Matrix<'_>,
+    right: Matrix<'_>,
+    accumulate: bool,
+    (mut rows, mut cols): (usize, usize),
+) {
+    if out.rows() * out.cols() * right.rows().max(1) < SMALL {
+        panels::product(out, left, right, accumulate);
+        return;
+    }
+    while out.rows().div_ceil(rows) * out.cols().div_ceil(cols) < TASKS && (rows > 48 || cols > 64) {
+        if rows > out.rows().max(48) || (rows > 48 && rows >= cols) {
+            rows = (rows / 2).next_multiple_of(6);
         } else {
-            for (&x, row) in left.iter().zip(right.data.chunks(right.row_stride)) {
-                axpy(out, x, &row[..n_cols]);
-            }
+            cols = (cols / 2).max(64);
         }
     }
-}
-
-/// `out (m, n) (+)= left (m, k) * right (k, n)`, none of the sizes 0. `out` is (data, row stride), its rows contiguous; a
-/// factor is (data, row stride, column stride). Its order of summation depends on all three sizes.
-pub(crate) fn product(
-    (out, out_rows): (&mut [f32], usize),
-    (m, n, k): (usize, usize, usize),
-    (left, left_rows, left_cols): (&[f32], usize, usize),
-    (right, right_rows, right_cols): (&[f32], usize, usize),
-    accumulate: bool,
-) {
-    assert!(m > 0 && n > 0 && k > 0 && out_rows >= n, "sizes are positive and rows of `out` do not overlap");
-    assert!(out.len() >= (m - 1) * out_rows + n, "the product writes m rows of n elements");
-    assert!(left.len() > (m - 1) * left_rows + (k - 1) * left_cols, "the left factor has m * k elements");
-    assert!(right.len() > (k - 1) * right_rows + (n - 1) * right_cols, "the right factor has k * n elements");
-    let alpha = if accumulate { 1.0 } else { 0.0 };
-    // SAFETY:
-    // - bounds: the asserts above cover the last element that the strides reach in each factor and in `out`;
-    // - aliasing: `out` is borrowed mutably, the factors immutably, so they do not overlap;
-    // - strides fit `isize`, since each is at most the length of a live slice.
-    unsafe {
-        gemm::gemm(
-            m,
-            n,
-            k,
-            out.as_mut_ptr(),
-            1,
-            out_rows.cast_signed(),
-            accumulate,
-            left.as_ptr(),
-            left_cols.cast_signed(),
-            left_rows.cast_signed(),
-            right.as_ptr(),
-            right_cols.cast_signed(),
-            right_rows.cast_signed(),
-            alpha,
-            1.0,
-            false,
-            false,
-            false,
-            Parallelism::None,
-        );
-    }
+    out.into_blocks(rows, cols).into_par_iter().for_each(|(row, col, out)| {
+        let (left, right) = (left.rows_from(row, out.rows()), right.columns(col, out.cols()));
+        panels::product(out, left, right, accumulate);
+    });
 }

@@ -136,7 +136,6 @@ __device__ __forceinline__ void gemm_tile(Out* out, const bf16* left, const bf16
         }
     }
   }
-  cp_async_wait<0>();
 
   out += (size_t)blockIdx.z * split_stride;
   const bool pairs = s.out_stride % 2 == 0 && reinterpret_cast<u64>(out) % (2 * sizeof(Out)) == 0;

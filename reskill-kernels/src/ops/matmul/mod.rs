@@ -3,6 +3,7 @@
 pub(crate) mod cpu;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
+mod gemm;
 
 use crate::device::{Device, placed};
 use crate::dtype::DType;

@@ -5,17 +5,11 @@
 //! are f32 in either case; a bf16 weight is the f32 weight rounded to the nearest even bf16.
 
 mod cpu;
-#[cfg(target_arch = "x86_64")]
-mod avx512;
-mod portable;
 
 use half::bf16;
 
 use crate::error::{KernelError, check_shape};
 use crate::tensor::Tensor;
-
-/// Outputs of a panel: the lanes of one AVX-512 register of f32.
-pub(crate) const PANEL: usize = 16;
 
 /// How the weights of a [`PackedWeight`] are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use super::{ROWS, Sequence, split_rows, split_sequences};
 use crate::ops::attention::{AttentionShape, PackedSegment};
 use crate::ops::matmul::cpu::product;
+use crate::panels::{Matrix, MatrixMut};
 use crate::simd::{dot, exp};
 use crate::tensor::Tensor;
 
@@ -68,18 +69,25 @@ fn backward_head(kv_head: usize, saved: &Saved<'_>, sequence: &Sequence, shape: 
                 let value = &key[shape.kv_width()..];
                 weights.resize(n_rows * n_keys, 0.0);
                 d_scores.resize(n_rows * n_keys, 0.0);
-                let sizes = (n_rows, n_keys, d);
-                product((&mut weights, n_keys), sizes, (query, width, 1), (key, 1, width), false);
-                product((&mut d_scores, n_keys), sizes, (d_out, out_width, 1), (value, 1, width), false);
+                let (query, d_out) = (
+                    Matrix::new(query, (n_rows, d), (width, 1)),
+                    Matrix::new(d_out, (n_rows, d), (out_width, 1)),
+                );
+                let key = Matrix::new(key, (n_keys, d), (width, 1));
+                let value = Matrix::new(value, (n_keys, d), (width, 1));
+                let scores = |data| MatrixMut::row_major(data, n_rows, n_keys);
+                product(scores(&mut weights), query, key.transposed(), false);
+                product(scores(&mut d_scores), d_out, value.transposed(), false);
                 softmax_backward(&mut weights, &mut d_scores, n_keys, (row, head), causal, saved, shape);
-                let d_query = &mut grad[row * grad_width + (head - kv_head * group) * d..];
-                let (left, right) = ((&d_scores[..], n_keys, 1), (key, width, 1));
-                product((d_query, grad_width), (n_rows, d, n_keys), left, right, true);
-                let sizes = (n_keys, d, n_rows);
-                let d_key = &mut grad[start * grad_width + group * d..];
-                product((d_key, grad_width), sizes, (&d_scores, 1, n_keys), (query, width, 1), true);
-                let d_value = &mut grad[start * grad_width + (group + 1) * d..];
-                product((d_value, grad_width), sizes, (&weights, 1, n_keys), (d_out, out_width, 1), true);
+                let weights = Matrix::row_major(&weights, n_rows, n_keys);
+                let d_scores = Matrix::row_major(&d_scores, n_rows, n_keys);
+                let mut add = |at: usize, left: Matrix<'_>, right| {
+                    let grad = MatrixMut::new(&mut grad[at..], (left.rows(), d), grad_width);
+                    product(grad, left, right, true);
+                };
+                add(row * grad_width + (head - kv_head * group) * d, d_scores, key);
+                add(start * grad_width + group * d, d_scores.transposed(), query);
+                add(start * grad_width + (group + 1) * d, weights.transposed(), d_out);
             }
         }
     }

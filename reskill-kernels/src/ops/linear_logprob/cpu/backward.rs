@@ -6,9 +6,11 @@ use std::ops::Range;
 use multiversion::multiversion;
 use rayon::prelude::*;
 
-use super::forward::position;
+use super::forward::{blocks_per_task, position};
 use super::{BLOCK, DENSE_ROWS, Problem, TILE, TILE_ROWS, tiles};
 use crate::ops::matmul::cpu as matmul;
+use crate::ops::matmul::cpu::Prepared;
+use crate::panels::with_room;
 use crate::simd::{axpy, exp, max};
 use crate::tensor::Tensor;
 
@@ -25,11 +27,20 @@ pub(crate) struct Upstream<'a> {
     pub(crate) lse: &'a [f32],
 }
 
+/// One block of rows in one tile.
+pub(crate) struct BlockGradient<'a> {
+    pub(crate) rows: Range<usize>,
+    /// (rows, tile)
+    pub(crate) d_logits: &'a mut [f32],
+    /// Whether any of the gradients counts.
+    pub(crate) matters: &'a mut bool,
+}
+
 /// Gradients by the logits of a problem.
 pub(crate) trait LogitGradient: Sync {
-    /// Writes the gradients of `rows` by the logits of `tile` into `d_logits` (rows, tile); `false` if all of them are
-    /// negligible, whatever was written.
-    fn of_tile(&self, d_logits: &mut [f32], rows: Range<usize>, tile: Range<usize>) -> bool;
+    /// Writes the gradients of some blocks of rows by the logits of `tile`; where all of a block are negligible it says
+    /// so, whatever was written.
+    fn of_tile(&self, blocks: &mut [BlockGradient<'_>], tile: Range<usize>);
     /// Writes the gradients of row `n` by the logits of its set, in the order of the set.
     fn of_set(&self, d_logits: &mut Vec<f32>, n: usize);
     /// Whether tiles may be negligible.
@@ -47,26 +58,38 @@ pub(crate) struct LogprobGradient<'a> {
     pub(crate) filter: Option<f32>,
 }
 
-impl LogitGradient for LogprobGradient<'_> {
-    fn of_tile(&self, d_logits: &mut [f32], rows: Range<usize>, tile: Range<usize>) -> bool {
-        self.problem.tile_logits_into(d_logits, rows.clone(), tile.clone());
-        if let Some(filter) = self.filter {
-            let limit = filter.ln();
-            let matters = |(n, logits): (usize, &[f32])| {
-                position(&tile, self.targets[n]).is_some() || max(logits) - self.upstream.lse[n] >= limit
-            };
-            if !rows.clone().zip(d_logits.chunks_exact(tile.len())).any(matters) {
-                return false;
-            }
+impl LogprobGradient<'_> {
+    /// Whether any row of a block gives a token of the tile a probability that counts, or has its target there.
+    fn matters(&self, block: &BlockGradient<'_>, tile: &Range<usize>) -> bool {
+        let Some(filter) = self.filter else { return true };
+        let limit = filter.ln();
+        block.rows.clone().zip(block.d_logits.chunks_exact(tile.len())).any(|(n, logits)| {
+            position(tile, self.targets[n]).is_some() || max(logits) - self.upstream.lse[n] >= limit
+        })
+    }
+
+    fn of_block(&self, block: &mut BlockGradient<'_>, tile: &Range<usize>, prepared: &Prepared<'_>) {
+        self.problem.prepared_logits(block.d_logits, block.rows.clone(), prepared);
+        *block.matters = self.matters(block, tile);
+        if !*block.matters {
+            return;
         }
-        for (n, d_logits) in rows.zip(d_logits.chunks_exact_mut(tile.len())) {
-            let target = position(&tile, self.targets[n]);
+        for (n, d_logits) in block.rows.clone().zip(block.d_logits.chunks_exact_mut(tile.len())) {
+            let target = position(tile, self.targets[n]);
             logits_backward(d_logits, n, target, &self.upstream, self.problem.temperature);
             if let Some(target) = target.filter(|_| tile.len() == self.problem.head.rows()) {
                 balance(d_logits, target);
             }
         }
-        true
+    }
+}
+
+impl LogitGradient for LogprobGradient<'_> {
+    fn of_tile(&self, blocks: &mut [BlockGradient<'_>], tile: Range<usize>) {
+        with_room(|room| {
+            let prepared = self.problem.prepare(room, tile.clone());
+            blocks.iter_mut().for_each(|block| self.of_block(block, &tile, &prepared));
+        });
     }
 
     fn of_set(&self, d_logits: &mut Vec<f32>, n: usize) {
@@ -123,6 +146,21 @@ struct TileGradient<'a> {
     d_logits: &'a mut [f32],
 }
 
+impl TileGradient<'_> {
+    /// Rows that matter; neighbouring blocks are joined.
+    fn runs(&self, block_rows: &impl Fn(usize) -> Range<usize>) -> Vec<Range<usize>> {
+        let mut runs: Vec<Range<usize>> = Vec::new();
+        for (block, _) in self.matters.iter().enumerate().filter(|(_, matters)| **matters) {
+            let rows = block_rows(block);
+            match runs.last_mut() {
+                Some(last) if last.end == rows.start => last.end = rows.end,
+                _ => runs.push(rows),
+            }
+        }
+        runs
+    }
+}
+
 fn backward_slab(
     d_hidden: &mut [f32],
     d_head: Option<&mut Tensor>,
@@ -145,30 +183,30 @@ fn backward_slab(
         rest = after;
         parts.push(TileGradient { tile: tile.clone(), matters: vec![false; n_blocks], d_logits });
     }
-    let tasks: Vec<_> = parts
-        .iter_mut()
-        .flat_map(|part| {
-            let tile = part.tile.clone();
-            let blocks = part.d_logits.chunks_mut(TILE_ROWS * tile.len()).zip(&mut part.matters);
-            blocks
-                .enumerate()
-                .map(move |(block, (d_logits, matters))| (block, tile.clone(), d_logits, matters))
-        })
-        .collect();
-    tasks.into_par_iter().for_each(|(block, tile, d_logits, matters)| {
-        *matters = gradient.of_tile(d_logits, block_rows(block), tile);
-    });
+    let mut tasks = Vec::with_capacity(parts.len());
+    for part in &mut parts {
+        let blocks = part.d_logits.chunks_mut(TILE_ROWS * part.tile.len()).zip(&mut part.matters).enumerate();
+        let mut blocks: Vec<_> = blocks
+            .map(|(block, (d_logits, matters))| BlockGradient { rows: block_rows(block), d_logits, matters })
+            .collect();
+        while !blocks.is_empty() {
+            let rest = blocks.split_off(blocks_per_task(n_blocks, tiles.len()).min(blocks.len()));
+            tasks.push((part.tile.clone(), std::mem::replace(&mut blocks, rest)));
+        }
+    }
+    tasks.into_par_iter().for_each(|(tile, mut blocks)| gradient.of_tile(&mut blocks, tile));
     if let Some(d_head) = d_head {
         slab_head(d_head, tiles, &parts, &block_rows, run.start, problem);
     }
-    d_hidden.par_chunks_mut(TILE_ROWS * c).enumerate().for_each(|(block, d_hidden)| {
-        for part in parts.iter().filter(|part| part.matters[block]) {
-            let width = part.tile.len();
-            let d_logits = &part.d_logits[block * TILE_ROWS * width..][..d_hidden.len() / c * width];
-            let head = problem.head_rows(part.tile.clone());
-            matmul::backward_input(d_hidden, d_logits, head, width, c, true);
+    for part in &parts {
+        let width = part.tile.len();
+        for rows in part.runs(&block_rows) {
+            let rows = rows.start - run.start..rows.end - run.start;
+            let d_logits = &part.d_logits[rows.start * width..rows.end * width];
+            let d_hidden = &mut d_hidden[rows.start * c..rows.end * c];
+            matmul::backward_input(d_hidden, d_logits, problem.head_rows(part.tile.clone()), width, c, true);
         }
-    });
+    }
 }
 
 /// Adds what the tiles of a slab give to the head.
@@ -186,23 +224,10 @@ fn slab_head(
     let d_head = &mut d_head.as_mut_slice()[first..];
     d_head.par_chunks_mut(tile_len).zip(parts).for_each(|(d_head, part)| {
         let width = part.tile.len();
-        let mut block = 0;
-        // Neighbouring blocks that matter go into one product.
-        while block < part.matters.len() {
-            let n = part.matters[block..].iter().take_while(|&&matters| matters).count();
-            if n > 0 {
-                let rows = block_rows(block).start..block_rows(block + n - 1).end;
-                let d_logits =
-                    &part.d_logits[(rows.start - run_start) * width..(rows.end - run_start) * width];
-                matmul::backward_weight(
-                    &mut d_head[..width * c],
-                    d_logits,
-                    problem.hidden_rows(rows),
-                    width,
-                    c,
-                );
-            }
-            block += n.max(1);
+        for rows in part.runs(block_rows) {
+            let d_logits = &part.d_logits[(rows.start - run_start) * width..(rows.end - run_start) * width];
+            let hidden = problem.hidden_rows(rows);
+            matmul::backward_weight(&mut d_head[..width * c], d_logits, hidden, width, c);
         }
     });
 }

@@ -6,6 +6,7 @@ use multiversion::multiversion;
 use rayon::prelude::*;
 
 use super::{BLOCK, DENSE_ROWS, Problem, TILE, TILE_ROWS, entropy_of, log_sum_exp, tiles};
+use crate::panels::with_room;
 use crate::simd::{exp, max, sum};
 use crate::tensor::Tensor;
 
@@ -110,30 +111,45 @@ fn set_rows(
     });
 }
 
-/// Statistics of dense rows. A task takes one tile and [`TILE_ROWS`] rows; the tasks of one tile follow each other, so
-/// that it stays in the cache.
+/// Statistics of dense rows. A task takes one tile of the head and some blocks of [`TILE_ROWS`] rows: all of them where
+/// there are tiles enough, so that each is laid out once.
 fn dense_statistics(problem: &Problem<'_>, run: Range<usize>, targets: &[u32]) -> Vec<Joined> {
     let tiles: Vec<Range<usize>> = tiles(problem.head.rows(), TILE).collect();
     let blocks: Vec<Range<usize>> =
         super::tiles(run.len(), TILE_ROWS).map(|rows| run.start + rows.start..run.start + rows.end).collect();
-    let parts: Vec<Vec<TileStatistics>> = (0..tiles.len() * blocks.len())
+    let groups: Vec<&[Range<usize>]> = blocks.chunks(blocks_per_task(blocks.len(), tiles.len())).collect();
+    let parts: Vec<Vec<TileStatistics>> = (0..tiles.len() * groups.len())
         .into_par_iter()
         .map_init(Vec::new, |logits, task| {
-            let (tile, rows) = (tiles[task / blocks.len()].clone(), blocks[task % blocks.len()].clone());
-            problem.tile_logits(logits, rows.clone(), tile.clone());
-            rows.zip(logits.chunks_exact(tile.len()))
-                .map(|(n, logits)| TileStatistics::of(logits, position(&tile, targets[n])))
-                .collect()
+            let (tile, blocks) = (&tiles[task / groups.len()], groups[task % groups.len()]);
+            with_room(|room| {
+                let prepared = problem.prepare(room, tile.clone());
+                let mut part = Vec::with_capacity(blocks.len() * TILE_ROWS);
+                for rows in blocks {
+                    logits.resize(rows.len() * tile.len(), 0.0);
+                    problem.prepared_logits(logits, rows.clone(), &prepared);
+                    let rows = rows.clone().zip(logits.chunks_exact(tile.len()));
+                    part.extend(
+                        rows.map(|(n, logits)| TileStatistics::of(logits, position(tile, targets[n]))),
+                    );
+                }
+                part
+            })
         })
         .collect();
     let mut joined = vec![Joined::default(); run.len()];
     for (task, part) in parts.into_iter().enumerate() {
-        let rows = &mut joined[blocks[task % blocks.len()].start - run.start..];
+        let rows = &mut joined[groups[task % groups.len()][0].start - run.start..];
         for (joined, statistics) in rows.iter_mut().zip(part) {
             joined.add(statistics);
         }
     }
     joined
+}
+
+/// Blocks of rows that a task multiplies with its tile, such that there are some 32 tasks. Changes no result.
+pub(super) fn blocks_per_task(n_blocks: usize, n_tiles: usize) -> usize {
+    (n_blocks * n_tiles / 32).clamp(1, n_blocks.max(1))
 }
 
 /// Where `token` stands in `tile`.
