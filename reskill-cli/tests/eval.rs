@@ -47,7 +47,7 @@ fn check_refused(args: &[&str], fragment: &str) {
 fn train(run: &Path) {
     let bank = run.parent().unwrap().join("bank");
     std::fs::create_dir_all(bank.join("open-it")).unwrap();
-    let skill = "---\nname: open-it\ndescription: Opens what is closed.\nmetadata:\n  reskill-trigger: after_action\n  \
+    let skill = "---\nname: open-it\ndescription: Opens what is closed.\nmetadata:\n  reskill-trigger: action_pattern\n  \
                  reskill-pattern: \"^go to\"\n---\nnext open\n";
     std::fs::write(bank.join("open-it/SKILL.md"), skill).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_reskill-cli"));

@@ -76,7 +76,7 @@ fn score_names_what_is_wrong() {
         message.contains("text 1 cannot be scored: embedding_forward: `tokens` = 61, expected < 61"),
         "{message}"
     );
-    let output = run(&["score", "--model", "no/such", "--ids-file", ids.to_str().unwrap()], "");
+    let output = run(&["score", "--model", "./no/such", "--ids-file", ids.to_str().unwrap()], "");
     assert!(String::from_utf8(output.stderr).unwrap().contains("no/such: cannot be read"));
 }
 

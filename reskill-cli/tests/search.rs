@@ -73,7 +73,12 @@ fn replay_plays_a_question_by_its_id() {
     }
     let listed = lines(&run(dir.path(), &[&replay[..], &["h1", "--candidates"]].concat(), "[]"));
     assert!(listed[0]["admissible"].as_array().unwrap().contains(&json!("search Marlow Bridge")));
-    check_refused(dir.path(), &[&replay[..], &["h9"]].concat(), &["h9", "no such game", "nearest"]);
+    let unknown = run(dir.path(), &[&replay[..], &["h9"]].concat(), "[]");
+    let message = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    assert_eq!(unknown.status.code(), Some(2), "{message}");
+    for fragment in ["h9", "no such game", "nearest"] {
+        assert!(message.contains(fragment), "`{fragment}` is not in: {message}");
+    }
 }
 
 #[test]
