@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::sys::CUfunction_attribute_enum as FunctionAttribute;
-use cudarc::driver::{CudaFunction, CudaModule};
+use cudarc::driver::{CudaFunction, CudaModule, DriverError};
 
 use super::device::CudaDevice;
 use super::{driver, units};
@@ -36,42 +36,53 @@ impl CudaDevice {
         shared: usize,
     ) -> Result<CudaFunction, KernelError> {
         // Each entry is added whole, so a panic of another thread leaves the tables usable.
-        let mut kernels = self.inner().modules.kernels.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(kernel) = kernels.get(&(unit, name))
-            && shared <= kernel.shared
-        {
-            return Ok(kernel.function.clone());
+        let kernels = || self.inner().modules.kernels.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = kernels().get(&(unit, name)).map(|kernel| (kernel.function.clone(), kernel.shared));
+        let function = match known {
+            Some((function, allowed)) if shared <= allowed => return Ok(function),
+            Some((function, _)) => function,
+            // Without the table: loading waits for the stream, and who records on it may wait for the table.
+            None => self
+                .module(unit)?
+                .load_function(name)
+                .map_err(|error| self.kernel_fault(unit, name, error))?,
+        };
+        let mut kernels = kernels();
+        let allowed = kernels.get(&(unit, name)).map_or(SHARED_WITHOUT_ASKING, |kernel| kernel.shared);
+        if shared > allowed {
+            let attribute = FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            function
+                .set_attribute(attribute, i32::try_from(shared).unwrap_or(i32::MAX))
+                .map_err(|error| self.kernel_fault(unit, name, error))?;
         }
-        let failed = |error| KernelError::Kernels {
+        kernels.insert((unit, name), Kernel { function: function.clone(), shared: allowed.max(shared) });
+        Ok(function)
+    }
+
+    fn kernel_fault(&self, unit: &'static str, name: &str, error: DriverError) -> KernelError {
+        KernelError::Kernels {
             unit,
             device: format!("cuda:{}", self.ordinal()),
             reason: format!("`{name}`: {}", driver::fault(error)),
-        };
-        let function = match kernels.get(&(unit, name)) {
-            Some(kernel) => kernel.function.clone(),
-            None => self.module(unit)?.load_function(name).map_err(failed)?,
-        };
-        let allowed = shared.max(SHARED_WITHOUT_ASKING);
-        if shared > SHARED_WITHOUT_ASKING {
-            let attribute = FunctionAttribute::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
-            function.set_attribute(attribute, i32::try_from(shared).unwrap_or(i32::MAX)).map_err(failed)?;
         }
-        kernels.insert((unit, name), Kernel { function: function.clone(), shared: allowed });
-        Ok(function)
     }
 
     /// The unit, loaded.
     fn module(&self, unit: &'static str) -> Result<Arc<CudaModule>, KernelError> {
-        let mut loaded = self.inner().modules.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(module) = loaded.get(unit) {
+        let loaded = || self.inner().modules.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(module) = loaded().get(unit) {
             return Ok(Arc::clone(module));
         }
         self.refuse_while_recording("cuModuleLoadData", "loading kernels")?;
+        // First the stream, then the table: waits while another thread records, since loading may synchronise.
+        let stream = self.stream("cuModuleLoadData")?;
+        let mut loaded = loaded();
+        if let Some(module) = loaded.get(unit) {
+            return Ok(Arc::clone(module));
+        }
         let device = format!("cuda:{}", self.ordinal());
         let image = units::image(unit, self.properties().capability)
             .map_err(|reason| KernelError::Kernels { unit, device: device.clone(), reason })?;
-        // Waits while another thread records: loading may synchronise.
-        let stream = self.stream("cuModuleLoadData")?;
         let module = stream.context().load_module(image).map_err(|error| KernelError::Kernels {
             unit,
             device,
