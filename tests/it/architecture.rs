@@ -130,6 +130,7 @@ fn the_embedded_configuration_is_the_one_in_configs() {
             ["alfworld", "scienceworld", "search", "sql"].iter().any(|name| stem.ends_with(name));
         more.extend(needs_data.then(|| "env.data=x".to_string()));
         more.extend(stem.starts_with("smollm2").then(|| "model.path=x".to_string()));
+        more.extend((stem == "external").then(|| "env.external.command=[\"x\"]".to_string()));
         reskill_cli::config::TrainConfig::load(Some(&path), &more).unwrap();
     }
     // What is written into a run directory reads back as the same configuration.

@@ -1,3 +1,5 @@
+//! Products by panels: against plain sums, and every way of making them against the others, to the bit.
+
 use half::bf16;
 
 use super::*;

@@ -1,3 +1,5 @@
+//! Tensors on the CPU.
+
 use super::*;
 
 #[test]

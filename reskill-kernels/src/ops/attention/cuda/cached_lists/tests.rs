@@ -1,3 +1,5 @@
+//! The lists of a cached batch against the spans they are made from, pair by pair.
+
 use super::*;
 
 fn sizes(only: Option<usize>, page: usize) -> CachedSizes {

@@ -1,3 +1,5 @@
+//! The lists of a packed batch against what its segments see, pair by pair.
+
 use super::*;
 
 fn segment(start: usize, len: usize, prefix_start: usize, prefix_len: usize) -> PackedSegment {
