@@ -71,7 +71,7 @@ __device__ __forceinline__ void backward(T* d_gate_up, const T* d_out, const T* 
   else backward_run<1>(d_gate_up, d_out, gate_up, f);
 }
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(256, 4)
 swiglu_backward_f32(float* __restrict__ d_gate_up /* (N, 2F) */, const float* __restrict__ d_out /* (N, F) */,
                     const float* __restrict__ gate_up /* (N, 2F) */, int f) {
   backward(d_gate_up, d_out, gate_up, f);
