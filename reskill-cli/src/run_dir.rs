@@ -46,7 +46,7 @@ impl RunDir {
     pub fn open(root: &Path) -> Result<RunDir> {
         let run = RunDir { root: root.to_path_buf() };
         if !run.config().is_file() {
-            bail!("--resume {}: not a run directory (it has no config.toml)", root.display());
+            bail!("{}: not a run directory (it has no config.toml)", root.display());
         }
         Ok(run)
     }
