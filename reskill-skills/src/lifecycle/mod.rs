@@ -25,6 +25,7 @@ use crate::error::SkillError;
 use crate::reservoir::Reservoir;
 use crate::trigger::Trigger;
 use crate::version_test::config::Rule;
+use crate::version_test::control::deal_anew;
 use crate::version_test::discount::{Discount, estimate_retention};
 use crate::version_test::{
     Arm, ArmSummary, Claim, Decision, StepCounts, Verdict, VersionTest, assign, shares,
@@ -224,7 +225,11 @@ impl Lifecycle {
         }
         let Some(running) = &mut self.running else { return Ok(None) };
         let whole = episodes.iter().filter(|played| !played.episode.is_lost());
-        let outcomes = whole.map(|played| (played.group, played.arm, played.episode.is_success()));
+        let mut outcomes: Vec<_> =
+            whole.map(|played| (played.group, played.arm, played.episode.is_success())).collect();
+        if self.config.version_test.shuffle_outcomes {
+            deal_anew(step, &mut outcomes);
+        }
         running.test.record(step, outcomes, self.config.version_test.discount, self.retention);
         let Some(decision) = running.test.decide(&self.config.version_test, running.claim) else {
             return Ok(None);

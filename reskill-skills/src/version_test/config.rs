@@ -73,6 +73,9 @@ pub struct VersionTestConfig {
     pub spending: Spending,
     /// Stop early and reject once the chance of success, if the trend goes on, is below this; 0 never does. In [0, 0.5).
     pub futility: f64,
+    /// A negative control: the outcomes of each group are dealt anew among its rollouts before they are counted, so that no
+    /// version can be better than another ([`super::control::deal_anew`]). The policy still learns from the true ones.
+    pub shuffle_outcomes: bool,
 }
 
 impl Default for VersionTestConfig {
@@ -92,6 +95,7 @@ impl Default for VersionTestConfig {
             first_look: 2,
             spending: Spending::ObrienFleming,
             futility: 0.05,
+            shuffle_outcomes: false,
         }
     }
 }

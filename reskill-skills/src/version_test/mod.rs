@@ -10,6 +10,7 @@ pub(crate) mod logit_density;
 pub mod posterior;
 pub mod discount;
 pub mod assign;
+pub mod control;
 pub mod score;
 pub mod spending;
 pub mod rule;
