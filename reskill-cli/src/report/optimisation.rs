@@ -5,7 +5,7 @@ use crate::report::chart::Chart;
 use crate::report::data::RunData;
 use crate::report::format::{NONE, maybe, number, percent, plain, plain_percent};
 use crate::report::html::{figure, text};
-use crate::report::metrics_lines::{OfStep, StepLine};
+use crate::metrics_lines::{OfStep, StepLine};
 
 /// One small chart.
 struct Panel {
