@@ -137,12 +137,14 @@ mod tests {
                 guidance: None,
             })
         };
-        let skills = [skill("always", Trigger::Always), skill("after-go", Trigger::after_action("^go").unwrap())];
+        let skills =
+            [skill("always", Trigger::Always), skill("after-go", Trigger::after_action("^go").unwrap())];
         SkillBank::default().apply(&skills, 0, &SkillLimits::default()).unwrap()
     }
 
     fn played() -> SkillEpisode {
-        let mut record = SkillEpisode::from_actions("t", "f", "g", &["go a", "look", "go b"], Outcome::Success);
+        let mut record =
+            SkillEpisode::from_actions("t", "f", "g", &["go a", "look", "go b"], Outcome::Success);
         record.triggered[1] = vec![SkillId("s0001".into())];
         record
     }

@@ -44,7 +44,9 @@ impl LogConfig {
     /// One line that names the key.
     pub fn validate(&self) -> Result<()> {
         if self.episodes.groups == 0 {
-            bail!("`episodes.groups` = 0, expected at least 1; keep no training episodes with episodes.every = 0");
+            bail!(
+                "`episodes.groups` = 0, expected at least 1; keep no training episodes with episodes.every = 0"
+            );
         }
         Ok(())
     }

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 
-pub use crate::output::{print_data, print_line};
 use crate::output::{Shown, prints_lines, show};
+pub use crate::output::{print_data, print_line};
 
 /// How often a plain line is printed at most.
 const PLAIN_EVERY: Duration = Duration::from_secs(10);

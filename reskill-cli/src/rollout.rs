@@ -139,10 +139,7 @@ impl Flight {
             (true, true) => EpisodeState::Won,
             (true, false) => EpisodeState::Ended,
         };
-        Flight {
-            turn_idx,
-            episodes: episodes.iter().map(|one| (one.assignment.group, state(one))).collect(),
-        }
+        Flight { turn_idx, episodes: episodes.iter().map(|one| (one.assignment.group, state(one))).collect() }
     }
 
     /// How many are on their way.

@@ -86,7 +86,8 @@ fn the_numbers_of_a_run_are_served_while_it_lasts_and_lie_in_tensorboard_files()
         if let Some(url) = line.strip_prefix("numbers for Prometheus: http://") {
             address = url.strip_suffix("/metrics").map(ToOwned::to_owned);
         }
-        if let Some(body) = address.as_deref().and_then(numbers).filter(|body| body.contains("reskill_step ")) {
+        if let Some(body) = address.as_deref().and_then(numbers).filter(|body| body.contains("reskill_step "))
+        {
             served = body;
         }
     }
@@ -118,9 +119,15 @@ fn kept_episodes_are_exported_and_shown_in_reports_of_one_run_and_of_several() {
     let of = |player: &str| episodes.iter().filter(|line| line["played"] == player).count();
     // Steps 1 and 5, two groups of four each; five games of two splits.
     assert_eq!((of("training"), of("warm_start"), of("final"), of("final_bank_off")), (16, 10, 10, 10));
-    let steps: Vec<u64> =
-        episodes.iter().filter(|line| line["played"] == "training").map(|line| line["step"].as_u64().unwrap()).collect();
-    assert!(steps[..8].iter().all(|step| *step == 1) && steps[8..].iter().all(|step| *step == 5), "{steps:?}");
+    let steps: Vec<u64> = episodes
+        .iter()
+        .filter(|line| line["played"] == "training")
+        .map(|line| line["step"].as_u64().unwrap())
+        .collect();
+    assert!(
+        steps[..8].iter().all(|step| *step == 1) && steps[8..].iter().all(|step| *step == 5),
+        "{steps:?}"
+    );
 
     let (turns, _) = done(reskill(&["export", one, "--played", "final", "--won"]));
     let turns = json_lines(&turns);
@@ -163,13 +170,17 @@ fn quiet_prints_nothing_and_verbose_tells_how_long_each_stage_took() {
         assert!(stderr.contains(fragment), "{fragment} is not in:\n{stderr}");
     }
     let output = reskill(&["--quiet", "train", "--resume", "/nowhere"]).output().unwrap();
-    assert!(String::from_utf8(output.stderr).unwrap().starts_with("error: "), "errors are printed all the same");
+    assert!(
+        String::from_utf8(output.stderr).unwrap().starts_with("error: "),
+        "errors are printed all the same"
+    );
 }
 
 #[test]
 fn the_live_view_falls_back_to_lines_where_there_is_no_terminal() {
     let dir = tempfile::tempdir().unwrap();
-    let (stdout, stderr) = done(train(&dir.path().join("run"), &["--tui"], &["grpo.steps=1", "eval.every=0"]));
+    let (stdout, stderr) =
+        done(train(&dir.path().join("run"), &["--tui"], &["grpo.steps=1", "eval.every=0"]));
     assert_eq!(stdout, "", "nothing is drawn on what is no terminal");
     assert!(stderr.contains("standard output is no terminal") && stderr.contains("step   1/1"), "{stderr}");
 }

@@ -37,7 +37,11 @@ impl PrometheusServer {
     /// # Errors
     /// If the address cannot be used.
     pub fn start(address: SocketAddr) -> Result<PrometheusServer> {
-        let told = || format!("`log.prometheus` = \"{address}\": cannot be listened at; give another port, or 0 for a free one");
+        let told = || {
+            format!(
+                "`log.prometheus` = \"{address}\": cannot be listened at; give another port, or 0 for a free one"
+            )
+        };
         let listener = TcpListener::bind(address).with_context(told)?;
         let address = listener.local_addr().with_context(told)?;
         let gauges = Arc::new(Mutex::new(BTreeMap::new()));

@@ -34,10 +34,11 @@ impl EventWriter {
     /// # Errors
     /// If it cannot be made.
     pub fn create(folder: &Path, step: u64) -> Result<EventWriter> {
-        std::fs::create_dir_all(folder)
-            .with_context(|| format!("{}: cannot be made", folder.display()))?;
+        std::fs::create_dir_all(folder).with_context(|| format!("{}: cannot be made", folder.display()))?;
         let seconds = now() as u64;
-        let name = |n: u32| folder.join(format!("events.out.tfevents.{seconds:010}.reskill.{}.{n}", std::process::id()));
+        let name = |n: u32| {
+            folder.join(format!("events.out.tfevents.{seconds:010}.reskill.{}.{n}", std::process::id()))
+        };
         let path = (0..).map(name).find(|path| !path.exists()).unwrap_or_else(|| name(0));
         let file = File::create(&path).with_context(|| format!("{}: cannot be made", path.display()))?;
         let mut writer = EventWriter { path, file };
@@ -162,9 +163,12 @@ fn masked(crc: u32) -> u32 {
 /// CRC-32C (Castagnoli), reflected, bit by bit: a step has a few kilobytes.
 fn crc32c(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0_u32, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 }
-        })
+        (0..8).fold(
+            crc ^ u32::from(*byte),
+            |crc, _| {
+                if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 }
+            },
+        )
     })
 }
 

@@ -3,12 +3,12 @@
 use reskill_envs::Split;
 
 use crate::evaluate::Success;
+use crate::metrics_lines::EvaluationLine;
 use crate::report::axis::Axis;
 use crate::report::chart::Chart;
 use crate::report::data::{HELD_OUT, RunData};
 use crate::report::format::{percent, percent_range};
 use crate::report::html::{figure, legend};
-use crate::metrics_lines::EvaluationLine;
 use crate::report::trials::{Trial, trials};
 
 /// One chart for each held-out split.

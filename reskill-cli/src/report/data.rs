@@ -116,10 +116,12 @@ impl RunData {
         }
         data.history = read_lines(&run.history(), &mut data.cut)?;
         // A bank that has moved since then is tolerated: its skills are named by other ids then.
-        let began_with = data.config.bank.as_ref().and_then(|bank| reskill_skills::store::load_bank(bank).ok());
-        let numbers = began_with.iter().flat_map(|bank| bank.skills()).filter_map(|skill| {
-            skill.id.0.strip_prefix('s')?.parse::<u64>().ok()
-        });
+        let began_with =
+            data.config.bank.as_ref().and_then(|bank| reskill_skills::store::load_bank(bank).ok());
+        let numbers = began_with
+            .iter()
+            .flat_map(|bank| bank.skills())
+            .filter_map(|skill| skill.id.0.strip_prefix('s')?.parse::<u64>().ok());
         data.first_id = numbers.max().map_or(0, |last| last + 1);
         Ok(data)
     }

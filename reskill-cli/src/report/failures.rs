@@ -118,26 +118,22 @@ fn assertion(name: &str, steps: &[StepLine]) -> String {
         [("good", |line| line.success), ("bad", |line| line.failure)];
     let mut latest = Vec::new();
     for (class, half) in halves {
-        let line: Vec<(f64, Option<f64>)> = held
-            .iter()
-            .enumerate()
-            .map(|(index, (step, _))| {
-                let window = &held[(index + 1).saturating_sub(WINDOW)..=index];
-                let sum = window.iter().map(|(_, line)| half(line)).fold(Rate::default(), |sum, rate| Rate {
-                    hits: sum.hits + rate.hits,
-                    total: sum.total + rate.total,
-                });
-                (*step as f64, sum.value())
-            })
-            .collect();
+        let line: Vec<(f64, Option<f64>)> =
+            held.iter()
+                .enumerate()
+                .map(|(index, (step, _))| {
+                    let window = &held[(index + 1).saturating_sub(WINDOW)..=index];
+                    let sum = window.iter().map(|(_, line)| half(line)).fold(Rate::default(), |sum, rate| {
+                        Rate { hits: sum.hits + rate.hits, total: sum.total + rate.total }
+                    });
+                    (*step as f64, sum.value())
+                })
+                .collect();
         latest.push(line.last().and_then(|(_, share)| *share).map_or(NONE.to_string(), percent));
         chart.line(class, &line);
     }
-    let caption = format!(
-        "<code>{}</code><span class=\"last\">{}</span>",
-        breakable(name),
-        text(&latest.join(" / "))
-    );
+    let caption =
+        format!("<code>{}</code><span class=\"last\">{}</span>", breakable(name), text(&latest.join(" / ")));
     figure(&caption, &chart.finish("share of episodes that pass the assertion, by training step"))
 }
 
@@ -153,7 +149,12 @@ fn clusters(history: &[HistoryRecord]) -> String {
                 let stands = insights.get(cluster.representative).map_or(String::new(), |insight| {
                     text(insight.failure_mode.as_deref().unwrap_or(&insight.finding)).to_string()
                 });
-                vec![step.to_string(), text(&cluster.name).to_string(), cluster.insights.len().to_string(), stands]
+                vec![
+                    step.to_string(),
+                    text(&cluster.name).to_string(),
+                    cluster.insights.len().to_string(),
+                    stands,
+                ]
             })
         })
         .collect();
@@ -161,5 +162,8 @@ fn clusters(history: &[HistoryRecord]) -> String {
         return String::new();
     }
     let head = ["step", "cluster of failures", "findings", "what stands for it"];
-    format!("<h3>What the creator saw <small>before each proposal</small></h3>\n{}", table("words", &head, &rows))
+    format!(
+        "<h3>What the creator saw <small>before each proposal</small></h3>\n{}",
+        table("words", &head, &rows)
+    )
 }

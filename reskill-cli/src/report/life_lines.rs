@@ -32,7 +32,10 @@ pub(super) fn section_body(data: &RunData) -> String {
         ("swatch ended", "rejected or deleted"),
     ];
     if data.steps.iter().any(|line| !line.shown.is_empty()) {
-        entries.push(("swatch use", "below: share of the step\u{2019}s episodes that it was shown in, 0 to 100%"));
+        entries.push((
+            "swatch use",
+            "below: share of the step\u{2019}s episodes that it was shown in, 0 to 100%",
+        ));
     }
     let legend = legend(&entries);
     let scale = scale(&x);
@@ -100,7 +103,8 @@ fn use_columns(uses: &[(u64, u64, u64)], x: &Axis) -> String {
     uses.iter()
         .map(|(step, shown, all)| {
             let share = *shown as f64 / *all as f64;
-            let (left, height) = (x.position(*step as f64) * WIDTH - width, (share * (USE_HEIGHT - 3.0)).max(0.6));
+            let (left, height) =
+                (x.position(*step as f64) * WIDTH - width, (share * (USE_HEIGHT - 3.0)).max(0.6));
             format!(
                 "<rect class=\"use\" x=\"{:.1}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"{height:.1}\">\
                  <title>step {step}: shown in {shown} of {all} episodes</title></rect>",

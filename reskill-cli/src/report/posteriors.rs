@@ -106,7 +106,9 @@ fn probability_chart(trial: &Trial<'_>, course: &[Looked], longest: u64) -> Stri
     chart.line("share", &shares);
     chart.line("probability", &line);
     for looked in course {
-        let share = looked.share.map_or(String::new(), |share| format!(", {} played the new version", percent(share)));
+        let share = looked
+            .share
+            .map_or(String::new(), |share| format!(", {} played the new version", percent(share)));
         let hover = format!("step {}: P(new better) {:.3}{share}", looked.step, looked.p_new_better);
         chart.dot("probability", (at(trial, looked), looked.p_new_better), 2.6, &hover);
     }

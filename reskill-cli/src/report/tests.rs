@@ -183,7 +183,8 @@ fn episodes_can_be_read_turn_by_turn_and_chosen_by_outcome_player_and_skill() {
     ];
     let mut rest = page.as_str();
     for expected in order {
-        let at = rest.find(expected).unwrap_or_else(|| panic!("{expected} is not there, or not in its place"));
+        let at =
+            rest.find(expected).unwrap_or_else(|| panic!("{expected} is not there, or not in its place"));
         rest = &rest[at + expected.len()..];
     }
     // Whoever chooses the second player sees none of the first.
@@ -193,8 +194,9 @@ fn episodes_can_be_read_turn_by_turn_and_chosen_by_outcome_player_and_skill() {
 
 #[test]
 fn a_page_holds_no_more_episodes_than_asked_for_of_every_player() {
-    let lines: Vec<Value> =
-        (0..40).map(|index| episode(if index < 30 { "training" } else { "final" }, "x", index % 2 == 0)).collect();
+    let lines: Vec<Value> = (0..40)
+        .map(|index| episode(if index < 30 { "training" } else { "final" }, "x", index % 2 == 0))
+        .collect();
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("config.toml"), "seed = 3\n").unwrap();
     std::fs::write(dir.path().join("episodes.jsonl"), jsonl(&lines)).unwrap();

@@ -3,8 +3,8 @@
 use reskill_skills::version_test::{ArmSummary, Beta};
 use reskill_skills::{Arm, Decision, HistoryKind, HistoryRecord, Operation, PosteriorSummary};
 
-use crate::report::html::badge;
 use crate::metrics_lines::StepLine;
+use crate::report::html::badge;
 
 /// A bundle of operations under test.
 #[derive(Debug)]

@@ -143,8 +143,9 @@ impl Trainer {
         write_atomically(&run.config(), config.to_toml()?.as_bytes())?;
         let optimizer = Optimizer::for_model(&policy.model, &config.sft.optimizer)?;
         let base = base_model(&config)?;
-        let mut trainer =
-            Trainer::assemble(config, run, suite, policy, None, optimizer, base, creator, state, stop, prometheus)?;
+        let mut trainer = Trainer::assemble(
+            config, run, suite, policy, None, optimizer, base, creator, state, stop, prometheus,
+        )?;
         trainer.checkpoint()?;
         Ok(trainer)
     }
@@ -368,12 +369,11 @@ impl Trainer {
         }
         let settings = self.rollout_settings(step, self.config.rollout.temperature);
         let mut progress = Progress::new("rollout", "turns", self.config.rollout.max_turns as u64, true);
-        let result =
-            collect(&self.policy, self.suite.as_ref(), assignments, &settings, &mut |flight| {
-                let (n, of) = (flight.n_running(), flight.episodes.len());
-                progress.set(flight.turn_idx as u64, &format!("{n} of {of} episodes running"));
-                show(|| Shown::Flight(flight));
-            });
+        let result = collect(&self.policy, self.suite.as_ref(), assignments, &settings, &mut |flight| {
+            let (n, of) = (flight.n_running(), flight.episodes.len());
+            progress.set(flight.turn_idx as u64, &format!("{n} of {of} episodes running"));
+            show(|| Shown::Flight(flight));
+        });
         progress.finish();
         result
     }

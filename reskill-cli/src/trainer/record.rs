@@ -97,8 +97,7 @@ impl StepFacts<'_> {
     /// Passes of each live assertion among successes and among failures.
     fn assertions(&self, lifecycle: &Lifecycle) -> BTreeMap<String, Value> {
         let report = AssertionReport::of(lifecycle.assertions(), self.records);
-        let rates =
-            |row: AssertionRow| (row.name, json!({ "success": row.success, "failure": row.failure }));
+        let rates = |row: AssertionRow| (row.name, json!({ "success": row.success, "failure": row.failure }));
         report.rows.into_iter().map(rates).collect()
     }
 }

@@ -25,8 +25,8 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, Ke
 use ratatui::crossterm::execute;
 use ratatui::crossterm::terminal::{EnterAlternateScreen, enable_raw_mode};
 
-use self::view::View;
 pub use self::view::Plan;
+use self::view::View;
 use crate::output::{Shown, attach_screen, detach_screen};
 
 /// Time between two drawings.

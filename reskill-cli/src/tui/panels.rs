@@ -80,7 +80,10 @@ fn heights(values: &[f64], width: u16) -> Vec<u64> {
 /// Every rollout that is played now, a group together.
 pub(super) fn groups(frame: &mut Frame<'_>, view: &View, area: Rect) {
     let Some(flight) = &view.flight else {
-        frame.render_widget(Paragraph::new("none".dark_gray()).block(panel(" groups in flight ".into())), area);
+        frame.render_widget(
+            Paragraph::new("none".dark_gray()).block(panel(" groups in flight ".into())),
+            area,
+        );
         return;
     };
     let of = |state: EpisodeState| flight.episodes.iter().filter(|(_, other)| *other == state).count();

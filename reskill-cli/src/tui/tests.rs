@@ -45,7 +45,8 @@ fn running() -> View {
     view.update(evaluation(0, "valid_unseen", 22));
     for step in 1..=5_u64 {
         let x = step as f64;
-        let mut arms = [arm(json!("incumbent"), 8.0 * x, 12.0 * x), arm(json!({"candidate": 0}), 12.0 * x, 8.0 * x)];
+        let mut arms =
+            [arm(json!("incumbent"), 8.0 * x, 12.0 * x), arm(json!({"candidate": 0}), 12.0 * x, 8.0 * x)];
         for arm in &mut arms {
             arm["episodes"] = json!(20 * step);
             arm["successes"] = json!(9 * step);
@@ -63,7 +64,10 @@ fn running() -> View {
     view.update(evaluation(5, "valid_seen", 64));
     view.update(evaluation(5, "valid_unseen", 57));
     view.update(Shown::Progress {
-        label: "rollout".into(), done: 7, total: 16, message: "20 of 32 episodes running".into(),
+        label: "rollout".into(),
+        done: 7,
+        total: 16,
+        message: "20 of 32 episodes running".into(),
     });
     let state = |index: u64| match index % 8 {
         0 | 3 => EpisodeState::Won,

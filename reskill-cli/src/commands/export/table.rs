@@ -157,7 +157,8 @@ mod tests {
 
     #[test]
     fn a_parquet_file_reads_back_as_the_rows_in_json() {
-        let mut record = SkillEpisode::from_actions("t", "f", "g", &["go", "\u{e9}", "take"], Outcome::Success);
+        let mut record =
+            SkillEpisode::from_actions("t", "f", "g", &["go", "\u{e9}", "take"], Outcome::Success);
         record.episode.turns[0].admissible = vec!["go".into(), "stay".into()];
         record.episode.turns[2].admissible = vec!["take".into()];
         record.episode.turns[1].action = None;

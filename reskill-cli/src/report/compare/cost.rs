@@ -17,20 +17,64 @@ struct Cost {
 
 const COSTS: [Cost; 16] = [
     Cost { title: "context of a turn, tokens", of: context_of_a_turn, written: short },
-    Cost { title: "sampled tokens of a turn", of: |run| per_turn(run, |line| line.tokens.generated), written: number },
-    Cost { title: "rollout tokens through the network, a step", of: |run| per_step(run, |line| line.tokens.run as f64), written: short },
-    Cost { title: "update tokens through the network, a step", of: |run| per_step(run, |line| line.update.packed_tokens as f64), written: short },
-    Cost { title: "turns of an episode", of: |run| mean(run.steps.iter().filter_map(|line| line.mean_turns)), written: number },
-    Cost { title: "rollout, seconds a step", of: |run| per_step(run, |line| line.time.rollout_seconds), written: number },
-    Cost { title: "update, seconds a step", of: |run| per_step(run, |line| line.time.update_seconds), written: number },
-    Cost { title: "skills, seconds a step", of: |run| per_step(run, |line| line.time.skills_seconds), written: number },
+    Cost {
+        title: "sampled tokens of a turn",
+        of: |run| per_turn(run, |line| line.tokens.generated),
+        written: number,
+    },
+    Cost {
+        title: "rollout tokens through the network, a step",
+        of: |run| per_step(run, |line| line.tokens.run as f64),
+        written: short,
+    },
+    Cost {
+        title: "update tokens through the network, a step",
+        of: |run| per_step(run, |line| line.update.packed_tokens as f64),
+        written: short,
+    },
+    Cost {
+        title: "turns of an episode",
+        of: |run| mean(run.steps.iter().filter_map(|line| line.mean_turns)),
+        written: number,
+    },
+    Cost {
+        title: "rollout, seconds a step",
+        of: |run| per_step(run, |line| line.time.rollout_seconds),
+        written: number,
+    },
+    Cost {
+        title: "update, seconds a step",
+        of: |run| per_step(run, |line| line.time.update_seconds),
+        written: number,
+    },
+    Cost {
+        title: "skills, seconds a step",
+        of: |run| per_step(run, |line| line.time.skills_seconds),
+        written: number,
+    },
     Cost { title: "warm start, in all", of: |run| phase(run, "warm_start"), written: duration },
     Cost { title: "evaluations, in all", of: |run| phase(run, "evaluation"), written: duration },
-    Cost { title: "whole run", of: |run| run.summary.as_ref().map(|summary| summary.seconds), written: duration },
-    Cost { title: "peak memory", of: |run| run.summary.as_ref().map(|summary| summary.peak_rss_bytes as f64), written: |x| bytes(x as u64) },
+    Cost {
+        title: "whole run",
+        of: |run| run.summary.as_ref().map(|summary| summary.seconds),
+        written: duration,
+    },
+    Cost {
+        title: "peak memory",
+        of: |run| run.summary.as_ref().map(|summary| summary.peak_rss_bytes as f64),
+        written: |x| bytes(x as u64),
+    },
     Cost { title: "creator, calls", of: |run| creator(run, |cost| cost.calls), written: plain },
-    Cost { title: "creator, prompt tokens", of: |run| creator(run, |cost| cost.prompt_tokens), written: short },
-    Cost { title: "creator, reply tokens", of: |run| creator(run, |cost| cost.completion_tokens), written: short },
+    Cost {
+        title: "creator, prompt tokens",
+        of: |run| creator(run, |cost| cost.prompt_tokens),
+        written: short,
+    },
+    Cost {
+        title: "creator, reply tokens",
+        of: |run| creator(run, |cost| cost.completion_tokens),
+        written: short,
+    },
     Cost { title: "creator, seconds", of: creator_seconds, written: duration },
 ];
 
@@ -111,8 +155,7 @@ fn per_step(run: &RunData, of: fn(&StepLine) -> f64) -> Option<f64> {
 
 fn per_turn(run: &RunData, of: fn(&StepLine) -> u64) -> Option<f64> {
     let tokens: u64 = run.steps.iter().map(of).sum();
-    let turns: f64 =
-        run.steps.iter().filter_map(|line| Some(line.episodes as f64 * line.mean_turns?)).sum();
+    let turns: f64 = run.steps.iter().filter_map(|line| Some(line.episodes as f64 * line.mean_turns?)).sum();
     (turns > 0.0 && tokens > 0).then(|| tokens as f64 / turns)
 }
 

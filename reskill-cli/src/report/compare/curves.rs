@@ -129,7 +129,12 @@ fn held_out(arms: &[ArmRuns], name: &str, split: Split) -> String {
 }
 
 /// Means over the runs that have a step.
-fn of_steps(arms: &[ArmRuns], title: &str, value: impl Fn(&StepLine) -> Option<f64>, is_share: bool) -> String {
+fn of_steps(
+    arms: &[ArmRuns],
+    title: &str,
+    value: impl Fn(&StepLine) -> Option<f64>,
+    is_share: bool,
+) -> String {
     let lines: Vec<(&ArmRuns, Vec<(f64, f64)>)> = arms
         .iter()
         .map(|arm| {
@@ -145,7 +150,8 @@ fn of_steps(arms: &[ArmRuns], title: &str, value: impl Fn(&StepLine) -> Option<f
         })
         .collect();
     let all = || lines.iter().flat_map(|(_, line)| line);
-    let (first, last) = all().fold((f64::INFINITY, 0.0_f64), |(first, last), (step, _)| (first.min(*step), last.max(*step)));
+    let (first, last) =
+        all().fold((f64::INFINITY, 0.0_f64), |(first, last), (step, _)| (first.min(*step), last.max(*step)));
     let first = if first.is_finite() { first } else { 0.0 };
     let label = if is_share { plain_percent } else { plain };
     let y = Axis::around(all().map(|(_, value)| *value), is_share, label);

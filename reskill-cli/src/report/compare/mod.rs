@@ -60,7 +60,11 @@ fn page(arms: &[ArmRuns], played: &RunData, max_episodes: usize) -> String {
         ("curves", "Learning curves", curves::section_body(arms)),
         ("tests", "Version tests", versions::section_body(arms)),
         ("skills", "Life of the skills", of_each_run(arms, life_lines::section_body)),
-        ("failures", "Failures and assertions", curves::failures(arms) + &of_each_run(arms, failures::section_body)),
+        (
+            "failures",
+            "Failures and assertions",
+            curves::failures(arms) + &of_each_run(arms, failures::section_body),
+        ),
         ("cost", "Cost", cost::section_body(arms)),
         ("episodes", "Episodes", browser.section_body()),
         ("settings", "What differs", settings::section_body(arms)),
@@ -70,7 +74,8 @@ fn page(arms: &[ArmRuns], played: &RunData, max_episodes: usize) -> String {
 
 fn header(arms: &[ArmRuns]) -> String {
     let n_runs: usize = arms.iter().map(|arm| arm.runs.len()).sum();
-    let environment = arms.first().and_then(|arm| arm.runs.first()).and_then(|run| run.config.env.name.clone());
+    let environment =
+        arms.first().and_then(|arm| arm.runs.first()).and_then(|run| run.config.env.name.clone());
     format!(
         "<header>\n<p class=\"eyebrow\">comparison \u{b7} {} \u{b7} {} in {}</p>\n<h1>{}</h1>\n<p class=\"lead\">{}</p>\n{}</header>\n",
         text(environment.as_deref().unwrap_or("unknown environment")),

@@ -65,7 +65,15 @@ pub(super) fn section_body(arms: &[ArmRuns]) -> String {
             continue;
         }
         let rows: Vec<Vec<String>> = arms.iter().map(|arm| row(arms, arm, name, split)).collect();
-        let head = ["arm", "runs", "warm start", "at the end", "bank off", "against the baseline, points", "every run, 0 to 100%"];
+        let head = [
+            "arm",
+            "runs",
+            "warm start",
+            "at the end",
+            "bank off",
+            "against the baseline, points",
+            "every run, 0 to 100%",
+        ];
         body.push_str(&format!("<h3>{}</h3>\n{}", capital(name), table("results arms", &head, &rows)));
     }
     if body.is_empty() {
@@ -119,9 +127,9 @@ fn difference_cell(arms: &[ArmRuns], arm: &ArmRuns, name: &str, split: Split) ->
         }
         _ => None,
     };
-    let interval = interval.or_else(single).map_or(String::new(), |[low, high]| {
-        format!("<small>{} to {}</small>", points(low), points(high))
-    });
+    let interval = interval
+        .or_else(single)
+        .map_or(String::new(), |[low, high]| format!("<small>{} to {}</small>", points(low), points(high)));
     format!("<b>{}</b>{interval}", points(difference))
 }
 
@@ -146,7 +154,9 @@ fn strip(class: &str, values: &[f64], only: Option<Success>) -> String {
             )
         })
         .collect();
-    format!("<svg class=\"strip\" viewBox=\"0 0 220 24\" role=\"img\" aria-label=\"success of every run\">{grid}{whisker}{dots}</svg>")
+    format!(
+        "<svg class=\"strip\" viewBox=\"0 0 220 24\" role=\"img\" aria-label=\"success of every run\">{grid}{whisker}{dots}</svg>"
+    )
 }
 
 fn capital(name: &str) -> String {

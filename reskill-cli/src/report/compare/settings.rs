@@ -13,7 +13,9 @@ pub(super) fn section_body(arms: &[ArmRuns]) -> String {
     } else {
         let row = |key: &String| {
             let values = arms.iter().map(|arm| {
-                arm.settings.get(key).map_or(NONE.to_string(), |value| format!("<code>{}</code>", text(value)))
+                arm.settings
+                    .get(key)
+                    .map_or(NONE.to_string(), |value| format!("<code>{}</code>", text(value)))
             });
             std::iter::once(format!("<code>{}</code>", breakable(key))).chain(values).collect()
         };

@@ -32,9 +32,9 @@ impl Spread {
         Some(Spread {
             n,
             mean,
-            range: values
-                .iter()
-                .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(*value), high.max(*value))),
+            range: values.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
+                (low.min(*value), high.max(*value))
+            }),
             variance: (n > 1).then(|| squares / (n - 1) as f64),
         })
     }

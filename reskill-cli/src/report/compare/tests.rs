@@ -18,7 +18,8 @@ fn run(folder: &Path, name: &str, config: &str, won: u64, tokens: u64) -> RunDir
         line["creator"] = json!({"calls": 4, "prompt_tokens": 1000, "completion_tokens": 50});
         line
     });
-    let mut metrics = vec![evaluation(0, "warm_start", "valid_unseen", 20), evaluation(0, "warm_start", "valid_seen", 20)];
+    let mut metrics =
+        vec![evaluation(0, "warm_start", "valid_unseen", 20), evaluation(0, "warm_start", "valid_seen", 20)];
     metrics.extend(steps);
     metrics.push(evaluation(3, "final", "valid_unseen", won));
     metrics.push(evaluation(3, "final", "valid_seen", won));

@@ -12,7 +12,8 @@ use crate::report::trials::{Trial, arms as of_decision, trials};
 pub(super) fn section_body(arms: &[ArmRuns]) -> String {
     let rows: Vec<Vec<String>> =
         arms.iter().flat_map(|arm| arm.runs.iter().map(|run| row(arm, run))).collect();
-    let head = ["run", "seed", "tested", "accepted", "rejected", "pruned", "creator failed", "skills at the end"];
+    let head =
+        ["run", "seed", "tested", "accepted", "rejected", "pruned", "creator failed", "skills at the end"];
     let tests: String = arms.iter().flat_map(|arm| &arm.runs).map(tests_of).collect();
     table("numbers words-last", &head, &rows) + &tests
 }
@@ -20,7 +21,8 @@ pub(super) fn section_body(arms: &[ArmRuns]) -> String {
 fn row(arm: &ArmRuns, run: &RunData) -> Vec<String> {
     let trials = trials(&run.history, run.first_id);
     let ended = |accepted: bool| trials.iter().filter(|trial| trial.accepted() == Some(accepted)).count();
-    let of_kind = |kinds: &[HistoryKind]| run.history.iter().filter(|record| kinds.contains(&record.kind)).count();
+    let of_kind =
+        |kinds: &[HistoryKind]| run.history.iter().filter(|record| kinds.contains(&record.kind)).count();
     let bank = match (&run.summary, run.steps.last()) {
         (Some(summary), _) => summary.skills.clone(),
         (None, Some(line)) => line.bank.clone(),
