@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::device::DeviceConfig;
 pub use crate::env_config::{EnvConfig, EnvName};
+use crate::log_config::LogConfig;
 use crate::model_config::BaseModelConfig;
 use crate::model_source;
 use crate::presets;
@@ -49,6 +50,8 @@ pub struct TrainConfig {
     pub eval: EvalConfig,
     /// Checkpoints.
     pub checkpoint: CheckpointConfig,
+    /// What is written beside the results.
+    pub log: LogConfig,
 }
 
 /// The policy: its sizes and what it is shown.
@@ -332,6 +335,7 @@ impl TrainConfig {
         self.sft.optimizer.validate().context("sft")?;
         self.skills.validate().context("skills")?;
         self.env.validate()?;
+        self.log.validate().context("log")?;
         if self.policy.vocabulary_games == 0 {
             bail!("`policy.vocabulary_games` = 0, expected at least 1");
         }

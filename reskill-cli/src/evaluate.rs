@@ -137,7 +137,7 @@ pub fn play(
                 rng: stream(seed, &format!("evaluation of {}", task.id), &[]),
             })
             .collect();
-        let (trajectories, cost) = collect(policy, suite, assignments, settings, &mut |_, _, _| {})?;
+        let (trajectories, cost) = collect(policy, suite, assignments, settings, &mut |_| {})?;
         played.cost += cost;
         let records = trajectories.into_iter().map(|trajectory| trajectory.record);
         let (lost, whole): (Vec<_>, Vec<_>) = records.partition(|record| record.episode.is_lost());

@@ -2,15 +2,24 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-use reskill_cli::commands::{bench, config, env, eval, generate, index, score, sft, skills, train};
-use reskill_cli::progress::print_line;
+use clap::{ArgAction, Parser, Subcommand};
+use reskill_cli::commands::{
+    bench, config, env, eval, export, generate, index, report, score, sft, skills, train,
+};
+use reskill_cli::output::{LogWriter, be_quiet, print_error};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
 
 /// Trains language-model agents whose skills evolve with the policy.
 #[derive(Debug, Parser)]
 #[command(version, about)]
 struct Cli {
+    /// Prints errors only, no progress; data on standard output stays
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Output")]
+    quiet: bool,
+    /// Logs what happens and how long each stage took; -vv more, -vvv all. RESKILL_LOG sets a filter instead
+    #[arg(short, long, global = true, action = ArgAction::Count, help_heading = "Output")]
+    verbose: u8,
     #[command(subcommand)]
     command: Command,
 }
@@ -20,6 +29,8 @@ enum Command {
     Train(train::TrainArgs),
     Sft(sft::SftArgs),
     Eval(eval::EvalArgs),
+    Report(report::ReportArgs),
+    Export(export::ExportArgs),
     Config(config::ConfigArgs),
     Generate(generate::GenerateArgs),
     Score(score::ScoreArgs),
@@ -30,14 +41,15 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let filter = EnvFilter::try_from_env("RESKILL_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let Cli { command } = Cli::parse();
+    let Cli { quiet, verbose, command } = Cli::parse();
+    start_logging(quiet, verbose);
     let result = match &command {
         Command::Train(args) => train::run(args),
         Command::Sft(args) => sft::run(args),
         Command::Config(args) => config::run(args),
         Command::Eval(args) => eval::run(args),
+        Command::Report(args) => report::run(args),
+        Command::Export(args) => export::run(args),
         Command::Skills(args) => skills::run(args),
         Command::Score(args) => score::run(args),
         Command::Generate(args) => generate::run(args),
@@ -48,8 +60,27 @@ fn main() -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            print_line(&format!("error: {error:#}"));
+            print_error(&format!("error: {error:#}"));
             ExitCode::from(2)
         }
     }
+}
+
+/// Lines for people and the log, as the flags ask.
+fn start_logging(quiet: bool, verbose: u8) {
+    if quiet {
+        be_quiet();
+    }
+    let level = match (quiet, verbose) {
+        (true, _) => "error",
+        (false, 0) => "warn",
+        (false, 1) => "info",
+        (false, 2) => "debug",
+        (false, _) => "trace",
+    };
+    let filter = EnvFilter::try_from_env("RESKILL_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    // The end of a span tells how long its stage took.
+    let spans = if verbose > 0 { FmtSpan::CLOSE } else { FmtSpan::NONE };
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_span_events(spans);
+    log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).with_writer(LogWriter).init();
 }

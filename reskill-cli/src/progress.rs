@@ -1,9 +1,11 @@
-//! Progress for people: a bar with rate and time left on a terminal, plain lines elsewhere.
+//! Progress for people: a bar with rate and time left on a terminal, plain lines elsewhere, or news for the live view.
 
-use std::io::Write;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+
+use crate::output::{Shown, prints_lines, show};
+pub use crate::output::{print_data, print_line};
 
 /// How often a plain line is printed at most.
 const PLAIN_EVERY: Duration = Duration::from_secs(10);
@@ -24,7 +26,7 @@ impl Progress {
     #[must_use]
     pub fn new(label: &str, unit: &str, total: u64, plain: bool) -> Progress {
         let is_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-        let bar = is_terminal.then(|| {
+        let bar = (is_terminal && prints_lines()).then(|| {
             let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr());
             let template = format!(
                 "{{prefix:>12}} [{{bar:30}}] {{pos}}/{{len}} {unit}  {{rate:>9}}  {{eta_precise}} left  {{msg}}"
@@ -56,6 +58,15 @@ impl Progress {
 
     /// `done` of the total are done.
     pub fn set(&mut self, done: u64, message: &str) {
+        let news = || Shown::Progress {
+            label: self.label.clone(),
+            done,
+            total: self.total,
+            message: message.to_string(),
+        };
+        if show(news) {
+            return;
+        }
         if let Some(bar) = &self.bar {
             bar.set_position(done);
             bar.set_message(message.to_string());
@@ -87,24 +98,5 @@ impl Progress {
         if let Some(bar) = self.bar {
             bar.finish_and_clear();
         }
-    }
-}
-
-/// A line for the person at the terminal, on stderr: stdout is for data.
-#[expect(clippy::print_stderr, reason = "the one place that writes to the terminal")]
-pub fn print_line(line: &str) {
-    eprintln!("{line}");
-}
-
-/// Writes data to standard output; `false` if nobody reads it any more.
-///
-/// # Errors
-/// If it cannot be written for another reason.
-pub fn print_data(data: &[u8]) -> std::io::Result<bool> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(data).and_then(|()| out.flush()) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
-        Err(error) => Err(error),
     }
 }

@@ -112,6 +112,43 @@ impl AddAssign for RolloutCost {
     }
 }
 
+/// The episodes of a rollout, before one of its turns.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Flight {
+    /// The turn, from 0.
+    pub turn_idx: usize,
+    /// Every episode, in the order of the assignments: its group, and how far it is.
+    pub episodes: Vec<(u64, EpisodeState)>,
+}
+
+/// How far an episode is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EpisodeState {
+    /// On its way.
+    Running,
+    /// Ended with success.
+    Won,
+    /// Ended without.
+    Ended,
+}
+
+impl Flight {
+    fn of(turn_idx: usize, episodes: &[Running<'_>]) -> Flight {
+        let state = |one: &Running<'_>| match (one.done, one.won) {
+            (false, _) => EpisodeState::Running,
+            (true, true) => EpisodeState::Won,
+            (true, false) => EpisodeState::Ended,
+        };
+        Flight { turn_idx, episodes: episodes.iter().map(|one| (one.assignment.group, state(one))).collect() }
+    }
+
+    /// How many are on their way.
+    #[must_use]
+    pub fn n_running(&self) -> usize {
+        self.episodes.iter().filter(|(_, state)| *state == EpisodeState::Running).count()
+    }
+}
+
 /// An episode on its way.
 struct Running<'a> {
     assignment: Assignment<'a>,
@@ -145,7 +182,7 @@ struct Pending {
 /// Plays all assignments to their end; results come in their order.
 ///
 /// No more episodes run at once than the environment can have. Each turn runs only what is new: the trunk stays in the cache, the branch is dropped after the reply, and episodes
-/// that open with the same trunk share its computation. `progress(turn, running, total)` is called before each turn.
+/// that open with the same trunk share its computation. `progress` is called before each turn.
 ///
 /// An episode that its environment loses ends there, marked as lost; the others go on.
 ///
@@ -156,7 +193,7 @@ pub fn collect(
     suite: &dyn Suite,
     assignments: Vec<Assignment<'_>>,
     settings: &RolloutSettings,
-    progress: &mut dyn FnMut(usize, usize, usize),
+    progress: &mut dyn FnMut(Flight),
 ) -> Result<(Vec<Trajectory>, RolloutCost)> {
     let mut waiting = assignments.into_iter();
     let mut all = (Vec::new(), RolloutCost::default());
@@ -177,7 +214,7 @@ fn collect_at_once(
     suite: &dyn Suite,
     assignments: Vec<Assignment<'_>>,
     settings: &RolloutSettings,
-    progress: &mut dyn FnMut(usize, usize, usize),
+    progress: &mut dyn FnMut(Flight),
 ) -> Result<(Vec<Trajectory>, RolloutCost)> {
     let total = assignments.len();
     let capacity = policy.context;
@@ -190,11 +227,12 @@ fn collect_at_once(
         .collect::<Result<_>>()?;
     share_openings(policy, &mut generator, &running, &mut cost)?;
     for turn_idx in 0..settings.max_turns {
-        let mut active: Vec<&mut Running<'_>> = running.iter_mut().filter(|one| !one.done).collect();
-        if active.is_empty() {
+        let flight = Flight::of(turn_idx, &running);
+        if flight.n_running() == 0 {
             break;
         }
-        progress(turn_idx, active.len(), total);
+        progress(flight);
+        let mut active: Vec<&mut Running<'_>> = running.iter_mut().filter(|one| !one.done).collect();
         let asked: Vec<Pending> =
             active.par_iter_mut().map(|one| one.ask(policy, suite, turn_idx)).collect::<Result<_>>()?;
         // An episode whose context is full ends here, as one that ran out of turns.

@@ -78,6 +78,18 @@ impl RunDir {
         self.root.join("metrics.jsonl")
     }
 
+    /// The same as TensorBoard event files, where they are asked for.
+    #[must_use]
+    pub fn tensorboard(&self) -> PathBuf {
+        self.root.join("tensorboard")
+    }
+
+    /// Kept episodes, turn by turn.
+    #[must_use]
+    pub fn episodes(&self) -> PathBuf {
+        self.root.join("episodes.jsonl")
+    }
+
     /// The result.
     #[must_use]
     pub fn summary(&self) -> PathBuf {

@@ -134,8 +134,10 @@ fn an_interrupted_run_goes_on_as_if_it_had_not_stopped() {
     let output = command(&["train", "--resume", parts.to_str().unwrap()]).output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
     assert_eq!(records(&whole), records(&parts));
-    let history = |run: &Path| std::fs::read_to_string(run.join("history.jsonl")).unwrap();
-    assert_eq!(history(&whole), history(&parts));
+    for file in ["history.jsonl", "episodes.jsonl"] {
+        let content = |run: &Path| std::fs::read_to_string(run.join(file)).unwrap();
+        assert!(content(&whole) == content(&parts) && !content(&whole).is_empty(), "{file} differs");
+    }
     let weights = |run: &Path| std::fs::read(run.join("policy/model.safetensors")).unwrap();
     assert!(weights(&whole) == weights(&parts), "the weights differ");
 }
@@ -156,8 +158,10 @@ fn a_killed_run_goes_on_from_its_last_checkpoint() {
     let output = command_line.output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
     assert_eq!(records(&whole), records(&parts));
-    let weights = |run: &Path| std::fs::read(run.join("policy/model.safetensors")).unwrap();
-    assert!(weights(&whole) == weights(&parts), "the weights differ");
+    for file in ["policy/model.safetensors", "episodes.jsonl"] {
+        let content = |run: &Path| std::fs::read(run.join(file)).unwrap();
+        assert!(content(&whole) == content(&parts), "{file} differs");
+    }
 }
 
 #[test]
@@ -274,6 +278,9 @@ fn wrong_keys_values_and_paths_are_refused_in_one_line() {
     check_refused(small(&out, &["env.name=alfworld", "env.data=/nowhere"]), &["/nowhere"]);
     check_refused(small(&out, &["env.household.n_train=0"]), &["training games", "env"]);
     check_refused(small(&out, &["nonsense"]), &["key=value"]);
+    check_refused(small(&out, &["log.episodes.groups=0"]), &["log", "episodes.groups", "at least 1"]);
+    check_refused(small(&out, &["log.prometheus=here"]), &["log.prometheus"]);
+    check_refused(small(&out, &["log.prometheus=192.0.2.1:1"]), &["log.prometheus", "another port"]);
     check_refused(small(&out, &["env.household.n_unseen=0"]), &["unseen games", "n_unseen"]);
     check_refused(small(&out, &["rollout.group_size=1"]), &["rollout.group_size", "both versions"]);
     check_refused(small(&out, &["skills.mode=static"]), &["`bank` is missing"]);

@@ -4,6 +4,8 @@ pub mod bench;
 pub mod config;
 pub mod env;
 pub mod eval;
+pub mod report;
+pub mod export;
 pub mod index;
 pub mod train;
 pub mod sft;

@@ -68,6 +68,7 @@ pub fn run(args: &SftArgs) -> Result<u8> {
         seed: args.seed,
         device: args.device.clone(),
         overrides,
+        tui: false,
         resume: args.resume.clone(),
     })
 }

@@ -15,6 +15,7 @@ use crate::run_dir::RunDir;
 use crate::suites::words;
 use crate::summary::Summary;
 use crate::trainer::{Ending, Trainer};
+use crate::tui::{self, Plan, Screen};
 
 /// Exit code of a run that was interrupted and can be resumed.
 pub const INTERRUPTED: u8 = 130;
@@ -30,6 +31,8 @@ pub const INTERRUPTED: u8 = 130;
   reskill-cli train --config configs/smollm2-alfworld.toml --set env.data=DIR --set model.path=MODEL
   reskill-cli train --config configs/scienceworld.toml --set env.data=DIR
   reskill-cli train --env-cmd 'python3 my_env.py'
+  reskill-cli train --tui                            curves, groups in flight, posteriors; also over ssh
+  reskill-cli train --set log.tensorboard=true --set log.prometheus=127.0.0.1:9090
   reskill-cli train --resume runs/one                goes on after an interruption")]
 pub struct TrainArgs {
     /// Configuration file (TOML). Without it the embedded default runs, which is also at configs/default.toml
@@ -53,6 +56,9 @@ pub struct TrainArgs {
     /// Overrides one value of the configuration; may be given several times
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(super) overrides: Vec<String>,
+    /// Shows the run as it goes, on the whole terminal; lines where standard output is none
+    #[arg(long)]
+    pub(super) tui: bool,
     /// Goes on with an interrupted run, as its own config.toml says
     #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "out", "seed", "overrides", "env_cmd", "device", "precision"])]
     pub(super) resume: Option<PathBuf>,
@@ -91,8 +97,13 @@ pub fn run(args: &TrainArgs) -> Result<u8> {
         }
     };
     let root = trainer.run_dir().root().to_path_buf();
-    stop_on_interrupt(stop)?;
-    match trainer.run()? {
+    stop_on_interrupt(Arc::clone(&stop))?;
+    let screen = if args.tui { start_screen(&trainer, stop)? } else { None };
+    let ending = trainer.run();
+    if let Some(screen) = screen {
+        screen.finish();
+    }
+    match ending? {
         Ending::Finished(summary) => {
             print_summary(&summary);
             print_line(&format!(
@@ -109,6 +120,17 @@ pub fn run(args: &TrainArgs) -> Result<u8> {
             Ok(INTERRUPTED)
         }
     }
+}
+
+/// The live view, if there is a terminal for it.
+fn start_screen(trainer: &Trainer, stop: Arc<AtomicBool>) -> Result<Option<Screen>> {
+    let run = trainer.run_dir();
+    let plan = Plan { name: run.root().display().to_string(), steps: trainer.config().grpo.steps };
+    let screen = Screen::start(plan, &run.metrics(), stop)?;
+    if screen.is_none() {
+        print_line("--tui: standard output is no terminal; printing lines");
+    }
+    Ok(screen)
 }
 
 /// What `--env-cmd` sets.
@@ -131,6 +153,7 @@ fn limit_threads(threads: usize) -> Result<()> {
 fn stop_on_interrupt(stop: Arc<AtomicBool>) -> Result<()> {
     let handler = move || {
         if stop.swap(true, Ordering::SeqCst) {
+            tui::give_back();
             #[expect(clippy::exit, reason = "the person insists; the last checkpoint stays")]
             std::process::exit(i32::from(INTERRUPTED));
         }

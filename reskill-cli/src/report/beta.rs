@@ -12,7 +12,7 @@ const REACH: f64 = 14.0;
 ///
 /// The density of t = logit(theta) is `exp(alpha ln x + beta ln(1 - x))` up to a factor; it is summed over cells around
 /// its mode, so no special function is needed. The error is below a thousandth.
-pub(super) fn central_interval(posterior: Beta, share: f64) -> (f64, f64) {
+pub(crate) fn central_interval(posterior: Beta, share: f64) -> (f64, f64) {
     let Beta { alpha, beta } = posterior;
     let usable = |parameter: f64| parameter.is_finite() && parameter > 0.0;
     if !usable(alpha) || !usable(beta) {

@@ -1,11 +1,11 @@
 //! Where the time and the tokens went.
 
+use crate::metrics_lines::{OfStep, StepLine};
 use crate::report::axis::Axis;
 use crate::report::chart::Chart;
 use crate::report::data::RunData;
 use crate::report::format::{NONE, count, duration, percent, plain_short, short};
 use crate::report::html::{figure, legend, table, text};
-use crate::report::metrics_lines::{OfStep, StepLine};
 
 /// Phases, speeds, and what prefix reuse saved.
 pub(super) fn section_body(data: &RunData) -> String {

@@ -13,7 +13,7 @@ use crate::report::trials::{Trial, trials};
 
 /// Failures first, then a fold-out for each proposal.
 pub(super) fn section_body(data: &RunData) -> String {
-    let trials = trials(&data.history);
+    let trials = trials(&data.history, data.first_id);
     let mut body = failures(&data.history) + &calls(data);
     let folds: String = trials.iter().map(fold).collect();
     if body.is_empty() && folds.is_empty() {

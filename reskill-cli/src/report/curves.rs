@@ -3,12 +3,12 @@
 use reskill_envs::Split;
 
 use crate::evaluate::Success;
+use crate::metrics_lines::EvaluationLine;
 use crate::report::axis::Axis;
 use crate::report::chart::Chart;
 use crate::report::data::{HELD_OUT, RunData};
 use crate::report::format::{percent, percent_range};
 use crate::report::html::{figure, legend};
-use crate::report::metrics_lines::EvaluationLine;
 use crate::report::trials::{Trial, trials};
 
 /// One chart for each held-out split.
@@ -16,7 +16,7 @@ pub(super) fn section_body(data: &RunData) -> String {
     if data.steps.is_empty() && data.evaluations.is_empty() {
         return "<p class=\"quiet\">No step and no evaluation is recorded.</p>".to_string();
     }
-    let trials = trials(&data.history);
+    let trials = trials(&data.history, data.first_id);
     let mut entries = vec![
         ("swatch seen", "seen"),
         ("swatch unseen", "unseen, with 95% bands"),

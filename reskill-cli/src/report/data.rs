@@ -1,7 +1,7 @@
 //! All that the report shows, read from the files of a run.
 
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use reskill_envs::Split;
@@ -9,8 +9,9 @@ use reskill_skills::{HistoryRecord, SkillMode};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::episodes::{self, EpisodeLine};
 use crate::evaluate::Evaluation;
-use crate::report::metrics_lines::{EvaluationLine, MetricsLine, StepLine, WarmStartLine};
+use crate::metrics_lines::{EvaluationLine, MetricsLine, StepLine, WarmStartLine};
 use crate::run_dir::RunDir;
 use crate::summary::Summary;
 
@@ -36,6 +37,10 @@ pub(super) struct RunData {
     pub(super) evaluations: Vec<EvaluationLine>,
     /// What happened to the bank, in order.
     pub(super) history: Vec<HistoryRecord>,
+    /// Episodes turn by turn: those that the run kept, and those of further files.
+    pub(super) episodes: Vec<EpisodeLine>,
+    /// Number of the first skill that was proposed: a run that began with a bank does not begin at 0.
+    pub(super) first_id: u64,
     /// Files whose last line was cut off while it was written.
     pub(super) cut: Vec<String>,
 }
@@ -46,6 +51,8 @@ pub(super) struct RunData {
 pub(super) struct ConfigFacts {
     /// Seed of the run.
     pub(super) seed: Option<u64>,
+    /// The bank that the run began with.
+    pub(super) bank: Option<PathBuf>,
     /// `env`.
     pub(super) env: EnvFacts,
     /// `grpo`.
@@ -108,7 +115,27 @@ impl RunData {
             }
         }
         data.history = read_lines(&run.history(), &mut data.cut)?;
+        // A bank that has moved since then is tolerated: its skills are named by other ids then.
+        let began_with =
+            data.config.bank.as_ref().and_then(|bank| reskill_skills::store::load_bank(bank).ok());
+        let numbers = began_with
+            .iter()
+            .flat_map(|bank| bank.skills())
+            .filter_map(|skill| skill.id.0.strip_prefix('s')?.parse::<u64>().ok());
+        data.first_id = numbers.max().map_or(0, |last| last + 1);
         Ok(data)
+    }
+
+    /// Adds the episodes that the run kept, and those of `further` files.
+    ///
+    /// # Errors
+    /// If a file cannot be read or does not hold episodes.
+    pub(super) fn with_episodes(mut self, run: &RunDir, further: &[PathBuf]) -> Result<RunData> {
+        let own = Some(run.episodes()).filter(|path| path.exists());
+        for path in own.iter().chain(further) {
+            self.episodes.extend(episodes::read(path)?);
+        }
+        Ok(self)
     }
 
     /// The last evaluation of a phase on a split.

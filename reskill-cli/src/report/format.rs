@@ -1,25 +1,25 @@
 //! Numbers as people read them.
 
 /// What stands for a number that there is not.
-pub(super) const NONE: &str = "\u{2013}";
+pub(crate) const NONE: &str = "\u{2013}";
 
 /// `61.0%`.
-pub(super) fn percent(share: f64) -> String {
+pub(crate) fn percent(share: f64) -> String {
     format!("{:.1}%", share * 100.0)
 }
 
 /// `54.1\u{2013}67.5`, in percent.
-pub(super) fn percent_range([low, high]: [f64; 2]) -> String {
+pub(crate) fn percent_range([low, high]: [f64; 2]) -> String {
     format!("{:.1}\u{2013}{:.1}", low * 100.0, high * 100.0)
 }
 
 /// `+32.0`, in percentage points.
-pub(super) fn points(difference: f64) -> String {
+pub(crate) fn points(difference: f64) -> String {
     format!("{:+.1}", difference * 100.0).replace('-', "\u{2212}")
 }
 
 /// `1,234,567`.
-pub(super) fn count(n: u64) -> String {
+pub(crate) fn count(n: u64) -> String {
     let digits = n.to_string();
     let groups: Vec<String> =
         digits.as_bytes().rchunks(3).rev().map(|group| String::from_utf8_lossy(group).into_owned()).collect();
@@ -27,7 +27,7 @@ pub(super) fn count(n: u64) -> String {
 }
 
 /// `1.05M`, `38.3k`, `950`.
-pub(super) fn short(x: f64) -> String {
+pub(crate) fn short(x: f64) -> String {
     match x.abs() {
         size if size >= 1e9 => format!("{:.2}G", x / 1e9),
         size if size >= 1e6 => format!("{:.2}M", x / 1e6),
@@ -37,7 +37,7 @@ pub(super) fn short(x: f64) -> String {
 }
 
 /// `3 min 11 s`.
-pub(super) fn duration(seconds: f64) -> String {
+pub(crate) fn duration(seconds: f64) -> String {
     if seconds < 59.95 {
         return format!("{seconds:.1} s");
     }
@@ -47,13 +47,13 @@ pub(super) fn duration(seconds: f64) -> String {
 }
 
 /// `286 MiB`.
-pub(super) fn bytes(n: u64) -> String {
+pub(crate) fn bytes(n: u64) -> String {
     let mib = n as f64 / (1024.0 * 1024.0);
     if mib >= 1024.0 { format!("{:.2} GiB", mib / 1024.0) } else { format!("{mib:.0} MiB") }
 }
 
 /// Three significant digits, in powers of ten where that is shorter.
-pub(super) fn number(x: f64) -> String {
+pub(crate) fn number(x: f64) -> String {
     let size = x.abs();
     if !x.is_finite() {
         return NONE.to_string();
@@ -69,17 +69,17 @@ pub(super) fn number(x: f64) -> String {
 }
 
 /// [`number`] without zeros that only fill up: `0.2`.
-pub(super) fn plain(x: f64) -> String {
+pub(crate) fn plain(x: f64) -> String {
     trim(&number(x))
 }
 
 /// [`percent`] for an axis: `20%`, `0.5%`.
-pub(super) fn plain_percent(share: f64) -> String {
+pub(crate) fn plain_percent(share: f64) -> String {
     trim(&format!("{:.3}", share * 100.0)) + "%"
 }
 
 /// [`short`] for an axis: `20k`.
-pub(super) fn plain_short(x: f64) -> String {
+pub(crate) fn plain_short(x: f64) -> String {
     let written = short(x);
     match written.char_indices().last() {
         Some((at, unit)) if unit.is_alphabetic() => format!("{}{unit}", trim(&written[..at])),
@@ -96,17 +96,17 @@ fn trim(digits: &str) -> String {
 }
 
 /// `1 version`, `2 versions`.
-pub(super) fn counted(n: usize, noun: &str) -> String {
+pub(crate) fn counted(n: usize, noun: &str) -> String {
     format!("{n} {noun}{}", if n == 1 { "" } else { "s" })
 }
 
 /// [`number`], or a dash.
-pub(super) fn maybe(x: Option<f64>) -> String {
+pub(crate) fn maybe(x: Option<f64>) -> String {
     x.map_or(NONE.to_string(), number)
 }
 
 /// The middle value; `None` of nothing.
-pub(super) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.filter(|value| value.is_finite()).collect();
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;

@@ -75,7 +75,7 @@ pub(super) fn key_figures(data: &RunData) -> String {
         Some(planned) if planned != data.steps.len() as u64 => format!("{} of {planned}", data.steps.len()),
         _ => data.steps.len().to_string(),
     };
-    let trials = trials(&data.history);
+    let trials = trials(&data.history, data.first_id);
     let decided = |accepted: bool| trials.iter().filter(|trial| trial.accepted() == Some(accepted)).count();
     let speed = |values: Option<f64>| values.map_or(NONE.to_string(), |speed| format!("{}/s", short(speed)));
     let rollout = median(data.steps.iter().filter_map(|line| line.time.rollout_tokens_per_second));

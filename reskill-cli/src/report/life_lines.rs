@@ -1,8 +1,11 @@
-//! One row for every skill: from its proposal to where it stands now.
+//! One row for every skill: from its proposal to where it stands now, and how often it was shown.
 
+use reskill_skills::SkillId;
+
+use crate::metrics_lines::StepLine;
 use crate::report::axis::Axis;
 use crate::report::data::RunData;
-use crate::report::format::NONE;
+use crate::report::format::{NONE, counted, percent};
 use crate::report::html::{badge, breakable, legend, text};
 use crate::report::lives::{Life, Status, lives};
 use crate::report::trials::trials;
@@ -10,22 +13,31 @@ use crate::report::trials::trials;
 /// Size of a row's drawing; the page stretches it to the width there is.
 const WIDTH: f64 = 600.0;
 const HEIGHT: f64 = 22.0;
+/// Height of the drawing of its use, below the bar.
+const USE_HEIGHT: f64 = 18.0;
 
 /// The rows, with the axis of steps above and below.
 pub(super) fn section_body(data: &RunData) -> String {
-    let trials = trials(&data.history);
+    let trials = trials(&data.history, data.first_id);
     let lives = lives(&trials);
     if lives.is_empty() {
         return bank_without_history(data);
     }
     let x = Axis::counting(0, data.last_step());
-    let rows: String = lives.iter().map(|life| row(life, &x)).collect();
-    let legend = legend(&[
+    let rows: String = lives.iter().map(|life| row(life, &x, &data.steps)).collect();
+    let mut entries = vec![
         ("swatch hatched", "under test"),
         ("swatch live", "in the bank"),
         ("swatch changed", "text changed"),
         ("swatch ended", "rejected or deleted"),
-    ]);
+    ];
+    if data.steps.iter().any(|line| !line.shown.is_empty()) {
+        entries.push((
+            "swatch use",
+            "below: share of the step\u{2019}s episodes that it was shown in, 0 to 100%",
+        ));
+    }
+    let legend = legend(&entries);
     let scale = scale(&x);
     format!("{legend}<div class=\"lives\">\n{scale}{rows}{scale}</div>\n")
 }
@@ -45,7 +57,8 @@ fn bank_without_history(data: &RunData) -> String {
     }
 }
 
-fn row(life: &Life<'_>, x: &Axis) -> String {
+fn row(life: &Life<'_>, x: &Axis, steps: &[StepLine]) -> String {
+    let uses = uses(life, steps);
     let (name, when, what) = match life.content {
         Some(content) => {
             (content.name.clone(), content.trigger.to_string(), format!("\u{201c}{}\u{201d}", content.action))
@@ -53,14 +66,53 @@ fn row(life: &Life<'_>, x: &Axis) -> String {
         None => (life.id.clone(), NONE.to_string(), String::new()),
     };
     format!(
-        "<div class=\"life\"><div class=\"who\"><b>{}</b> <small>{}</small> {}<br><small><code>{}</code> {}</small></div>{}</div>\n",
+        "<div class=\"life\"><div class=\"who\"><b>{}</b> <small>{}</small> {}<br><small><code>{}</code> {}{}</small></div>{}</div>\n",
         text(&name),
         text(&life.id),
         status(life),
         breakable(&when),
         text(&what),
-        bar(life, x)
+        use_in_words(&uses),
+        bar(life, x, &uses)
     )
+}
+
+/// Episodes in which the skill was shown, and all, of every step in which it was.
+fn uses(life: &Life<'_>, steps: &[StepLine]) -> Vec<(u64, u64, u64)> {
+    let id = SkillId(life.id.clone());
+    let of = |line: &StepLine| Some((line.step, line.shown.get(&id)?.episodes, line.episodes));
+    steps.iter().filter_map(of).filter(|(_, _, all)| *all > 0).collect()
+}
+
+fn use_in_words(uses: &[(u64, u64, u64)]) -> String {
+    let (shown, all) = uses.iter().fold((0, 0), |(shown, all), (_, one, of)| (shown + one, all + of));
+    if all == 0 {
+        return String::new();
+    }
+    format!(
+        " \u{b7} shown in {} of the episodes of {}",
+        percent(shown as f64 / all as f64),
+        counted(uses.len(), "step")
+    )
+}
+
+/// The share of each step's episodes, as a column on the floor of the drawing.
+fn use_columns(uses: &[(u64, u64, u64)], x: &Axis) -> String {
+    let width = (WIDTH / (x.high - x.low).max(1.0) * 0.8).max(1.0);
+    let floor = HEIGHT + USE_HEIGHT;
+    uses.iter()
+        .map(|(step, shown, all)| {
+            let share = *shown as f64 / *all as f64;
+            let (left, height) =
+                (x.position(*step as f64) * WIDTH - width, (share * (USE_HEIGHT - 3.0)).max(0.6));
+            format!(
+                "<rect class=\"use\" x=\"{:.1}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"{height:.1}\">\
+                 <title>step {step}: shown in {shown} of {all} episodes</title></rect>",
+                left.max(0.0),
+                floor - height,
+            )
+        })
+        .collect()
 }
 
 fn status(life: &Life<'_>) -> String {
@@ -77,7 +129,7 @@ fn status(life: &Life<'_>) -> String {
 }
 
 /// The drawing of one life. A test of a change lies over the bar of the skill that it would change.
-fn bar(life: &Life<'_>, x: &Axis) -> String {
+fn bar(life: &Life<'_>, x: &Axis, uses: &[(u64, u64, u64)]) -> String {
     let at = |step: u64| x.position(step as f64) * WIDTH;
     let until = |end: Option<u64>| end.map_or(WIDTH, at);
     let span = |class: &str, from: u64, to: Option<u64>, (y, height): (f64, f64), hover: &str| {
@@ -131,8 +183,10 @@ fn bar(life: &Life<'_>, x: &Axis) -> String {
             HEIGHT - 2.0
         ));
     }
+    drawing.push_str(&use_columns(uses, x));
+    let (class, height) = if uses.is_empty() { ("bar", HEIGHT) } else { ("bar used", HEIGHT + USE_HEIGHT) };
     format!(
-        "<svg class=\"bar\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"life of the skill by training step\">{drawing}</svg>"
+        "<svg class=\"{class}\" viewBox=\"0 0 {WIDTH} {height}\" preserveAspectRatio=\"none\" role=\"img\" aria-label=\"life of the skill by training step\">{drawing}</svg>"
     )
 }
 

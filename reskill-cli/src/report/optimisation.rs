@@ -1,11 +1,11 @@
 //! Policy optimisation as small multiples.
 
+use crate::metrics_lines::{OfStep, StepLine};
 use crate::report::axis::Axis;
 use crate::report::chart::Chart;
 use crate::report::data::RunData;
 use crate::report::format::{NONE, maybe, number, percent, plain, plain_percent};
 use crate::report::html::{figure, text};
-use crate::report::metrics_lines::{OfStep, StepLine};
 
 /// One small chart.
 struct Panel {

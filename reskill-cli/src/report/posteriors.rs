@@ -52,6 +52,7 @@ pub(super) fn courses(data: &RunData, trials: &[Trial<'_>]) -> String {
         ("swatch old", "old version"),
         ("swatch new", "new version: posterior mean of success and 90% band"),
         ("swatch probability", "below: P(new better)"),
+        ("swatch share", "below: share of the step\u{2019}s episodes that played the new version"),
     ]);
     format!(
         "<h3>Course of the tests <small>by step of the test</small></h3>\n{legend}<div class=\"grid\">{figures}</div>\n"
@@ -99,13 +100,19 @@ fn probability_chart(trial: &Trial<'_>, course: &[Looked], longest: u64) -> Stri
     let mut chart = Chart::new(320.0, 84.0, Axis::counting(1, longest), y);
     let line: Vec<(f64, Option<f64>)> =
         course.iter().map(|looked| (at(trial, looked), Some(looked.p_new_better))).collect();
+    let shares: Vec<(f64, Option<f64>)> =
+        course.iter().map(|looked| (at(trial, looked), looked.share)).collect();
     chart.horizontal("even", 0.5);
+    chart.line("share", &shares);
     chart.line("probability", &line);
     for looked in course {
-        let hover = format!("step {}: P(new better) {:.3}", looked.step, looked.p_new_better);
+        let share = looked
+            .share
+            .map_or(String::new(), |share| format!(", {} played the new version", percent(share)));
+        let hover = format!("step {}: P(new better) {:.3}{share}", looked.step, looked.p_new_better);
         chart.dot("probability", (at(trial, looked), looked.p_new_better), 2.6, &hover);
     }
-    chart.finish("probability that the new version is better by step of the test")
+    chart.finish("probability that the new version is better, and share of episodes that played it, by step of the test")
 }
 
 /// Step of the test, from 1.

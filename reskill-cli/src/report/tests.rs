@@ -21,11 +21,11 @@ fn report_of(files: &[(&str, String)]) -> Result<String> {
     Ok(std::fs::read_to_string(run.report())?)
 }
 
-fn jsonl(records: &[Value]) -> String {
+pub(super) fn jsonl(records: &[Value]) -> String {
     records.iter().map(|record| format!("{record}\n")).collect()
 }
 
-fn evaluation(step: u64, phase: &str, split: &str, won: u64) -> Value {
+pub(super) fn evaluation(step: u64, phase: &str, split: &str, won: u64) -> Value {
     json!({
         "kind": "evaluation", "step": step, "phase": phase, "time": {"seconds": 0.5},
         "evaluation": {
@@ -36,11 +36,13 @@ fn evaluation(step: u64, phase: &str, split: &str, won: u64) -> Value {
     })
 }
 
-fn step(step: u64, posterior: Value) -> Value {
+pub(super) fn step(step: u64, posterior: Value) -> Value {
     json!({
         "kind": "step", "step": step, "success": 0.5, "episodes": 128, "mean_turns": 12.0, "invalid_fraction": 0.0,
         "update": {"loss": 0.1, "ref_kl": null, "entropy": 0.6, "packed_tokens": 25_000}, "posterior": posterior,
-        "bank": [], "tokens": {"run": 20_000, "without_reuse": 60_000, "generated": 3_000},
+        "bank": [], "shown": {"s0000": {"episodes": 32, "turns": 40}},
+        "failures": {"invalid": 0, "loop": 16, "ended_early": 0, "out_of_turns": 48},
+        "assertions": {"opens_it": {"success": {"hits": 60, "total": 64}, "failure": {"hits": 16, "total": 64}}}, "tokens": {"run": 20_000, "without_reuse": 60_000, "generated": 3_000},
         "time": {"rollout_seconds": 0.7, "update_seconds": 2.0, "rollout_tokens_per_second": 28_571.0},
     })
 }
@@ -78,7 +80,7 @@ fn proposed(step: u64, operation: &Value) -> Value {
 }
 
 /// A finished run whose texts are those given.
-fn finished(name: &str, action: &str, reason: &str) -> Vec<(&'static str, String)> {
+pub(super) fn finished(name: &str, action: &str, reason: &str) -> Vec<(&'static str, String)> {
     let posterior = json!({"started_step": 1, "n_steps": 1, "n_episodes": 64, "arms": arms(),
                            "p_new_better": 0.9, "retention": null});
     let metrics = [
@@ -133,9 +135,79 @@ fn page_holds_the_numbers_of_the_run() {
         "did not pass the gate: 1",
         "<b>60,000</b> tokens through the network instead of 180,000",
         "pick_<wbr>two",
+        "shown in 25.0% of the episodes of 3 steps",
+        "step 2: P(new better) 0.900, 50.0% played the new version",
+        "step 1: same action, same observation, three times 12.5%; out of turns 37.5%",
+        "<code>opens_<wbr>it</code><span class=\"last\">93.8% / 25.0%</span>",
     ] {
         assert!(page.contains(expected), "{expected}");
     }
+}
+
+/// An episode of two turns, the second with a skill, as a line of `episodes.jsonl`.
+fn episode(played: &str, name: &str, won: bool) -> Value {
+    let turn = |observation: &str, action: &str| {
+        json!({"observation": observation, "admissible": ["go to desk", "open drawer"], "reply": action,
+               "action": action, "valid": true})
+    };
+    json!({
+        "played": played, "seed": 3,
+        "shown": {"s0000": {"name": name, "action": "next open", "trigger": "after go"}},
+        "episode": {
+            "task": {"id": "game 1", "split": "train", "family": "pick", "goal": "put the pen on the desk"},
+            "turns": [turn("You are in a room.", "go to desk"), turn("A closed drawer.", "open drawer")],
+            "final_observation": "The drawer is open.", "outcome": if won { "success" } else { "failure" },
+            "return_": 1.0, "score": 1.0,
+        },
+        "arm": "incumbent", "group": 7, "step": 5, "triggered": [[], ["s0000"]],
+    })
+}
+
+#[test]
+fn episodes_can_be_read_turn_by_turn_and_chosen_by_outcome_player_and_skill() {
+    let mut files = finished("a", "next open", "no");
+    let lines = [episode("training", "open-it", true), episode("final", "open-it", false)];
+    files.push(("episodes.jsonl", jsonl(&lines)));
+    let page = report_of(&files).unwrap();
+    let order = [
+        "<details class=\"episode c0-1 c1-1 c2-1\">",
+        "put the pen on the desk",
+        "training \u{b7} train \u{b7} step 5 \u{b7} group 7 \u{b7} 2 turns",
+        "You are in a room.",
+        "&gt; go to desk",
+        "A closed drawer.",
+        "<b>open-it</b> \u{201c}next open\u{201d}",
+        "&gt; open drawer",
+        "The drawer is open.",
+        "<details class=\"episode c0-2 c1-2 c2-1\">",
+    ];
+    let mut rest = page.as_str();
+    for expected in order {
+        let at =
+            rest.find(expected).unwrap_or_else(|| panic!("{expected} is not there, or not in its place"));
+        rest = &rest[at + expected.len()..];
+    }
+    // Whoever chooses the second player sees none of the first.
+    assert!(page.contains(".browser:has(#c1-2:checked) .episode:not(.c1-2) { display: none; }"));
+    assert!(page.contains("id=\"c1-2\"><label for=\"c1-2\">final</label>"));
+}
+
+#[test]
+fn a_page_holds_no_more_episodes_than_asked_for_of_every_player() {
+    let lines: Vec<Value> = (0..40)
+        .map(|index| episode(if index < 30 { "training" } else { "final" }, "x", index % 2 == 0))
+        .collect();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("config.toml"), "seed = 3\n").unwrap();
+    std::fs::write(dir.path().join("episodes.jsonl"), jsonl(&lines)).unwrap();
+    let run = RunDir::open(dir.path()).unwrap();
+    let shown = |max_episodes: usize| {
+        let options = ReportOptions { max_episodes, ..ReportOptions::default() };
+        let page = render(&run, &options).unwrap();
+        let of = |player: &str| page.matches(&format!("<small>{player} ")).count();
+        (of("training"), of("final"))
+    };
+    assert_eq!((shown(8), shown(0), shown(1000)), ((4, 4), (30, 10), (30, 10)));
 }
 
 #[test]
@@ -154,6 +226,7 @@ fn texts_of_files_cannot_become_markup() {
         "config.toml",
         format!("seed = 1\n# {evil}\n[env]\nname = '''{}'''\n", evil.replace('\'', "")),
     ));
+    files.push(("episodes.jsonl", jsonl(&[episode(evil, evil, false)])));
     let page = report_of(&files).unwrap();
     assert!(!page.contains("<script") && !page.contains("<img"), "markup of a file was let through");
     assert!(page.contains("&quot;&#39;&gt;&lt;script&gt;alert(1)"), "the text itself is shown");
@@ -228,7 +301,7 @@ fn ids_are_counted_as_the_bank_counts_them() {
     ]);
     let history: Vec<reskill_skills::HistoryRecord> =
         lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let trials = trials::trials(&history);
+    let trials = trials::trials(&history, 0);
     let lives = lives::lives(&trials);
     let ids: Vec<&str> = lives.iter().map(|life| life.id.as_str()).collect();
     assert_eq!(ids, ["s0000", "s0001"]);
@@ -240,6 +313,6 @@ fn ids_are_counted_as_the_bank_counts_them() {
 #[test]
 fn report_of_a_run_is_named_after_its_folder() {
     let data = data::RunData { name: "my <run>".into(), ..data::RunData::default() };
-    assert!(page(&data).contains("<h1>my &lt;run&gt;</h1>"));
+    assert!(page(&data, 60).contains("<h1>my &lt;run&gt;</h1>"));
     assert!(RunDir::open(Path::new("/nonexistent")).is_err());
 }

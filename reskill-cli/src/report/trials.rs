@@ -3,8 +3,8 @@
 use reskill_skills::version_test::{ArmSummary, Beta};
 use reskill_skills::{Arm, Decision, HistoryKind, HistoryRecord, Operation, PosteriorSummary};
 
+use crate::metrics_lines::StepLine;
 use crate::report::html::badge;
-use crate::report::metrics_lines::StepLine;
 
 /// A bundle of operations under test.
 #[derive(Debug)]
@@ -78,6 +78,8 @@ impl Trial<'_> {
                     old: beta(old),
                     new: beta(new),
                     p_new_better: posterior.p_new_better,
+                    played: (old.episodes, new.episodes),
+                    share: None,
                 })
             })
             .collect();
@@ -90,9 +92,26 @@ impl Trial<'_> {
                 old: beta(old),
                 new: beta(new),
                 p_new_better: decision.p_new_better,
+                played: (old.episodes, new.episodes),
+                share: None,
             });
         }
+        self.fill_shares(&mut course);
         course
+    }
+
+    /// The share of each step's episodes that played the candidate: what was played up to that step, less what was played
+    /// before it.
+    fn fill_shares(&self, course: &mut [Looked]) {
+        let mut before = (self.started(), (0, 0));
+        for looked in course {
+            let (step, (old, new)) = before;
+            let (old, new) = (looked.played.0.saturating_sub(old), looked.played.1.saturating_sub(new));
+            // Where a step is missing in the records, the difference is that of several steps.
+            let is_next = looked.step == step + 1;
+            looked.share = (is_next && old + new > 0).then(|| new as f64 / (old + new) as f64);
+            before = (looked.step, looked.played);
+        }
     }
 }
 
@@ -107,6 +126,10 @@ pub(super) struct Looked {
     pub(super) new: Beta,
     /// Posterior probability that the candidate is better.
     pub(super) p_new_better: f64,
+    /// Episodes of both in the test so far.
+    pub(super) played: (u64, u64),
+    /// Share of this step's episodes that played the candidate.
+    pub(super) share: Option<f64>,
 }
 
 /// The incumbent and the candidate that a decision is about.
@@ -122,10 +145,10 @@ fn beta(arm: &ArmSummary) -> Beta {
 
 /// The tests of a history, oldest first.
 ///
-/// Ids are numbered as the bank numbers them: one for each skill ever proposed for a test, from `s0000`.
-pub(super) fn trials(history: &[HistoryRecord]) -> Vec<Trial<'_>> {
+/// Ids are numbered as the bank numbers them: one for each skill ever proposed for a test, from `first_id`.
+pub(super) fn trials(history: &[HistoryRecord], first_id: u64) -> Vec<Trial<'_>> {
     let mut trials: Vec<Trial<'_>> = Vec::new();
-    let mut next_id = 0;
+    let mut next_id = first_id;
     let mut begin = |record: &HistoryRecord| -> Vec<String> {
         let id_of = |operation: &Operation| match operation {
             Operation::Add(_) => {

@@ -11,7 +11,7 @@ use crate::report::trials::{Trial, arms, trials};
 
 /// Table and charts.
 pub(super) fn section_body(data: &RunData) -> String {
-    let trials = trials(&data.history);
+    let trials = trials(&data.history, data.first_id);
     if trials.is_empty() {
         let why =
             if data.has_skills() { "No version of the bank was tested." } else { "The run has no skills." };

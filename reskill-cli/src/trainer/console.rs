@@ -1,22 +1,17 @@
 //! What a person sees of a step.
 
-use reskill_grpo::UpdateMetrics;
-use reskill_skills::{Decision, Verdict};
+use anyhow::Result;
+use reskill_skills::{Decision, HistoryRecord, Verdict};
 
 use super::Trainer;
+use super::record::StepFacts;
 use crate::progress::print_line;
 use crate::summary::describe;
 
 impl Trainer {
-    pub(super) fn print_step(
-        &self,
-        step: u64,
-        success: f64,
-        update: Option<&UpdateMetrics>,
-        rollout_seconds: f64,
-        update_seconds: f64,
-        rates: (f64, f64),
-    ) {
+    pub(super) fn print_step(&self, facts: &StepFacts<'_>) {
+        let (step, rates) = (facts.step, facts.tokens_per_second());
+        let [rollout_seconds, update_seconds, _] = facts.seconds;
         let test = self.state.lifecycle.posterior_summary().filter(|test| test.n_episodes > 0).map_or(
             String::new(),
             |test| {
@@ -28,7 +23,7 @@ impl Trainer {
                 format!("  test old/new {} P(new better) {:.2}", rates.join("/"), test.p_new_better)
             },
         );
-        let (policy, update) = match update {
+        let (policy, update) = match facts.update {
             Some(update) => (
                 format!("kl {:.3}  entropy {:.2}", update.ref_kl, update.entropy),
                 match update.skipped_updates {
@@ -45,7 +40,7 @@ impl Trainer {
             "step {step:>3}/{}  success {:.2}  skills {}  {policy}  rollout {rollout_seconds:.1} s ({:.0}k tok/s)  \
              {update}{test}",
             self.config.grpo.steps,
-            success,
+            facts.success(),
             self.state.lifecycle.incumbent().skills().len(),
             rates.0 / 1e3,
         ));
@@ -62,10 +57,24 @@ impl Trainer {
             ));
         }
         for record in &self.state.lifecycle.history()[n_before..] {
-            let change: Vec<String> = record.operations.iter().map(describe).collect();
-            let kind = serde_json::to_value(record.kind).ok();
-            let kind = kind.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default().to_string();
-            print_line(&format!("      skills  {kind}: {}", change.join("; ")));
+            print_line(&format!("      skills  {}", in_words(record)));
         }
     }
+
+    /// The same for TensorBoard.
+    pub(super) fn remark_history(&mut self, step: u64, n_before: usize) -> Result<()> {
+        for record in &self.state.lifecycle.history()[n_before..] {
+            let text = format!("{}\n\n{}", in_words(record), record.reason);
+            self.metrics.remark("skills/history", step, &text)?;
+        }
+        Ok(())
+    }
+}
+
+/// What happened to a version of the bank.
+fn in_words(record: &HistoryRecord) -> String {
+    let change: Vec<String> = record.operations.iter().map(describe).collect();
+    let kind = serde_json::to_value(record.kind).ok();
+    let kind = kind.as_ref().and_then(serde_json::Value::as_str).unwrap_or_default().to_string();
+    format!("{kind}: {}", change.join("; "))
 }

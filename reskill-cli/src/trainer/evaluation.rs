@@ -6,6 +6,7 @@ use anyhow::Result;
 use reskill_envs::Split;
 use reskill_skills::{SkillBank, SkillMode};
 use serde_json::json;
+use tracing::instrument;
 
 use super::{FINAL, Trainer};
 use crate::evaluate::{play, summarise};
@@ -13,6 +14,7 @@ use crate::progress::{Progress, print_line};
 
 impl Trainer {
     /// Plays held-out games with `bank`, and without it for the rate of the guided actions if there is one.
+    #[instrument(skip(self, games, bank), level = "info")]
     pub(super) fn evaluate(
         &mut self,
         step: u64,
@@ -46,6 +48,10 @@ impl Trainer {
         let needs_off = !bank.is_empty() || (phase == FINAL && self.config.skills.mode != SkillMode::Off);
         let without = if needs_off { Some(play_with(&empty)?) } else { None };
         progress.finish();
+        self.keep_evaluation(phase, bank, &played)?;
+        if let Some(without) = &without {
+            self.keep_evaluation(&format!("{phase}_bank_off"), &empty, without)?;
+        }
         let suite = self.suite.as_ref();
         let evaluation = summarise(split, &played, without.as_ref(), bank, suite);
         let tokens = played.cost.tokens_run + without.as_ref().map_or(0, |played| played.cost.tokens_run);

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use reskill_model::weights::SaveOptions;
 use reskill_skills::SkillMode;
 use serde_json::json;
+use tracing::instrument;
 
 use super::{FINAL, FINAL_BANK_OFF, HELD_OUT, Stage, Trainer, WARM_START, name};
 use crate::checkpoint::{self, Parts};
@@ -83,9 +84,12 @@ impl Trainer {
     }
 
     /// Saves everything that the run needs to go on.
+    #[instrument(skip(self), level = "info")]
     pub(super) fn checkpoint(&mut self) -> Result<()> {
         self.metrics.sync()?;
+        self.episodes.sync()?;
         self.state.metrics_len = self.metrics.len();
+        self.state.episodes_len = self.episodes.len();
         self.state.costs.note(&mut self.since);
         let name = match self.state.stage {
             Stage::WarmStart { batches } => format!("0-warm-start-{batches:06}"),

@@ -4,6 +4,8 @@ mod start;
 mod imitation;
 mod lost;
 mod evaluation;
+mod record;
+mod keep;
 mod console;
 mod files;
 mod restore;
@@ -21,17 +23,22 @@ use reskill_grpo::{
 use reskill_model::Transformer;
 use reskill_skills::Lifecycle;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use tracing::{info, info_span, instrument};
 
+use self::record::StepFacts;
 use self::restore::Restored;
 pub use self::restore::Trained;
 use self::start::{base_model, initial_bank, untrained};
 use crate::base_model::BaseModel;
 use crate::config::TrainConfig;
-use crate::creators::{CreatorRunner, CreatorSummary};
+use crate::creators::CreatorRunner;
+use crate::episodes::uses;
 use crate::evaluate::Evaluation;
+use crate::journal::Journal;
+use crate::journal::prometheus::PrometheusServer;
+use crate::jsonl::JsonlWriter;
 use crate::memory::planned_memory;
-use crate::metrics::MetricsWriter;
+use crate::output::{Shown, show};
 use crate::policy::Policy;
 use crate::progress::{Progress, print_line};
 use crate::resources::Costs;
@@ -71,6 +78,9 @@ pub struct TrainState {
     pub costs: Costs,
     /// Bytes of `metrics.jsonl`.
     pub metrics_len: u64,
+    /// Bytes of `episodes.jsonl`.
+    #[serde(default)]
+    pub episodes_len: u64,
 }
 
 /// How a run ended.
@@ -94,7 +104,9 @@ pub struct Trainer {
     base: Option<BaseModel>,
     learner: Learner,
     creator: CreatorRunner,
-    metrics: MetricsWriter,
+    metrics: Journal,
+    /// Kept episodes.
+    episodes: JsonlWriter,
     state: TrainState,
     stop: Arc<AtomicBool>,
     /// Since when this process adds to the run's seconds.
@@ -116,6 +128,7 @@ impl Trainer {
     /// # Errors
     /// If the environment cannot be opened.
     pub fn new(config: TrainConfig, run: RunDir, stop: Arc<AtomicBool>) -> Result<Trainer> {
+        let prometheus = config.log.prometheus.map(PrometheusServer::start).transpose()?;
         let (suite, policy) = untrained(&config)?;
         let state = TrainState {
             stage: Stage::WarmStart { batches: 0 },
@@ -123,14 +136,16 @@ impl Trainer {
             evaluations: BTreeMap::new(),
             costs: Costs::default(),
             metrics_len: 0,
+            episodes_len: 0,
         };
         let creator = CreatorRunner::open(&config, &run, &policy.tokenizer)?;
         run.create()?;
         write_atomically(&run.config(), config.to_toml()?.as_bytes())?;
         let optimizer = Optimizer::for_model(&policy.model, &config.sft.optimizer)?;
         let base = base_model(&config)?;
-        let mut trainer =
-            Trainer::assemble(config, run, suite, policy, None, optimizer, base, creator, state, stop)?;
+        let mut trainer = Trainer::assemble(
+            config, run, suite, policy, None, optimizer, base, creator, state, stop, prometheus,
+        )?;
         trainer.checkpoint()?;
         Ok(trainer)
     }
@@ -140,10 +155,13 @@ impl Trainer {
     /// # Errors
     /// If the checkpoint is missing or damaged.
     pub fn resume(config: TrainConfig, run: RunDir, stop: Arc<AtomicBool>) -> Result<Trainer> {
+        let prometheus = config.log.prometheus.map(PrometheusServer::start).transpose()?;
         let Restored { suite, policy, reference, optimizer, base, state } = Restored::latest(&config, &run)?;
         let mut creator = CreatorRunner::open(&config, &run, &policy.tokenizer)?;
         creator.resume(&state.lifecycle);
-        Trainer::assemble(config, run, suite, policy, reference, optimizer, base, creator, state, stop)
+        Trainer::assemble(
+            config, run, suite, policy, reference, optimizer, base, creator, state, stop, prometheus,
+        )
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of a run, from two constructors")]
@@ -158,12 +176,18 @@ impl Trainer {
         creator: CreatorRunner,
         state: TrainState,
         stop: Arc<AtomicBool>,
+        prometheus: Option<PrometheusServer>,
     ) -> Result<Trainer> {
         let mut learner = Learner::for_model(&policy.model, &config.grpo.learner)?.dumping_to(&run.skipped());
         if config.model.recompute {
             learner = learner.recomputing(policy.model.config())?;
         }
-        let metrics = MetricsWriter::open(&run.metrics(), state.metrics_len)?;
+        if let Some(server) = &prometheus {
+            print_line(&format!("numbers for Prometheus: http://{}/metrics", server.address()));
+        }
+        let step = if let Stage::Train { steps } = state.stage { steps } else { 0 };
+        let metrics = Journal::open(&run, &config.log, state.metrics_len, step, prometheus)?;
+        let episodes = keep::open(&run.episodes(), state.episodes_len)?;
         Ok(Trainer {
             config,
             run,
@@ -175,6 +199,7 @@ impl Trainer {
             learner,
             creator,
             metrics,
+            episodes,
             state,
             stop,
             since: Instant::now(),
@@ -186,6 +211,12 @@ impl Trainer {
     #[must_use]
     pub fn run_dir(&self) -> &RunDir {
         &self.run
+    }
+
+    /// Its configuration.
+    #[must_use]
+    pub fn config(&self) -> &TrainConfig {
+        &self.config
     }
 
     /// Runs to the end, or until `stop` is set.
@@ -251,58 +282,36 @@ impl Trainer {
         let update_seconds = self.state.costs.add("update", start, packed_tokens);
         let start = Instant::now();
         let records: Vec<_> = trajectories.into_iter().map(|trajectory| trajectory.record).collect();
-        let decision = self.state.lifecycle.observe(step, &records)?;
-        let posterior = self.state.lifecycle.posterior_summary();
-        let n_history = self.state.lifecycle.history().len();
+        self.keep_training(step, &records)?;
+        let lifecycle = &mut self.state.lifecycle;
+        let shown = uses(&records, |record| lifecycle.bank(record.arm));
+        let n_history = lifecycle.history().len();
+        let span = info_span!("skills", step).entered();
+        let decision = lifecycle.observe(step, &records)?;
+        let posterior = lifecycle.posterior_summary();
         if evolves_bank && self.scheduled(step + 1).1 {
             self.creator.evolve(&mut self.state.lifecycle, step, self.suite.vocabulary());
         } else if evolves_bank {
             self.state.lifecycle.withdraw_test(step, "withdrawn: the bank is frozen from the next step on");
         }
+        drop(span);
         let skills_seconds = self.state.costs.add("skills", start, 0);
-        let won = records.iter().filter(|record| record.episode.is_success()).count();
-        let success = won as f64 / records.len().max(1) as f64;
-        let return_: f64 = records.iter().map(|record| f64::from(record.episode.return_)).sum();
-        let turns: usize = records.iter().map(|record| record.episode.turns.len()).sum();
-        let invalid: usize =
-            records.iter().flat_map(|record| &record.episode.turns).filter(|turn| !turn.valid).count();
-        let bank: Vec<&str> = self.state.lifecycle.incumbent().skills().iter().map(name).collect();
-        let rates = (
-            cost.tokens_run as f64 / rollout_seconds.max(1e-9),
-            packed_tokens as f64 / update_seconds.max(1e-9),
-        );
-        self.metrics.write(&json!({
-            "kind": "step",
-            "step": step,
-            "success": success,
-            "mean_return": return_ / records.len().max(1) as f64,
-            "episodes": records.len(),
-            // Episodes that the environment lost; no other number counts them.
-            "faults": faults,
-            "mean_turns": turns as f64 / records.len().max(1) as f64,
-            "invalid_fraction": invalid as f64 / turns.max(1) as f64,
-            // Empty while the policy is frozen.
-            "update": update.as_ref().map_or_else(|| json!({}), |update| json!(update)),
-            "posterior": posterior.as_ref(),
-            "decision": decision.as_ref().map(|decision| decision.verdict),
-            "bank": bank,
-            "creator": CreatorSummary::of(&self.state.lifecycle),
-            "overflowed": cost.overflowed,
-            "tokens": {
-                "run": cost.tokens_run,
-                "without_reuse": cost.tokens_without_reuse,
-                "generated": cost.tokens_generated,
-            },
-            "time": {
-                "rollout_seconds": rollout_seconds,
-                "update_seconds": update_seconds,
-                "skills_seconds": skills_seconds,
-                "creator_seconds": self.state.lifecycle.creator_cost().seconds,
-                "rollout_tokens_per_second": rates.0,
-                "update_tokens_per_second": rates.1,
-            },
-        }))?;
-        self.print_step(step, success, update.as_ref(), rollout_seconds, update_seconds, rates);
+        let facts = StepFacts {
+            step,
+            records: &records,
+            faults,
+            update: update.as_ref(),
+            posterior: posterior.as_ref(),
+            decision: decision.as_ref(),
+            shown,
+            cost,
+            max_turns: self.config.rollout.max_turns,
+            seconds: [rollout_seconds, update_seconds, skills_seconds],
+        };
+        self.metrics.write(&facts.record(&self.state.lifecycle))?;
+        info!(step, success = facts.success(), loss = update.as_ref().map(|update| update.loss), "step done");
+        self.print_step(&facts);
+        self.remark_history(step, n_history)?;
         self.print_skills(decision.as_ref(), n_history);
         self.write_history()?;
         self.state.stage = Stage::Train { steps: step };
@@ -327,6 +336,7 @@ impl Trainer {
     }
 
     /// Plays this step's groups.
+    #[instrument(skip(self), level = "info")]
     fn rollout(&mut self, step: u64) -> Result<(Vec<Trajectory>, RolloutCost)> {
         self.pack();
         let seed = self.config.seed;
@@ -359,15 +369,17 @@ impl Trainer {
         }
         let settings = self.rollout_settings(step, self.config.rollout.temperature);
         let mut progress = Progress::new("rollout", "turns", self.config.rollout.max_turns as u64, true);
-        let result =
-            collect(&self.policy, self.suite.as_ref(), assignments, &settings, &mut |turn, n, of| {
-                progress.set(turn as u64, &format!("{n} of {of} episodes running"));
-            });
+        let result = collect(&self.policy, self.suite.as_ref(), assignments, &settings, &mut |flight| {
+            let (n, of) = (flight.n_running(), flight.episodes.len());
+            progress.set(flight.turn_idx as u64, &format!("{n} of {of} episodes running"));
+            show(|| Shown::Flight(flight));
+        });
         progress.finish();
         result
     }
 
     /// Updates the policy.
+    #[instrument(skip(self, trajectories), level = "info")]
     fn update(&mut self, step: u64, trajectories: &[Trajectory]) -> Result<UpdateMetrics> {
         let tokens: Vec<TokenTrajectory> =
             trajectories.iter().map(|trajectory| trajectory.tokens.clone()).collect();

@@ -9,8 +9,8 @@ use std::rc::Rc;
 use anyhow::{Context, Result, bail};
 use reskill_envs::{Split, TaskId};
 use reskill_skills::{SkillBank, SkillEpisode};
-use serde::{Deserialize, Serialize};
 
+use crate::episodes::EpisodeLine;
 use crate::evaluate::play;
 use crate::progress::Progress;
 use crate::rollout::RolloutSettings;
@@ -60,16 +60,6 @@ impl Outcomes {
     }
 }
 
-/// A line of the file that `--episodes` writes.
-#[derive(Debug, Serialize, Deserialize)]
-struct Line {
-    /// Who played.
-    played: String,
-    seed: u64,
-    #[serde(flatten)]
-    record: SkillEpisode,
-}
-
 /// Writes episodes as they are played.
 pub(super) struct Recorder {
     path: PathBuf,
@@ -83,7 +73,7 @@ impl Recorder {
         Ok(Recorder { path: path.to_path_buf(), out: BufWriter::new(file) })
     }
 
-    fn write(&mut self, line: &Line) -> Result<()> {
+    fn write(&mut self, line: &EpisodeLine) -> Result<()> {
         let text = serde_json::to_string(line).context("an episode cannot be written as JSON")?;
         writeln!(self.out, "{text}").with_context(|| format!("{}: cannot be written", self.path.display()))
     }
@@ -184,7 +174,7 @@ fn play_run(
         for episode in played.episodes {
             outcomes.add(seed, &episode);
             if let Some(record) = &mut record {
-                record.write(&Line { played: name.to_string(), seed, record: episode })?;
+                record.write(&EpisodeLine::new(name, seed, bank, episode))?;
             }
         }
     }
@@ -200,7 +190,7 @@ fn read(name: &str, path: &Path, split: Split, seeds: &[u64]) -> Result<Outcomes
     let mut first: Option<String> = None;
     for (index, line) in BufReader::new(file).lines().enumerate() {
         let line = line.with_context(|| format!("--against {shown}: cannot be read"))?;
-        let line: Line = serde_json::from_str(&line).with_context(|| {
+        let line: EpisodeLine = serde_json::from_str(&line).with_context(|| {
             format!("--against {shown}: line {}: not an episode that --episodes wrote", index + 1)
         })?;
         let is_first = *first.get_or_insert_with(|| line.played.clone()) == line.played;

@@ -1,5 +1,4 @@
-//! `metrics.jsonl`: one JSON object a line. All that depends on the clock stands under the key `time`, so that two runs
-//! with one seed differ nowhere else.
+//! Files of a run with one JSON object a line, cut to what a checkpoint has seen of them when the run goes on.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
@@ -10,18 +9,18 @@ use serde::Serialize;
 
 /// The file, open to append.
 #[derive(Debug)]
-pub struct MetricsWriter {
+pub struct JsonlWriter {
     path: PathBuf,
     file: File,
     len: u64,
 }
 
-impl MetricsWriter {
+impl JsonlWriter {
     /// Opens (or makes) the file and cuts it to `len` bytes: what a checkpoint has seen of it.
     ///
     /// # Errors
     /// If the file cannot be opened or is shorter than `len`.
-    pub fn open(path: &Path, len: u64) -> Result<MetricsWriter> {
+    pub fn open(path: &Path, len: u64) -> Result<JsonlWriter> {
         let shown = path.display();
         let mut file = OpenOptions::new()
             .create(true)
@@ -36,7 +35,7 @@ impl MetricsWriter {
         );
         file.set_len(len).with_context(|| format!("{shown}: cannot be cut"))?;
         file.seek(SeekFrom::End(0)).with_context(|| format!("{shown}: cannot be read"))?;
-        Ok(MetricsWriter { path: path.to_path_buf(), file, len })
+        Ok(JsonlWriter { path: path.to_path_buf(), file, len })
     }
 
     /// Appends one record.
@@ -44,7 +43,7 @@ impl MetricsWriter {
     /// # Errors
     /// If it cannot be written, e.g. because the disk is full.
     pub fn write(&mut self, record: &impl Serialize) -> Result<()> {
-        let mut line = serde_json::to_vec(record).context("a metrics record cannot be written as JSON")?;
+        let mut line = serde_json::to_vec(record).context("a record cannot be written as JSON")?;
         line.push(b'\n');
         self.file.write_all(&line).with_context(|| format!("{}: cannot be written", self.path.display()))?;
         self.len += line.len() as u64;
