@@ -39,6 +39,7 @@ pub mod output;
 pub mod progress;
 pub mod tui;
 pub mod report;
+pub mod study;
 pub mod commands;
 
 #[doc = include_str!("../README.md")]

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{ArgAction, Parser, Subcommand};
 use reskill_cli::commands::{
-    bench, config, env, eval, export, generate, index, report, score, sft, skills, train,
+    bench, config, env, eval, export, generate, index, report, score, sft, skills, study, train,
 };
 use reskill_cli::output::{LogWriter, be_quiet, print_error};
 use tracing_subscriber::EnvFilter;
@@ -31,6 +31,7 @@ enum Command {
     Eval(eval::EvalArgs),
     Report(report::ReportArgs),
     Export(export::ExportArgs),
+    Study(study::StudyArgs),
     Config(config::ConfigArgs),
     Generate(generate::GenerateArgs),
     Score(score::ScoreArgs),
@@ -50,6 +51,7 @@ fn main() -> ExitCode {
         Command::Eval(args) => eval::run(args),
         Command::Report(args) => report::run(args),
         Command::Export(args) => export::run(args),
+        Command::Study(args) => study::run(args),
         Command::Skills(args) => skills::run(args),
         Command::Score(args) => score::run(args),
         Command::Generate(args) => generate::run(args),

@@ -12,3 +12,4 @@ pub mod sft;
 pub mod skills;
 pub mod score;
 pub mod generate;
+pub mod study;

@@ -150,7 +150,7 @@ fn limit_threads(threads: usize) -> Result<()> {
 }
 
 /// The first Ctrl-C asks for a stop after the current step, the second ends the program at once.
-fn stop_on_interrupt(stop: Arc<AtomicBool>) -> Result<()> {
+pub(super) fn stop_on_interrupt(stop: Arc<AtomicBool>) -> Result<()> {
     let handler = move || {
         if stop.swap(true, Ordering::SeqCst) {
             tui::give_back();

@@ -12,7 +12,9 @@ use serde::de::DeserializeOwned;
 use crate::episodes::{self, EpisodeLine};
 use crate::evaluate::Evaluation;
 use crate::metrics_lines::{EvaluationLine, MetricsLine, StepLine, WarmStartLine};
+use crate::report::compare::BestCheckpoint;
 use crate::run_dir::RunDir;
+use crate::study::runner::BEST;
 use crate::summary::Summary;
 
 /// The held-out splits with their names on the page and in `summary.json`.
@@ -39,6 +41,8 @@ pub(super) struct RunData {
     pub(super) history: Vec<HistoryRecord>,
     /// Episodes turn by turn: those that the run kept, and those of further files.
     pub(super) episodes: Vec<EpisodeLine>,
+    /// The evaluation of the best checkpoint, which a study makes.
+    pub(super) best: Option<BestCheckpoint>,
     /// Number of the first skill that was proposed: a run that began with a bank does not begin at 0.
     pub(super) first_id: u64,
     /// Files whose last line was cut off while it was written.
@@ -105,6 +109,11 @@ impl RunData {
             let summary = serde_json::from_str(&json)
                 .with_context(|| format!("{}: not as expected", run.summary().display()))?;
             data.summary = Some(summary);
+        }
+        let best = run.root().join(BEST);
+        if let Some(json) = read_text(&best)? {
+            let read = serde_json::from_str(&json);
+            data.best = Some(read.with_context(|| format!("{}: not as expected", best.display()))?);
         }
         for line in read_lines(&run.metrics(), &mut data.cut)? {
             match line {
@@ -187,9 +196,23 @@ impl RunData {
 fn read_text(path: &Path) -> Result<Option<String>> {
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => read_packed(path),
         Err(error) => Err(error).with_context(|| format!("{}: cannot be read", path.display())),
     }
+}
+
+/// The same file as a study packs it, compressed.
+fn read_packed(path: &Path) -> Result<Option<String>> {
+    let mut packed = path.as_os_str().to_os_string();
+    packed.push(".zst");
+    let packed = PathBuf::from(packed);
+    if !packed.is_file() {
+        return Ok(None);
+    }
+    let read = || -> std::io::Result<String> {
+        std::io::read_to_string(zstd::Decoder::new(std::fs::File::open(&packed)?)?)
+    };
+    Ok(Some(read().with_context(|| format!("{}: cannot be read", packed.display()))?))
 }
 
 /// One JSON value a line. Every record is written with its line break at once, so a last line without one was cut off by

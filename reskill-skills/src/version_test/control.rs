@@ -32,7 +32,11 @@ mod tests {
     /// `n_groups` groups of eight: the candidate always succeeds, the incumbent never.
     fn one_sided(n_groups: u64) -> Vec<(u64, Arm, bool)> {
         (0..n_groups * 8)
-            .map(|i| if i % 2 == 0 { (i / 8, Arm::Incumbent, false) } else { (i / 8, Arm::Candidate(0), true) })
+            .map(
+                |i| {
+                    if i % 2 == 0 { (i / 8, Arm::Incumbent, false) } else { (i / 8, Arm::Candidate(0), true) }
+                },
+            )
             .collect()
     }
 
@@ -44,7 +48,8 @@ mod tests {
             assert_eq!(group.iter().filter(|(_, _, success)| *success).count(), 4);
             assert_eq!(group.iter().filter(|(_, arm, _)| *arm == Arm::Incumbent).count(), 4);
         }
-        let of_candidate = outcomes.iter().filter(|(_, arm, success)| *success && *arm != Arm::Incumbent).count();
+        let of_candidate =
+            outcomes.iter().filter(|(_, arm, success)| *success && *arm != Arm::Incumbent).count();
         // Hypergeometric: 2 of 4 on average, variance 4/7 a group; of 500 groups 1,000 with standard deviation 16.9.
         assert!(of_candidate.abs_diff(1000) < 5 * 17, "{of_candidate}");
     }

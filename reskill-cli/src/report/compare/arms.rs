@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::TrainConfig;
+use crate::report::compare::NamedArm;
 use crate::report::data::RunData;
 
 /// Settings that make no other arm: the seed, and what does not change a result.
@@ -19,6 +20,10 @@ pub(super) struct ArmRuns {
     pub(super) name: String,
     /// The class of its colour.
     pub(super) class: String,
+    /// What it is, if a study says so.
+    pub(super) note: String,
+    /// Whether no version can be better in it.
+    pub(super) is_control: bool,
     /// Settings by key, as TOML.
     pub(super) settings: BTreeMap<String, String>,
     /// Its runs.
@@ -53,7 +58,14 @@ pub(super) fn group(runs: Vec<RunData>) -> Vec<ArmRuns> {
             Some(arm) => arm.runs.push(run),
             None => {
                 let class = format!("a{}", arms.len() % COLOURS);
-                arms.push(ArmRuns { name: String::new(), class, settings, runs: vec![run] });
+                arms.push(ArmRuns {
+                    name: String::new(),
+                    class,
+                    note: String::new(),
+                    is_control: false,
+                    settings,
+                    runs: vec![run],
+                });
             }
         }
     }
@@ -62,6 +74,21 @@ pub(super) fn group(runs: Vec<RunData>) -> Vec<ArmRuns> {
         arm.name = name(arm, &differing);
     }
     arms
+}
+
+/// Arms that have names already.
+pub(super) fn named(arms: Vec<(&NamedArm, Vec<RunData>)>) -> Vec<ArmRuns> {
+    let arm = |(index, (arm, runs)): (usize, (&NamedArm, Vec<RunData>))| ArmRuns {
+        name: arm.name.clone(),
+        class: format!("a{}", index % COLOURS),
+        note: arm.note.clone(),
+        is_control: arm.is_control,
+        settings: runs
+            .first()
+            .map_or_else(BTreeMap::new, |run| settings(run.config_text.as_deref().unwrap_or_default())),
+        runs,
+    };
+    arms.into_iter().enumerate().map(arm).collect()
 }
 
 /// The keys whose values are not the same in all arms.

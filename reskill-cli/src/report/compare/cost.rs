@@ -159,8 +159,13 @@ fn per_turn(run: &RunData, of: fn(&StepLine) -> u64) -> Option<f64> {
     (turns > 0.0 && tokens > 0).then(|| tokens as f64 / turns)
 }
 
-fn context_of_a_turn(run: &RunData) -> Option<f64> {
+pub(super) fn context_of_a_turn(run: &RunData) -> Option<f64> {
     per_turn(run, |line| line.tokens.without_reuse)
+}
+
+/// Rollout, update and skills, seconds a step.
+pub(super) fn seconds_of_a_step(run: &RunData) -> Option<f64> {
+    per_step(run, |line| line.time.rollout_seconds + line.time.update_seconds + line.time.skills_seconds)
 }
 
 fn phase(run: &RunData, name: &str) -> Option<f64> {
@@ -168,7 +173,7 @@ fn phase(run: &RunData, name: &str) -> Option<f64> {
 }
 
 /// What a language model as creator did: of the whole run if it finished, else up to the last step.
-fn creator(run: &RunData, of: fn(&CreatorSummary) -> u64) -> Option<f64> {
+pub(super) fn creator(run: &RunData, of: fn(&CreatorSummary) -> u64) -> Option<f64> {
     let summary = run.summary.as_ref().and_then(|summary| summary.creator.as_ref());
     let cost = summary.or_else(|| run.steps.last().and_then(|line| line.creator.as_ref()))?;
     Some(of(cost) as f64)

@@ -8,6 +8,7 @@ mod curves;
 mod versions;
 mod cost;
 mod settings;
+mod study;
 
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,65 @@ use crate::report::format::counted;
 use crate::report::html::{legend, text};
 use crate::report::{ReportOptions, document, failures, life_lines};
 use crate::run_dir::RunDir;
+
+pub(super) use self::study::BestCheckpoint;
+
+/// An arm of a study.
+#[derive(Debug, Clone)]
+pub struct NamedArm {
+    /// Its name.
+    pub name: String,
+    /// What it is, or nothing.
+    pub note: String,
+    /// Whether no version of the bank can be better in it.
+    pub is_control: bool,
+    /// Its finished runs.
+    pub runs: Vec<RunDir>,
+}
+
+/// What a study's report says about the study itself.
+#[derive(Debug, Clone)]
+pub struct StudyFacts {
+    /// What is asked.
+    pub title: String,
+    /// Runs of the plan.
+    pub n_planned: usize,
+    /// Runs that are finished.
+    pub n_runs: usize,
+}
+
+/// The table of a study in Markdown, and its page; the first arm is the baseline.
+///
+/// # Errors
+/// If a file of a run cannot be read or holds something else than it should.
+pub fn render_study(arms: &[NamedArm], facts: &StudyFacts) -> Result<(String, String)> {
+    let read = |arm: &NamedArm| arm.runs.iter().map(RunData::read).collect::<Result<Vec<_>>>();
+    let mut runs = Vec::new();
+    for arm in arms {
+        let mut of_arm = read(arm)?;
+        of_arm.iter_mut().for_each(|run| run.name = format!("{} {}", arm.name, run.name));
+        runs.push((arm, of_arm));
+    }
+    let arms = arms::named(runs);
+    let sections = [
+        ("table", "Table", study::section_body(&arms)),
+        ("curves", "Learning curves", curves::section_body(&arms)),
+        ("tests", "Version tests", versions::section_body(&arms)),
+        ("failures", "Failures", curves::failures(&arms)),
+        ("cost", "Cost", cost::section_body(&arms)),
+        ("settings", "What differs", settings::section_body(&arms)),
+    ];
+    let header = format!(
+        "<header>\n<p class=\"eyebrow\">study \u{b7} {} of {}</p>\n<h1>{}</h1>\n<p class=\"lead\">{}</p>\n{}</header>\n",
+        facts.n_runs,
+        counted(facts.n_planned, "run"),
+        text(&facts.title),
+        results::sentence(&arms),
+        names(&arms),
+    );
+    let page = document(&facts.title, "", &header, "", &sections);
+    Ok((study::markdown(&arms, &facts.title, facts.n_planned), page))
+}
 
 /// The page of several runs, in the order in which they are given.
 ///

@@ -1,0 +1,52 @@
+//! A study in little: what its report is made of, compressed, to be kept with the text that speaks of it.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use super::runner::BEST;
+use super::{PlannedRun, StudyDir};
+use crate::run_dir::write_atomically;
+
+/// Level of zstd: small, and quick enough for some megabytes.
+const LEVEL: i32 = 19;
+/// Files that are kept as they are, and files that are compressed.
+const PLAIN: [&str; 3] = ["config.toml", "summary.json", BEST];
+const COMPRESSED: [&str; 2] = ["metrics.jsonl", "history.jsonl"];
+
+/// Writes the study's finished runs into `out`, which must be new or empty; returns how many they are.
+///
+/// # Errors
+/// One line that names the file.
+pub fn pack(study: &StudyDir, out: &Path) -> Result<usize> {
+    if out.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
+        bail!("{}: is not empty; give another folder", out.display());
+    }
+    let packed = StudyDir::create(out, study.study().clone())?;
+    let mut n_runs = 0;
+    for run in study.study().plan() {
+        if study.folder(&run).join("summary.json").is_file() {
+            pack_run(study, &packed, &run)?;
+            n_runs += 1;
+        }
+    }
+    Ok(n_runs)
+}
+
+fn pack_run(study: &StudyDir, packed: &StudyDir, run: &PlannedRun) -> Result<()> {
+    let (from, to) = (study.folder(run), packed.folder(run));
+    std::fs::create_dir_all(&to).with_context(|| format!("{}: cannot be made", to.display()))?;
+    let read = |name: &str| {
+        let path = from.join(name);
+        std::fs::read(&path).with_context(|| format!("{}: cannot be read", path.display()))
+    };
+    for name in PLAIN.into_iter().filter(|name| from.join(name).is_file()) {
+        write_atomically(&to.join(name), &read(name)?)?;
+    }
+    for name in COMPRESSED.into_iter().filter(|name| from.join(name).is_file()) {
+        let small = zstd::encode_all(read(name)?.as_slice(), LEVEL)
+            .with_context(|| format!("{name}: cannot be compressed"))?;
+        write_atomically(&to.join(format!("{name}.zst")), &small)?;
+    }
+    Ok(())
+}
