@@ -24,12 +24,17 @@ the input leaves.
 Examples:
   reskill-cli generate --model DIR --prompt 'The capital of France is' --temperature 0
   reskill-cli generate --model SmolLM2-135M-Instruct.Q4_1.gguf --chat --prompt 'Name three rivers.'
-  reskill-cli generate --model DIR --chat --temperature 0.7 --top-p 0.9"
+  reskill-cli generate --model DIR --chat --temperature 0.7 --top-p 0.9
+  reskill-cli generate --model DIR --adapter runs/one/policy --prompt 'Your task:'"
 )]
 pub struct GenerateArgs {
     /// A folder with config.json and safetensors, a .gguf file, or org/name[@revision] on the Hugging Face hub.
     #[arg(long, value_name = "DIR|FILE|NAME")]
     model: PathBuf,
+    /// A folder with adapter_config.json and adapter_model.safetensors: an adapter of PEFT, or policy/ of a run that trained
+    /// one. It is put beside the model.
+    #[arg(long, value_name = "DIR")]
+    adapter: Option<PathBuf>,
     /// The prompt, or with --chat the user's message.
     #[arg(long)]
     prompt: Option<String>,
@@ -103,7 +108,7 @@ pub fn run(args: &GenerateArgs) -> Result<u8> {
     if args.chat && template.is_none() {
         bail!("{}: has no chat template; leave --chat out", args.model.display());
     }
-    let mut model = pretrained.model_on(&device)?;
+    let mut model = model_source::read(&pretrained, args.adapter.as_deref(), &device)?;
     model.pack(match args.weights {
         Weights::F32 => WeightStorage::F32,
         Weights::Bf16 => WeightStorage::Bf16,
