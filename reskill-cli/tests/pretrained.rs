@@ -81,7 +81,7 @@ fn score_names_what_is_wrong() {
 }
 
 #[test]
-fn generate_repeats_itself_at_a_seed_and_talks_until_an_empty_line() {
+fn generate_repeats_itself_at_a_seed_and_talks_until_it_is_told_to_quit() {
     let model = fixture("tiny-qwen3.gguf");
     let model = model.to_str().unwrap();
     let say = |more: &[&str]| {
@@ -105,9 +105,24 @@ fn generate_repeats_itself_at_a_seed_and_talks_until_an_empty_line() {
     std::fs::write(dir.path().join("chat_template.jinja"), template).unwrap();
     let folder = dir.path().to_str().unwrap();
     let args = ["generate", "--model", folder, "--chat", "--max-new-tokens", "4", "--stop", "\n"];
-    let talk = run(&args, "one\ntwo\n\nthree\n");
-    assert!(talk.status.success(), "{}", String::from_utf8_lossy(&talk.stderr));
-    assert_eq!(talk.stdout.iter().filter(|&&byte| byte == b'\n').count(), 2);
+    let talk = |args: &[&str], messages: &str| {
+        let output = run(args, messages);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    let count = |said: &[u8]| said.iter().filter(|&&byte| byte == b'\n').count();
+    // Empty lines are no messages, and nothing is read after the end.
+    assert_eq!(count(&talk(&args, "one\n\ntwo\n/quit\nthree\n")), 2);
+    assert_eq!(count(&talk(&args, "")), 0);
+    // A conversation that begins again knows nothing of the one before.
+    let greedy = [&args[..], &["--temperature", "0"]].concat();
+    let one = talk(&greedy, "one\n");
+    assert_eq!(talk(&greedy, "one\n/new\none\n"), [one.as_slice(), &one].concat());
+    // A message that does not fit ends a conversation that nobody sits at.
+    let full = run(&[&args[..], &["--context", "6"]].concat(), "the Moon the Moon the Moon\n");
+    assert_eq!(full.status.code(), Some(2));
+    let message = String::from_utf8(full.stderr).unwrap();
+    assert!(message.contains("does not fit the context of 6"), "{message}");
 }
 
 /// Log-probabilities of `ids` after the first, from logits.
