@@ -105,13 +105,17 @@ fn llama_cpp_decodes_beside_us_by_its_own_program() {
     let model = here.join("../reskill-model/tests/fixtures/tiny-llama.gguf");
     let (model, peers) = (model.to_str().unwrap(), here.join("../scripts/bench-cpu-peers"));
     let ours = ["cpu", "--model", model, "--cases", "decode", "--weights", "f32", "--rounds", "2", "--peers"];
-    let theirs = [peers.to_str().unwrap(), "--peer-gguf", model, "--peer-llama-bench", program.to_str().unwrap()];
+    let theirs =
+        [peers.to_str().unwrap(), "--peer-gguf", model, "--peer-llama-bench", program.to_str().unwrap()];
     let lines = lines(&[&ours[..], &theirs].concat());
     let batches = |peer: &str| -> Vec<(u64, f64)> {
         let of_peer = lines.iter().filter(|line| line["peer"] == peer);
         of_peer
             .map(|line| {
-                assert_eq!((&line["case"], line["tokens"].as_u64()), (&Value::from("decode"), Some(32 * line["batch"].as_u64().unwrap())));
+                assert_eq!(
+                    (&line["case"], line["tokens"].as_u64()),
+                    (&Value::from("decode"), Some(32 * line["batch"].as_u64().unwrap()))
+                );
                 (line["batch"].as_u64().unwrap(), line["tokens_per_second"].as_f64().unwrap())
             })
             .collect()

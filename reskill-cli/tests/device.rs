@@ -77,7 +77,8 @@ fn scores(model: &str, more: &[&str]) -> Vec<f64> {
 fn score_on_a_device_prints_what_the_processor_prints() {
     let adapter = fixture("adapter");
     let beside = ["--adapter", adapter.to_str().unwrap()];
-    for (model, more) in [("parity/llama", &[][..]), ("parity/qwen2-sharded", &[]), ("parity/llama", &beside)] {
+    for (model, more) in [("parity/llama", &[][..]), ("parity/qwen2-sharded", &[]), ("parity/llama", &beside)]
+    {
         let want = scores(model, more);
         assert_eq!(want.len(), 9);
         // f32: sums in another order. bf16: weights and activations rounded to 2^-9 through a few blocks.

@@ -180,7 +180,8 @@ fn generate_with_an_adapter_writes_what_the_merged_model_writes() {
     pretrained.save(&model, &merged, &Default::default()).unwrap();
     let say = |model: &Path, more: &[&str]| {
         let model = model.to_str().unwrap();
-        let args = ["generate", "--model", model, "--prompt", "the", "--max-new-tokens", "12", "--temperature", "0"];
+        let args =
+            ["generate", "--model", model, "--prompt", "the", "--max-new-tokens", "12", "--temperature", "0"];
         let output = run(&[&args[..], more].concat(), "");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         output.stdout
@@ -197,7 +198,8 @@ fn an_adapter_that_is_not_for_the_model_is_refused_by_file_and_field() {
     std::fs::write(&ids, "[[1,2]]").unwrap();
     let refused = |model: &str, adapter: &Path| {
         let model = fixture(model);
-        let args = ["score", "--model", model.to_str().unwrap(), "--ids-file", ids.to_str().unwrap(), "--adapter"];
+        let args =
+            ["score", "--model", model.to_str().unwrap(), "--ids-file", ids.to_str().unwrap(), "--adapter"];
         let output = run(&[&args[..], &[adapter.to_str().unwrap()]].concat(), "");
         assert_eq!(output.status.code(), Some(2));
         let message = String::from_utf8(output.stderr).unwrap();
@@ -210,7 +212,8 @@ fn an_adapter_that_is_not_for_the_model_is_refused_by_file_and_field() {
     assert!(message.contains("adapter_model.safetensors: it was made for a model whose "), "{message}");
     let copy = dir.path().join("copy");
     std::fs::create_dir(&copy).unwrap();
-    std::fs::copy(fixture("adapter/adapter_model.safetensors"), copy.join("adapter_model.safetensors")).unwrap();
+    std::fs::copy(fixture("adapter/adapter_model.safetensors"), copy.join("adapter_model.safetensors"))
+        .unwrap();
     let config = std::fs::read_to_string(fixture("adapter/adapter_config.json")).unwrap();
     std::fs::write(copy.join("adapter_config.json"), config.replace("\"r\": 3", "\"r\": 4")).unwrap();
     let message = refused("parity/llama", &copy);

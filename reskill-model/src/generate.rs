@@ -215,16 +215,9 @@ fn draw(
 ) -> Result<(), KernelError> {
     let head = model.params().head();
     match model.packed_head() {
-        Some(panels) => ops::linear_sample_packed(
-            tokens,
-            logprobs,
-            hidden,
-            head,
-            panels,
-            allowed,
-            temperature,
-            uniforms,
-        ),
+        Some(panels) => {
+            ops::linear_sample_packed(tokens, logprobs, hidden, head, panels, allowed, temperature, uniforms)
+        }
         None => ops::linear_sample(tokens, logprobs, hidden, head, allowed, temperature, uniforms),
     }
 }

@@ -227,7 +227,9 @@ fn converse(
             "/new" => messages = begin(),
             text => match session.say(template, &mut messages, text) {
                 Err(error) if is_person && is_full(&error) => {
-                    print_line(&format!("{error:#}; /new begins another conversation, --context allows more"));
+                    print_line(&format!(
+                        "{error:#}; /new begins another conversation, --context allows more"
+                    ));
                 }
                 done => done?,
             },

@@ -141,7 +141,8 @@ fn sampling_over_several_tiles_inverts_the_cumulative_distribution() {
             let weights = &head.as_slice()[token * c..(token + 1) * c];
             hidden.as_slice().iter().zip(weights).map(|(h, w)| f64::from(*h) * f64::from(*w)).sum()
         };
-        let weights: Vec<f64> = (0..vocab).map(|token| (product(token) / f64::from(temperature)).exp()).collect();
+        let weights: Vec<f64> =
+            (0..vocab).map(|token| (product(token) / f64::from(temperature)).exp()).collect();
         let total: f64 = weights.iter().sum();
         let below: f64 = weights[..token as usize].iter().sum::<f64>() / total;
         let above = below + weights[token as usize] / total;

@@ -103,13 +103,16 @@ fn causes(model: &ModelConfig, lora: &LoraConfig, found: &Found, configuration: 
     let unnamed: Vec<&String> = found.modules.difference(&wanted).collect();
     if !unnamed.is_empty() {
         let unnamed = list(unnamed);
-        causes.push(format!("`target_modules` in {configuration} does not name {unnamed}, whose factors are there"));
+        causes.push(format!(
+            "`target_modules` in {configuration} does not name {unnamed}, whose factors are there"
+        ));
     }
     let blocks = model.num_hidden_layers;
     if found.blocks != blocks {
         causes.push(format!("it was made for a model of {} blocks, this one has {blocks}", found.blocks));
     }
-    let other = lora.target_modules.iter().find_map(|&target| other_inputs(found, target, target.place(model).0));
+    let other =
+        lora.target_modules.iter().find_map(|&target| other_inputs(found, target, target.place(model).0));
     if let Some((target, own, theirs)) = other {
         causes.push(format!(
             "it was made for a model whose {target} has {theirs} inputs, that of this one has {own}"

@@ -116,7 +116,8 @@ fn a_bias_that_a_block_of_gguf_lacks_is_named() {
     let (config, model) = load("qwen2-sharded");
     let safetensors = to_safetensors(&config, model.params()).unwrap();
     let all = SafeTensors::deserialize(&safetensors).unwrap();
-    let kept = all.tensors().into_iter().filter(|(name, _)| !name.ends_with("layers.1.self_attn.k_proj.bias"));
+    let kept =
+        all.tensors().into_iter().filter(|(name, _)| !name.ends_with("layers.1.self_attn.k_proj.bias"));
     let kept = safetensors::serialize(kept, None).unwrap();
     let bytes = gguf(&config, &SafeTensors::deserialize(&kept).unwrap());
     let gguf = reskill_model::gguf::Gguf::parse(bytes, Path::new("x.gguf")).unwrap();

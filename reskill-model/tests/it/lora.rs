@@ -155,8 +155,11 @@ fn a_saved_adapter_is_the_same_again_and_what_is_not_plain_is_refused() {
 #[test]
 fn an_adapter_at_odds_with_its_configuration_or_the_model_says_in_what() {
     let config = families().remove(0);
-    let numbers =
-        LoraConfig { r: 3, target_modules: [Target::QProj, Target::DownProj].into(), ..LoraConfig::default() };
+    let numbers = LoraConfig {
+        r: 3,
+        target_modules: [Target::QProj, Target::DownProj].into(),
+        ..LoraConfig::default()
+    };
     let dir = tempfile::tempdir().unwrap();
     Lora::init(&config, &numbers, &mut rng(1)).unwrap().save(dir.path(), "base").unwrap();
     let path = dir.path().join("adapter_config.json");
@@ -188,8 +191,11 @@ fn an_adapter_at_odds_with_its_configuration_or_the_model_says_in_what() {
     assert!(message.starts_with(begin), "{message}");
     // A rank that the file cannot hold takes no memory.
     assert!(refused(&config, "r", 65536.into()).starts_with("`r` = 65536 in adapter_config.json, but"));
-    std::fs::copy(parity::folder("llama").join("model.safetensors"), dir.path().join("adapter_model.safetensors"))
-        .unwrap();
+    std::fs::copy(
+        parity::folder("llama").join("model.safetensors"),
+        dir.path().join("adapter_model.safetensors"),
+    )
+    .unwrap();
     assert!(refused(&config, "r", 3.into()).starts_with("holds no factors of LoRA; "));
 }
 

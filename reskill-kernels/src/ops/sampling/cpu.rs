@@ -51,13 +51,7 @@ pub(super) fn sample(
 }
 
 /// Rows of few logits each, the first of them row `first` of the problem.
-fn few_logits(
-    tokens: &mut [u32],
-    logprobs: &mut [f32],
-    first: usize,
-    problem: &Problem<'_>,
-    draw: Draw<'_>,
-) {
+fn few_logits(tokens: &mut [u32], logprobs: &mut [f32], first: usize, problem: &Problem<'_>, draw: Draw<'_>) {
     let blocks = tokens.par_chunks_mut(BLOCK).zip(logprobs.par_chunks_mut(BLOCK));
     blocks.enumerate().for_each(|(block, (tokens, logprobs))| {
         let first = first + block * BLOCK;
@@ -106,7 +100,7 @@ fn many_logits(
             let tile = &tiles[index];
             &logits[rows.len() * tile.start + row * tile.len()..][..tile.len()]
         };
-        let of_row = || statistics.iter().map(|tile| tile[row]);
+        let of_row = || statistics.iter().map(move |tile| tile[row]);
         let mut joined = Joined::default();
         of_row().for_each(|tile| joined.add(tile));
         let lse = joined.lse();

@@ -13,11 +13,7 @@ use crate::simd::{exp, max};
 /// Rounding can leave the total below `uniform`; then the last tile with a probability above zero is taken.
 ///
 /// - `lse`: log-sum-exp of all tiles
-pub(super) fn draw_tile(
-    tiles: impl Iterator<Item = TileStatistics>,
-    lse: f32,
-    uniform: f32,
-) -> (usize, f64) {
+pub(super) fn draw_tile(tiles: impl Iterator<Item = TileStatistics>, lse: f32, uniform: f32) -> (usize, f64) {
     let uniform = f64::from(uniform);
     let mut cumulative = 0.0;
     let mut last = (0, uniform);
