@@ -9,6 +9,9 @@ use crate::ops::linear_logprob::cpu::forward::{Joined, TileStatistics};
 use crate::ops::linear_logprob::cpu::{TILE, tiles};
 use crate::simd::{exp, max};
 
+/// Log-probability from which on down a token counts as impossible.
+const LEAST: f32 = -87.0;
+
 /// The first tile at which the cumulative probability exceeds `uniform`, and what is left of `uniform` for its tokens.
 /// Rounding can leave the total below `uniform`; then the last tile with a probability above zero is taken.
 ///
@@ -18,7 +21,7 @@ pub(super) fn draw_tile(tiles: impl Iterator<Item = TileStatistics>, lse: f32, u
     let mut cumulative = 0.0;
     let mut last = (0, uniform);
     for (index, tile) in tiles.enumerate() {
-        let p = tile.probability(lse);
+        let p = if tile.top() - lse > LEAST { tile.probability(lse) } else { 0.0 };
         if p > 0.0 {
             last = (index, uniform - cumulative);
         }
@@ -31,12 +34,14 @@ pub(super) fn draw_tile(tiles: impl Iterator<Item = TileStatistics>, lse: f32, u
 }
 
 /// First index at which the cumulative probability exceeds `uniform`. Rounding can leave the total below `uniform`;
-/// then the last index with a probability above zero is taken.
+/// then the last index with a probability above zero is taken. What is less likely than e^-87 is never drawn: the
+/// exponential falls no further there.
 pub(super) fn draw_token(logits: &[f32], lse: f32, uniform: f64) -> usize {
     let mut cumulative = 0.0_f64;
     let mut last = 0;
     for (index, &logit) in logits.iter().enumerate() {
-        let p = f64::from(exp(logit - lse));
+        let logprob = logit - lse;
+        let p = if logprob > LEAST { f64::from(exp(logprob)) } else { 0.0 };
         if p > 0.0 {
             last = index;
         }
