@@ -6,6 +6,7 @@ mod lost;
 mod evaluation;
 mod console;
 mod files;
+mod groups;
 mod restore;
 
 use std::collections::BTreeMap;
@@ -23,6 +24,7 @@ use reskill_skills::Lifecycle;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use self::groups::count_groups;
 use self::restore::Restored;
 pub use self::restore::Trained;
 use self::start::{base_model, initial_bank, untrained};
@@ -267,6 +269,7 @@ impl Trainer {
         let invalid: usize =
             records.iter().flat_map(|record| &record.episode.turns).filter(|turn| !turn.valid).count();
         let bank: Vec<&str> = self.state.lifecycle.incumbent().skills().iter().map(name).collect();
+        let (groups, mixed_groups) = count_groups(&records);
         let rates = (
             cost.tokens_run as f64 / rollout_seconds.max(1e-9),
             packed_tokens as f64 / update_seconds.max(1e-9),
@@ -277,6 +280,9 @@ impl Trainer {
             "success": success,
             "mean_return": return_ / records.len().max(1) as f64,
             "episodes": records.len(),
+            "groups": groups,
+            // Groups whose returns differ: only these have advantages.
+            "mixed_groups": mixed_groups,
             // Episodes that the environment lost; no other number counts them.
             "faults": faults,
             "mean_turns": turns as f64 / records.len().max(1) as f64,
