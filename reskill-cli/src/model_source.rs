@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use reskill_kernels::Device;
+use reskill_model::lora::Lora;
+use reskill_model::{Pretrained, Transformer};
 
 /// What a name on the hub begins with where a path could stand as well.
 pub const HUB_PREFIX: &str = "hf:";
@@ -38,6 +41,30 @@ pub fn locate_argument(path: &Path) -> Result<PathBuf> {
         format!("{text}: there is no such file or folder, so it was looked for on the hub")
     })?;
     Ok(found)
+}
+
+/// The weights of a model on `device`, and an adapter beside them: that of the folder `adapter`, in PEFT's format.
+///
+/// # Errors
+/// One line: what is missing or odd, or why the adapter is not for this model.
+pub fn read(pretrained: &Pretrained, adapter: Option<&Path>, device: &Device) -> Result<Transformer> {
+    // What is wrong with an adapter shows long before the weights of the model are read.
+    let lora = adapter.map(|dir| read_adapter(pretrained, dir)).transpose()?;
+    let mut model = pretrained.model_on(device)?;
+    if let Some(lora) = lora {
+        model.attach(lora)?;
+    }
+    Ok(model)
+}
+
+fn read_adapter(pretrained: &Pretrained, dir: &Path) -> Result<Lora> {
+    if !dir.join("adapter_config.json").is_file() {
+        bail!(
+            "--adapter {}: no adapter_config.json is there; of a run that trained an adapter, give its policy/",
+            dir.display()
+        );
+    }
+    Lora::load(pretrained.config(), dir).context("--adapter")
 }
 
 /// `model.path` of a new run: a name on the hub with the commit that it means today, so that a run that is resumed goes on

@@ -78,6 +78,56 @@ fn whole_models_are_measured_in_tokens_a_second() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn llama_cpp_decodes_beside_us_by_its_own_program() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = tempfile::tempdir().unwrap();
+    let (program, said) = (folder.path().join("llama-batched-bench"), folder.path().join("said"));
+    // A stand-in that prints what the program of llama.cpp prints, the second run quicker than the first.
+    let script = format!(
+        r#"#!/bin/sh
+        echo "$@" >>'{said}'
+        case "$(wc -l <'{said}')" in 1) t=2.0;; *) t=1.6;; esac
+        echo
+        for pl in 1 8 32; do
+            echo "{{\"n_threads\": 2, \"pp\": 32, \"tg\": 32, \"pl\": $pl, \"t_pp\": 0.1, \"t_tg\": $t, \"speed\": 9.0}}"
+        done
+        echo 'llama_perf: done' >&2
+        "#,
+        said = said.display()
+    );
+    std::fs::write(&program, script).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let model = here.join("../reskill-model/tests/fixtures/tiny-llama.gguf");
+    let (model, peers) = (model.to_str().unwrap(), here.join("../scripts/bench-cpu-peers"));
+    let ours = ["cpu", "--model", model, "--cases", "decode", "--weights", "f32", "--rounds", "2", "--peers"];
+    let theirs =
+        [peers.to_str().unwrap(), "--peer-gguf", model, "--peer-llama-bench", program.to_str().unwrap()];
+    let lines = lines(&[&ours[..], &theirs].concat());
+    let batches = |peer: &str| -> Vec<(u64, f64)> {
+        let of_peer = lines.iter().filter(|line| line["peer"] == peer);
+        of_peer
+            .map(|line| {
+                assert_eq!(
+                    (&line["case"], line["tokens"].as_u64()),
+                    (&Value::from("decode"), Some(32 * line["batch"].as_u64().unwrap()))
+                );
+                (line["batch"].as_u64().unwrap(), line["tokens_per_second"].as_f64().unwrap())
+            })
+            .collect()
+    };
+    // 32 tokens a sequence in the quickest of the runs, 1.6 seconds.
+    assert_eq!(batches("llama.cpp"), [(1, 20.0), (8, 160.0), (32, 640.0)]);
+    assert_eq!(batches("reskill f32").iter().map(|(batch, _)| *batch).collect::<Vec<_>>(), [1, 8, 32]);
+    let said = std::fs::read_to_string(said).unwrap();
+    let wanted = format!("-m {model} -t 2 -tb 2 -npp 32 -ntg 32 -npl 1,8,32 -c 2048 --output-format jsonl");
+    assert_eq!(said.lines().collect::<Vec<_>>(), [wanted.as_str(), wanted.as_str()]);
+}
+
 #[test]
 fn what_cannot_be_measured_is_refused_in_one_line() {
     let refused = |args: &[&str], words: &str| {

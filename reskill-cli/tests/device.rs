@@ -75,12 +75,15 @@ fn scores(model: &str, more: &[&str]) -> Vec<f64> {
 
 #[test]
 fn score_on_a_device_prints_what_the_processor_prints() {
-    for model in ["parity/llama", "parity/qwen2-sharded"] {
-        let want = scores(model, &[]);
+    let adapter = fixture("adapter");
+    let beside = ["--adapter", adapter.to_str().unwrap()];
+    for (model, more) in [("parity/llama", &[][..]), ("parity/qwen2-sharded", &[]), ("parity/llama", &beside)]
+    {
+        let want = scores(model, more);
         assert_eq!(want.len(), 9);
         // f32: sums in another order. bf16: weights and activations rounded to 2^-9 through a few blocks.
         for (precision, within) in [("f32", 1e-4), ("bf16", 0.15)] {
-            let got = scores(model, &["--device", "cuda", "--precision", precision]);
+            let got = scores(model, &[more, &["--device", "cuda", "--precision", precision]].concat());
             for (got, want) in got.iter().zip(&want) {
                 assert!((got - want).abs() < within, "{model} {precision}: {got}, expected {want}");
             }

@@ -2,7 +2,7 @@
 
 use rand::{Rng, RngExt};
 use reskill_kernels::ops::{self, TokenSets};
-use reskill_kernels::{DType, Device, Tensor};
+use reskill_kernels::{DType, Device, KernelError, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::config::ModelConfig;
@@ -184,16 +184,8 @@ impl Generator {
             let uniforms = Tensor::from_slice(&[running.len()], &uniforms, &device, DType::F32)?;
             let mut tokens = Tensor::<u32>::zeros(&[running.len()], &device)?;
             let mut logprobs = Tensor::<f32>::zeros(&[running.len()], &device)?;
-            let head = model.params().head();
-            ops::linear_sample(
-                &mut tokens,
-                &mut logprobs,
-                &hidden,
-                head,
-                &allowed,
-                params.temperature,
-                &uniforms,
-            )?;
+            let out = (&mut tokens, &mut logprobs);
+            draw(out, model, &hidden, &allowed, params.temperature, &uniforms)?;
             let drawn = tokens.to_vec()?.into_iter().zip(logprobs.to_vec()?);
             for (row, (one, (token, logprob))) in running.iter_mut().zip(drawn).enumerate() {
                 let drawn = ReplyToken { token, logprob, allowed: allowed.row(row).to_vec() };
@@ -209,6 +201,24 @@ impl Generator {
         let tokens: Vec<u32> = slots.iter().flat_map(|(_, new)| new.iter().copied()).collect();
         let hidden = model.forward_cached(&mut self.cache, &tokens, &spans)?;
         Ok((hidden, tokens.len()))
+    }
+}
+
+/// Draws a token for each row of `hidden`, by the panels of the head where there are any.
+fn draw(
+    (tokens, logprobs): (&mut Tensor<u32>, &mut Tensor),
+    model: &Transformer,
+    hidden: &Tensor,
+    allowed: &TokenSets,
+    temperature: f32,
+    uniforms: &Tensor,
+) -> Result<(), KernelError> {
+    let head = model.params().head();
+    match model.packed_head() {
+        Some(panels) => {
+            ops::linear_sample_packed(tokens, logprobs, hidden, head, panels, allowed, temperature, uniforms)
+        }
+        None => ops::linear_sample(tokens, logprobs, hidden, head, allowed, temperature, uniforms),
     }
 }
 

@@ -7,29 +7,36 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use reskill_model::decode::{DecodeOptions, reply};
+use reskill_model::decode::{DecodeOptions, Ending, reply};
 use reskill_model::{
-    ChatTemplate, Engine, EngineConfig, Message, PolicyTokenizer, Pretrained, Transformer, WeightStorage,
+    ChatTemplate, Engine, EngineConfig, Message, ModelError, PolicyTokenizer, Pretrained, Transformer,
+    WeightStorage,
 };
 
 use crate::device::DeviceArgs;
 use crate::model_source;
+use crate::progress::print_line;
 
 /// Writes text with a pretrained model.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Without --prompt, --chat holds a conversation: one message a line, an empty line or the end of \
-the input leaves.
+    after_help = "Without --prompt, --chat holds a conversation: one message a line. /new begins another one, /quit or \
+the end of the input leaves.
 
 Examples:
   reskill-cli generate --model DIR --prompt 'The capital of France is' --temperature 0
   reskill-cli generate --model SmolLM2-135M-Instruct.Q4_1.gguf --chat --prompt 'Name three rivers.'
-  reskill-cli generate --model DIR --chat --temperature 0.7 --top-p 0.9"
+  reskill-cli generate --model DIR --chat --temperature 0.7 --top-p 0.9
+  reskill-cli generate --model DIR --adapter runs/one/policy --prompt 'Your task:'"
 )]
 pub struct GenerateArgs {
     /// A folder with config.json and safetensors, a .gguf file, or org/name[@revision] on the Hugging Face hub.
     #[arg(long, value_name = "DIR|FILE|NAME")]
     model: PathBuf,
+    /// A folder with adapter_config.json and adapter_model.safetensors: an adapter of PEFT, or policy/ of a run that trained
+    /// one. It is put beside the model.
+    #[arg(long, value_name = "DIR")]
+    adapter: Option<PathBuf>,
     /// The prompt, or with --chat the user's message.
     #[arg(long)]
     prompt: Option<String>,
@@ -103,7 +110,7 @@ pub fn run(args: &GenerateArgs) -> Result<u8> {
     if args.chat && template.is_none() {
         bail!("{}: has no chat template; leave --chat out", args.model.display());
     }
-    let mut model = pretrained.model_on(&device)?;
+    let mut model = model_source::read(&pretrained, args.adapter.as_deref(), &device)?;
     model.pack(match args.weights {
         Weights::F32 => WeightStorage::F32,
         Weights::Bf16 => WeightStorage::Bf16,
@@ -161,7 +168,30 @@ impl Session {
             },
         )?;
         written.and_then(|()| writeln!(out)).context("the reply cannot be written")?;
+        if made.ending == Ending::Length && std::io::stderr().is_terminal() {
+            let (n, limit) = (made.tokens.len(), self.options.max_new_tokens);
+            let remedy = if n < limit { "--context" } else { "--max-new-tokens" };
+            print_line(&format!("[cut after {n} tokens; {remedy} allows more]"));
+        }
         Ok(made.text)
+    }
+
+    /// Adds a message and the reply to a conversation; if there is no reply, the conversation is as it was.
+    fn say(&mut self, template: &ChatTemplate, messages: &mut Vec<Message>, text: &str) -> Result<()> {
+        let n = messages.len();
+        messages.push(Message::new("user", text));
+        let mut answer = || {
+            let prompt = self.tokenizer.encode(&template.render(messages, true)?)?;
+            self.reply(&prompt)
+        };
+        match answer() {
+            Ok(said) => messages.push(Message::new("assistant", &said)),
+            Err(error) => {
+                messages.truncate(n);
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -172,33 +202,47 @@ fn converse(
     system: Option<&str>,
     message: Option<&str>,
 ) -> Result<()> {
-    let mut messages: Vec<Message> = system.map(|text| Message::new("system", text)).into_iter().collect();
-    let mut say = |messages: &mut Vec<Message>, text: &str| -> Result<()> {
-        messages.push(Message::new("user", text));
-        let prompt = session.tokenizer.encode(&template.render(messages, true)?)?;
-        let said = session.reply(&prompt)?;
-        messages.push(Message::new("assistant", &said));
-        Ok(())
-    };
+    let begin = || -> Vec<Message> { system.map(|text| Message::new("system", text)).into_iter().collect() };
+    let mut messages = begin();
     if let Some(text) = message {
-        return say(&mut messages, text);
+        return session.say(template, &mut messages, text);
     }
     let stdin = std::io::stdin();
-    let prompt = |text: &str| -> Result<()> {
-        if stdin.is_terminal() {
-            let mut out = std::io::stdout().lock();
-            write!(out, "{text}").and_then(|()| out.flush()).context("the prompt cannot be written")?;
-        }
-        Ok(())
-    };
-    prompt("> ")?;
-    for line in stdin.lock().lines() {
-        let line = line.context("the message cannot be read")?;
-        if line.trim().is_empty() {
-            break;
-        }
-        say(&mut messages, &line)?;
-        prompt("> ")?;
+    let is_person = stdin.is_terminal();
+    if is_person {
+        print_line("One message a line. /new begins another conversation, /quit or Ctrl-D leaves.");
     }
-    Ok(())
+    loop {
+        if is_person {
+            show("> ")?;
+        }
+        let mut line = String::new();
+        if stdin.lock().read_line(&mut line).context("the message cannot be read")? == 0 {
+            // The shell's prompt belongs on a line of its own.
+            return if is_person { show("\n") } else { Ok(()) };
+        }
+        match line.trim() {
+            "" => {}
+            "/quit" => return Ok(()),
+            "/new" => messages = begin(),
+            text => match session.say(template, &mut messages, text) {
+                Err(error) if is_person && is_full(&error) => {
+                    print_line(&format!(
+                        "{error:#}; /new begins another conversation, --context allows more"
+                    ));
+                }
+                done => done?,
+            },
+        }
+    }
+}
+
+/// Whether a conversation has outgrown the model's context.
+fn is_full(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(ModelError::Context { .. }))
+}
+
+fn show(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    write!(out, "{text}").and_then(|()| out.flush()).context("the prompt cannot be written")
 }

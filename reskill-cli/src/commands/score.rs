@@ -20,12 +20,17 @@ first token has none. A text is encoded as the model's tokenizer does by itself,
 
 Examples:
   reskill-cli score --model SmolLM2-135M-Instruct.Q4_1.gguf --text-file texts.txt
-  reskill-cli score --model DIR --ids-file ids.json"
+  reskill-cli score --model DIR --ids-file ids.json
+  reskill-cli score --model SmolLM2-135M-Instruct.Q4_1.gguf --adapter runs/one/policy --text-file texts.txt"
 )]
 pub struct ScoreArgs {
     /// A folder with config.json and safetensors, a .gguf file, or org/name[@revision] on the Hugging Face hub.
     #[arg(long, value_name = "DIR|FILE|NAME")]
     model: PathBuf,
+    /// A folder with adapter_config.json and adapter_model.safetensors: an adapter of PEFT, or policy/ of a run that trained
+    /// one. It is put beside the model.
+    #[arg(long, value_name = "DIR")]
+    adapter: Option<PathBuf>,
     /// Texts, one a line.
     #[arg(long, value_name = "FILE", required_unless_present = "ids_file", conflicts_with = "ids_file")]
     text_file: Option<PathBuf>,
@@ -50,7 +55,7 @@ pub fn run(args: &ScoreArgs) -> Result<u8> {
     let device = args.device.open()?;
     let pretrained = Pretrained::open(&model_source::locate_argument(&args.model)?)?;
     let texts = read_ids(args, &pretrained)?;
-    let model = pretrained.model_on(&device)?;
+    let model = model_source::read(&pretrained, args.adapter.as_deref(), &device)?;
     let mut workspace = Workspace::recomputing_on(&device, model.config())?;
     let mut out = std::io::stdout().lock();
     for (index, ids) in texts.iter().enumerate() {

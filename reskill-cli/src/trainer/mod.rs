@@ -8,6 +8,7 @@ mod record;
 mod keep;
 mod console;
 mod files;
+mod groups;
 mod restore;
 
 use std::collections::BTreeMap;

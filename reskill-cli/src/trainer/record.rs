@@ -7,6 +7,7 @@ use reskill_skills::assertion::{AssertionReport, AssertionRow};
 use reskill_skills::{Decision, Lifecycle, PosteriorSummary, SkillEpisode, SkillId};
 use serde_json::{Value, json};
 
+use super::groups::count_groups;
 use crate::creators::CreatorSummary;
 use crate::episodes::Use;
 use crate::failure_modes;
@@ -59,12 +60,16 @@ impl StepFacts<'_> {
             lifecycle.incumbent().skills().iter().map(|skill| skill.content.name.as_str()).collect();
         let [rollout_seconds, update_seconds, skills_seconds] = self.seconds;
         let rates = self.tokens_per_second();
+        let (groups, mixed_groups) = count_groups(self.records);
         json!({
             "kind": "step",
             "step": self.step,
             "success": self.success(),
             "mean_return": return_ / n_episodes,
             "episodes": self.records.len(),
+            "groups": groups,
+            // Groups whose returns differ: only these have advantages.
+            "mixed_groups": mixed_groups,
             "faults": self.faults,
             "mean_turns": turns as f64 / n_episodes,
             "invalid_fraction": invalid as f64 / turns.max(1) as f64,

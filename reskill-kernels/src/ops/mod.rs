@@ -43,6 +43,6 @@ pub use packed_matmul::{PackedWeight, WeightStorage, packed_matmul};
 pub use qk_norm::{qk_norm_backward, qk_norm_forward};
 pub use rms_norm::{rms_norm_backward, rms_norm_forward};
 pub use rope::{RopeTable, rope_backward, rope_forward};
-pub use sampling::{SampledToken, SamplingFilter, linear_sample, sample_logits};
+pub use sampling::{SampledToken, SamplingFilter, linear_sample, linear_sample_packed, sample_logits};
 pub use sum_squares::{add_sum_squares, clip_scale, sum_squares};
 pub use swiglu::{swiglu_backward, swiglu_forward};

@@ -111,6 +111,33 @@ fn sample_logits_keeps_exactly_the_tokens_that_the_filters_define() {
 }
 
 #[test]
+fn sample_logits_over_several_tiles_inverts_the_cumulative_distribution() {
+    let mut logits: Vec<f32> = random(&[1, 3000], 5).as_slice().iter().map(|x| 3.0 * x).collect();
+    // A tile, and a bit more, of tokens that cannot be drawn.
+    logits[1000..2100].fill(f32::NEG_INFINITY);
+    for temperature in [1.0, 0.3, 4.0] {
+        let filter = SamplingFilter { temperature, ..PLAIN };
+        let p = distribution(&logits, &filter);
+        let mut cumulative: Vec<f64> = vec![0.0];
+        p.iter().for_each(|p| cumulative.push(cumulative.last().unwrap() + p));
+        for i in 0..2000 {
+            let uniform = i as f32 / 2000.0;
+            let drawn = sample(&logits, filter, uniform);
+            let token = drawn.token as usize;
+            assert!((f64::from(drawn.sampling_logprob) - p[token].ln()).abs() < 1e-5, "{drawn:?}");
+            // Probabilities in f32: 2^-24 of each, and as much of the log-sum-exp.
+            let (low, high) = (cumulative[token] - 1e-5, cumulative[token + 1] + 1e-5);
+            assert!((low..high).contains(&f64::from(uniform)), "{uniform} is not in {low}..{high}");
+        }
+    }
+    // So small a temperature leaves one token.
+    let cold = SamplingFilter { temperature: 1e-30, ..PLAIN };
+    let best = (0..3000).fold(0, |best, index| if logits[index] > logits[best] { index } else { best });
+    let drawn = sample(&logits, cold, 0.999);
+    assert_eq!((drawn.token as usize, drawn.sampling_logprob), (best, 0.0));
+}
+
+#[test]
 fn sample_logits_of_a_row_does_not_depend_on_the_rows_beside_it() {
     let logits = random(&[9, 400], 1);
     let filters: Vec<SamplingFilter> = (0..9)

@@ -1,7 +1,9 @@
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use reskill_kernels::Tensor;
-use reskill_kernels::ops::{TokenSets, linear_logprob_forward, linear_sample};
+use reskill_kernels::ops::{
+    PackedWeight, TokenSets, WeightStorage, linear_logprob_forward, linear_sample, linear_sample_packed,
+};
 
 use crate::support::{assert_thread_count_does_not_matter, bits, ids, message, random, rows, tensor, zeros};
 
@@ -122,6 +124,101 @@ fn sampling_of_a_row_does_not_depend_on_other_rows_or_on_threads() {
         assert_eq!((token[0], bits(&logprob)[0]), (tokens[n], bits(&logprobs)[n]));
     }
     assert_thread_count_does_not_matter(|| vec![sample(&hidden, &head, &vec![vec![]; 40], 1.0, &draws).1]);
+}
+
+/// Three tiles of the vocabulary, the last one short, and more rows than are worked on at once.
+const WIDE: (usize, usize, usize) = (37, 24, 2300);
+
+#[test]
+fn sampling_over_several_tiles_inverts_the_cumulative_distribution() {
+    let (n, c, vocab) = WIDE;
+    let (hidden, head, draws) = (random(&[n, c], 1), random(&[vocab, c], 2), uniforms(n, 3));
+    let temperature = 0.7;
+    let (tokens, _) = sample(&hidden, &head, &vec![vec![]; n], temperature, &draws);
+    for (row, (&token, &uniform)) in tokens.iter().zip(&draws).enumerate() {
+        let hidden = rows(&hidden, row, 1);
+        let product = |token: usize| -> f64 {
+            let weights = &head.as_slice()[token * c..(token + 1) * c];
+            hidden.as_slice().iter().zip(weights).map(|(h, w)| f64::from(*h) * f64::from(*w)).sum()
+        };
+        let weights: Vec<f64> =
+            (0..vocab).map(|token| (product(token) / f64::from(temperature)).exp()).collect();
+        let total: f64 = weights.iter().sum();
+        let below: f64 = weights[..token as usize].iter().sum::<f64>() / total;
+        let above = below + weights[token as usize] / total;
+        // Probabilities in f32, summed in f64: 2^-24 of each, and as much of the log-sum-exp.
+        let (low, high) = (below - 1e-5, above + 1e-5);
+        assert!((low..high).contains(&f64::from(uniform)), "row {row}: {uniform} is not in {below}..{above}");
+    }
+    assert!(tokens.iter().any(|&token| token > 2047) && tokens.iter().any(|&token| token < 1024));
+}
+
+#[test]
+fn sampling_over_several_tiles_does_not_depend_on_other_rows_or_on_threads() {
+    let (n, c, vocab) = WIDE;
+    let (hidden, head, draws) = (random(&[n, c], 1), random(&[vocab, c], 2), uniforms(n, 3));
+    for temperature in [1.0, 0.0] {
+        let all = || sample(&hidden, &head, &vec![vec![]; n], temperature, &draws);
+        let (tokens, logprobs) = all();
+        for row in 0..n {
+            let (token, logprob) =
+                sample(&rows(&hidden, row, 1), &head, &[vec![]], temperature, &draws[row..=row]);
+            assert_eq!((token[0], bits(&logprob)[0]), (tokens[row], bits(&logprobs)[row]));
+        }
+        assert_thread_count_does_not_matter(|| vec![all().1]);
+    }
+}
+
+#[test]
+fn sampling_at_temperature_zero_takes_the_first_of_equal_logits_of_several_tiles() {
+    let mut head = vec![0.0; 2300];
+    [1023, 1500, 1501, 2299].iter().for_each(|&token| head[token] = 1.0);
+    let head = tensor(&[2300, 1], &head);
+    let (tokens, _) = sample(&tensor(&[1, 1], &[1.0]), &head, &[vec![]], 0.0, &[0.5]);
+    assert_eq!(tokens, [1023]);
+}
+
+#[test]
+fn sampling_by_panels_draws_what_sampling_by_the_head_draws() {
+    let (n, c, vocab) = WIDE;
+    let (hidden, head, draws) = (random(&[n, c], 1), random(&[vocab, c], 2), uniforms(n, 3));
+    // A few rows with sets between those without.
+    let sets: Vec<Vec<u32>> =
+        (0..n as u32).map(|row| if row % 5 == 0 { vec![row, 2 * row + 1, 2200] } else { vec![] }).collect();
+    for temperature in [1.0, 0.6, 0.0] {
+        let (tokens, logprobs) = sample(&hidden, &head, &sets, temperature, &draws);
+        let panels = PackedWeight::new(&head, WeightStorage::F32);
+        let (mut by_panels, mut by_panels_logprobs) = (ids(&vec![0; n]), zeros(&[n]));
+        linear_sample_packed(
+            &mut by_panels,
+            &mut by_panels_logprobs,
+            &hidden,
+            &head,
+            &panels,
+            &token_sets(&sets),
+            temperature,
+            &tensor(&[n], &draws),
+        )
+        .unwrap();
+        assert_eq!(by_panels.as_slice(), tokens);
+        for (got, want) in by_panels_logprobs.as_slice().iter().zip(logprobs.as_slice()) {
+            // Sums of 24 products in another order where the processor lacks AVX-512; with it the bits are equal.
+            assert!((got - want).abs() < 1e-5, "{got} for {want}");
+        }
+    }
+    let narrow = PackedWeight::new(&random(&[vocab, 8], 1), WeightStorage::F32);
+    let mut out = (ids(&vec![0; n]), zeros(&[n]));
+    let refused = linear_sample_packed(
+        &mut out.0,
+        &mut out.1,
+        &hidden,
+        &head,
+        &narrow,
+        &token_sets(&sets),
+        1.0,
+        &tensor(&[n], &draws),
+    );
+    assert_eq!(message(refused), "linear_sample: `panels` has shape [2300, 8], expected [2300, 24]");
 }
 
 #[test]

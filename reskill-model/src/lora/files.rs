@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use safetensors::tensor::Dtype;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::mismatch::mismatch;
 use super::{Lora, LoraConfig, Target};
 use crate::config::ModelConfig;
 use crate::error::ModelError;
@@ -82,8 +82,9 @@ impl Lora {
     /// Reads an adapter that PEFT or [`Lora::save`] wrote, for a model of this size.
     ///
     /// # Errors
-    /// [`ModelError::CheckpointConfig`] for what is not plain LoRA; [`ModelError::Weights`] lists every factor that is
-    /// missing, not expected, or has another shape.
+    /// [`ModelError::File`]; [`ModelError::CheckpointConfig`] for what is not plain LoRA; [`ModelError::Weights`] if the
+    /// factors are not those of the configuration, or those of another model: it says which key or size is at odds, and
+    /// names the first factors that are missing, not expected, or of another shape.
     pub fn load(model: &ModelConfig, dir: &Path) -> Result<Lora, ModelError> {
         let path = dir.join(CONFIG);
         let text = std::fs::read_to_string(&path).map_err(|source| ModelError::File {
@@ -97,7 +98,7 @@ impl Lora {
         config.validate().map_err(|source| odd(source.to_string()))?;
         let path = dir.join(WEIGHTS);
         let file = Shards::one(Shard::new(Mapped::open(&path)?, &path)?);
-        Lora::read(model, &config, &file, &path)
+        Lora::read(model, &config, &file, &path, CONFIG)
     }
 
     /// The factors as the bytes of a safetensors file (f32, PEFT's names).
@@ -118,7 +119,7 @@ impl Lora {
         bytes: &[u8],
         path: &Path,
     ) -> Result<Lora, ModelError> {
-        Lora::read(model, config, &Shards::one(Shard::new(bytes, path)?), path)
+        Lora::read(model, config, &Shards::one(Shard::new(bytes, path)?), path, "the configuration")
     }
 
     fn elements(&self) -> Result<Vec<(String, Elements<'_>)>, ModelError> {
@@ -136,46 +137,18 @@ impl Lora {
         config: &LoraConfig,
         file: &dyn TensorSource,
         path: &Path,
+        configuration: &str,
     ) -> Result<Lora, ModelError> {
-        let mut lora = Lora::checked_zeros(model, config, file, path)?;
+        model.validate()?;
+        if let Some(reason) = mismatch(model, config, file, configuration) {
+            return Err(ModelError::Weights { path: path.to_path_buf(), reason });
+        }
+        let mut lora = Lora::zeros(model, config)?;
         let names = lora.names();
         for (name, tensor) in names.iter().zip(lora.tensors_mut()) {
             file.read(name, tensor.host_mut()?);
         }
         Ok(lora)
-    }
-
-    /// Zeros, after names, types and shapes of the file were compared with what they must be.
-    fn checked_zeros(
-        model: &ModelConfig,
-        config: &LoraConfig,
-        file: &dyn TensorSource,
-        path: &Path,
-    ) -> Result<Lora, ModelError> {
-        let lora = Lora::zeros(model, config)?;
-        let names = lora.names();
-        let mut problems: Vec<String> = names
-            .iter()
-            .zip(lora.tensors())
-            .filter_map(|(name, tensor)| match file.describe(name) {
-                None => Some(format!("`{name}` is missing")),
-                Some(found) if found.readable && found.shape == tensor.shape() => None,
-                Some(found) => {
-                    let (dtype, shape) = (found.dtype, found.shape);
-                    Some(format!(
-                        "`{name}` is {dtype} {shape:?}, expected {:?} {:?}",
-                        Dtype::F32,
-                        tensor.shape()
-                    ))
-                }
-            })
-            .collect();
-        let extra = file.names().into_iter().filter(|name| !names.contains(name));
-        problems.extend(extra.map(|name| format!("`{name}` is not expected")));
-        if problems.is_empty() {
-            return Ok(lora);
-        }
-        Err(ModelError::Weights { path: path.to_path_buf(), reason: problems.join("; ") })
     }
 }
 
@@ -215,6 +188,6 @@ impl Raw {
 }
 
 /// The module's own name, as in `q_proj`.
-fn short(target: Target) -> &'static str {
+pub(super) fn short(target: Target) -> &'static str {
     target.module().rsplit('.').next().unwrap_or_default()
 }

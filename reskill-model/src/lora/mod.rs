@@ -6,6 +6,7 @@
 //! Source: Hu et al. 2021, arXiv:2106.09685; rank-stabilised scale: Kalajdzievski 2023, arXiv:2312.03732.
 
 mod files;
+mod mismatch;
 
 use std::collections::BTreeSet;
 
@@ -123,13 +124,22 @@ impl LoraConfig {
     /// Elements of each factor for a model of this size, in the order of [`Lora::tensors`].
     #[must_use]
     pub fn factor_sizes(&self, model: &ModelConfig) -> Vec<usize> {
-        let block = || {
-            self.target_modules.iter().flat_map(|target| {
+        self.factors(model).iter().map(|(_, shape)| shape.iter().product()).collect()
+    }
+
+    /// Name and shape of each factor for a model of this size, in the order of [`Lora::tensors`].
+    fn factors(&self, model: &ModelConfig) -> Vec<(String, [usize; 2])> {
+        let targets = |layer| self.target_modules.iter().map(move |&target| (layer, target));
+        let pairs = (0..model.num_hidden_layers).flat_map(targets);
+        pairs
+            .flat_map(|(layer, target)| {
                 let (inputs, outputs, _) = target.place(model);
-                [self.r * inputs, outputs * self.r]
+                [
+                    (factor_name(layer, target, "A"), [self.r, inputs]),
+                    (factor_name(layer, target, "B"), [outputs, self.r]),
+                ]
             })
-        };
-        (0..model.num_hidden_layers).flat_map(|_| block()).collect()
+            .collect()
     }
 
     /// Refuses values out of range.
@@ -158,6 +168,11 @@ impl LoraConfig {
             "at least one projection",
         )
     }
+}
+
+/// A factor's name as PEFT stores it.
+fn factor_name(layer: usize, target: Target, factor: &str) -> String {
+    format!("base_model.model.model.layers.{layer}.{}.lora_{factor}.weight", target.module())
 }
 
 /// The two factors beside one projection.
@@ -263,12 +278,8 @@ impl Lora {
     pub fn names(&self) -> Vec<String> {
         let layers = self.layers.iter().enumerate();
         layers
-            .flat_map(|(layer, pairs)| pairs.iter().map(move |pair| (layer, pair.target.module())))
-            .flat_map(|(layer, module)| {
-                ["A", "B"].map(|factor| {
-                    format!("base_model.model.model.layers.{layer}.{module}.lora_{factor}.weight")
-                })
-            })
+            .flat_map(|(layer, pairs)| pairs.iter().map(move |pair| (layer, pair.target)))
+            .flat_map(|(layer, target)| ["A", "B"].map(|factor| factor_name(layer, target, factor)))
             .collect()
     }
 

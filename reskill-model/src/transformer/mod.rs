@@ -10,7 +10,7 @@ mod packed;
 use std::sync::Arc;
 
 use rand::{Rng, RngExt};
-use reskill_kernels::ops::{self, RopeTable, WeightStorage};
+use reskill_kernels::ops::{self, PackedWeight, RopeTable, WeightStorage};
 use reskill_kernels::{Device, KernelError, Tensor};
 
 use self::block::Block;
@@ -147,6 +147,11 @@ impl Transformer {
     #[must_use]
     pub fn packed_bytes(&self) -> Option<usize> {
         self.packed.as_ref().map(|packed| packed.bytes())
+    }
+
+    /// The head in panels, if there are any.
+    pub(crate) fn packed_head(&self) -> Option<&PackedWeight> {
+        self.packed.as_ref().map(|packed| &packed.head)
     }
 
     /// Puts an adapter beside the weights, on their device, and turns it on. From now on it is what is trained.

@@ -89,12 +89,19 @@ impl Shards<Mapped> {
         let mut names: Vec<&String> = map.values().collect();
         names.sort();
         names.dedup();
+        // Names come from a file: they must not lead out of the folder.
+        let leads_out = |name: &&&String| PathBuf::from(name).file_name() != Some(std::ffi::OsStr::new(name));
+        if let Some(name) = names.iter().find(leads_out) {
+            return Err(odd(format!("{name:?} is not the name of a file in the same folder")));
+        }
+        let absent: Vec<&str> =
+            names.iter().filter(|name| !dir.join(name).is_file()).map(|name| name.as_str()).collect();
+        if !absent.is_empty() {
+            let absent = absent.join(", ");
+            return Err(odd(format!("names {absent}, not in the folder: download what is missing")));
+        }
         let mut shards = Vec::new();
         for &name in &names {
-            // Names come from a file: they must not lead out of the folder.
-            if PathBuf::from(name).file_name() != Some(std::ffi::OsStr::new(name)) {
-                return Err(odd(format!("{name:?} is not the name of a file in the same folder")));
-            }
             let path = dir.join(name);
             shards.push(Shard::new(Mapped::open(&path)?, &path)?);
         }

@@ -1,7 +1,9 @@
+use std::path::Path;
+
 use reskill_kernels::ops::{self, AdamWParams, TokenSets, adamw};
 use reskill_kernels::{Device, Tensor};
 use reskill_model::lora::{Lora, LoraConfig, Target};
-use reskill_model::{Gradients, PackedBatch, Transformer, Workspace};
+use reskill_model::{Gradients, ModelConfig, PackedBatch, Transformer, Workspace};
 
 use crate::parity;
 use crate::pretrained::{fixture, ids, json, logits};
@@ -148,6 +150,53 @@ fn a_saved_adapter_is_the_same_again_and_what_is_not_plain_is_refused() {
     std::fs::write(&path, raw.to_string()).unwrap();
     let refused = Lora::load(&config, dir.path()).unwrap_err().to_string();
     assert!(refused.ends_with("`use_dora` is set, which is not supported"), "{refused}");
+}
+
+#[test]
+fn an_adapter_at_odds_with_its_configuration_or_the_model_says_in_what() {
+    let config = families().remove(0);
+    let numbers = LoraConfig {
+        r: 3,
+        target_modules: [Target::QProj, Target::DownProj].into(),
+        ..LoraConfig::default()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    Lora::init(&config, &numbers, &mut rng(1)).unwrap().save(dir.path(), "base").unwrap();
+    let path = dir.path().join("adapter_config.json");
+    let saved = json(&path);
+    let refused = |model: &ModelConfig, key: &str, value: serde_json::Value| {
+        let mut edited = saved.clone();
+        edited[key] = value;
+        std::fs::write(&path, edited.to_string()).unwrap();
+        let message = Lora::load(model, dir.path()).unwrap_err().to_string();
+        let (file, message) = message.split_once(": ").unwrap();
+        assert_eq!(Path::new(file), dir.path().join("adapter_model.safetensors"));
+        message.to_string()
+    };
+    let message = refused(&config, "r", 5.into());
+    // Two blocks, two projections, two factors each: eight names.
+    let begin = "`r` = 5 in adapter_config.json, but the factors have rank 3; \
+                 `base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight` is F32 [3, 20], expected F32 [5, 20]; ";
+    assert!(message.starts_with(begin) && message.ends_with("; and 4 more like these"), "{message}");
+    let message = refused(&config, "target_modules", serde_json::json!(["q_proj", "up_proj"]));
+    let begin = "`target_modules` in adapter_config.json names up_proj without factors; \
+                 `target_modules` in adapter_config.json does not name down_proj, whose factors are there; ";
+    assert!(message.starts_with(begin), "{message}");
+    let deeper = ModelConfig { num_hidden_layers: 3, ..config.clone() };
+    let message = refused(&deeper, "r", 3.into());
+    assert!(message.starts_with("it was made for a model of 2 blocks, this one has 3; `"), "{message}");
+    let wider = ModelConfig { hidden_size: 32, ..config.clone() };
+    let message = refused(&wider, "r", 3.into());
+    let begin = "it was made for a model whose q_proj has 20 inputs, that of this one has 32; `";
+    assert!(message.starts_with(begin), "{message}");
+    // A rank that the file cannot hold takes no memory.
+    assert!(refused(&config, "r", 65536.into()).starts_with("`r` = 65536 in adapter_config.json, but"));
+    std::fs::copy(
+        parity::folder("llama").join("model.safetensors"),
+        dir.path().join("adapter_model.safetensors"),
+    )
+    .unwrap();
+    assert!(refused(&config, "r", 3.into()).starts_with("holds no factors of LoRA; "));
 }
 
 #[test]

@@ -11,6 +11,8 @@ mod cache;
 mod weights;
 mod parity;
 mod pretrained;
+mod shards;
+mod gguf_biases;
 mod chat;
 mod lora;
 mod sentence;

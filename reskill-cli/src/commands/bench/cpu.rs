@@ -32,7 +32,9 @@ const DECODE: (usize, usize) = (32, 32);
 Examples:
   reskill-cli bench cpu --model SmolLM2-135M-Instruct.Q4_1.gguf
   reskill-cli bench cpu --model DIR --cases decode --weights bf16 --threads 1
-  reskill-cli bench cpu --model DIR --peers scripts/bench-cpu-peers --peer-hf DIR --peer-gguf F16.gguf")]
+  reskill-cli bench cpu --model DIR --peers scripts/bench-cpu-peers --peer-hf DIR --peer-gguf F16.gguf
+  reskill-cli bench cpu --model DIR --cases decode --peers scripts/bench-cpu-peers --peer-gguf F16.gguf \
+      --peer-llama-bench llama/bin/llama-batched-bench")]
 pub struct CpuArgs {
     /// A folder with config.json and safetensors, a .gguf file, or org/name[@revision] on the Hugging Face hub
     #[arg(long, value_name = "DIR|FILE|NAME")]
@@ -61,6 +63,9 @@ pub struct CpuArgs {
     /// The model as an F16 file for llama.cpp
     #[arg(long, value_name = "FILE", requires = "peers")]
     peer_gguf: Option<PathBuf>,
+    /// llama.cpp's llama-batched-bench, which decodes instead of its Python package
+    #[arg(long, value_name = "FILE", requires = "peer_gguf")]
+    peer_llama_bench: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -285,6 +290,9 @@ fn run_peers(args: &CpuArgs, script: &std::path::Path) -> Result<Vec<Measurement
     command.arg("--hf").arg(args.peer_hf.as_ref().unwrap_or(&args.model));
     if let Some(gguf) = &args.peer_gguf {
         command.arg("--gguf").arg(gguf);
+    }
+    if let Some(program) = &args.peer_llama_bench {
+        command.arg("--llama-bench").arg(program);
     }
     command.stderr(std::process::Stdio::null());
     let output = command.output().with_context(|| format!("{}: cannot be started", args.python.display()))?;

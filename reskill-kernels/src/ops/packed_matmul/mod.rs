@@ -9,6 +9,7 @@ mod cpu;
 use half::bf16;
 
 use crate::error::{KernelError, check_shape};
+use crate::panels::{self, Matrix, MatrixMut};
 use crate::tensor::Tensor;
 
 /// How the weights of a [`PackedWeight`] are stored.
@@ -70,6 +71,24 @@ impl PackedWeight {
         match self.panels {
             Panels::F32(_) => WeightStorage::F32,
             Panels::Bf16(_) => WeightStorage::Bf16,
+        }
+    }
+
+    /// Outputs `first ..` of `x`, as many as `out` has columns, on this thread; `first` begins a panel.
+    ///
+    /// - `out`: (N, columns), overwritten
+    /// - `x`: (N, I)
+    pub(crate) fn product(&self, out: MatrixMut<'_>, x: Matrix<'_>, first: usize) {
+        let (inputs, outputs, cols) = (self.inputs, self.outputs, out.cols());
+        match &self.panels {
+            Panels::F32(data) => {
+                let panels = panels::Panels::new(data, inputs, outputs).columns(first, cols);
+                panels::packed_product(out, x, panels, false);
+            }
+            Panels::Bf16(data) => {
+                let panels = panels::Panels::new(data, inputs, outputs).columns(first, cols);
+                panels::packed_product(out, x, panels, false);
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::cpu::arg_max;
+use super::inversion::{arg_max, draw_from_all};
 use crate::device::Device;
 use crate::error::{KernelError, check_range, check_shape};
 use crate::ops::linear_logprob::cpu::log_sum_exp;
@@ -116,16 +116,13 @@ fn sample_row(logits: &[f32], lse: f32, filter: &SamplingFilter, uniform: f32) -
     let best = arg_max(logits);
     let (index, sampling_logprob) = if filter.temperature == 0.0 {
         (best, 0.0)
-    } else {
+    } else if filter.truncates(logits.len()) {
         // Probabilities relative to the largest, in f64: their sums decide which token a uniform number means.
         let weight =
             |index: usize| (f64::from(logits[index] - logits[best]) / f64::from(filter.temperature)).exp();
-        let kept = if filter.truncates(logits.len()) {
-            likeliest(logits, filter, weight)
-        } else {
-            (0..logits.len()).collect()
-        };
-        draw(&kept, weight, uniform)
+        draw(&likeliest(logits, filter, weight), weight, uniform)
+    } else {
+        draw_from_all(logits, best, filter.temperature, uniform)
     };
     SampledToken { token: index as u32, logprob: logits[index] - lse, sampling_logprob }
 }

@@ -3,6 +3,7 @@
 mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
+mod inversion;
 mod logits;
 #[cfg(feature = "cuda")]
 mod logits_cuda;
@@ -14,6 +15,7 @@ use crate::dtype::DType;
 use crate::error::{KernelError, check_range, check_shape};
 use crate::ops::linear_logprob::cpu::Problem;
 use crate::ops::linear_logprob::{TokenSets, check_inputs};
+use crate::ops::packed_matmul::PackedWeight;
 use crate::tensor::Tensor;
 
 /// Draws `tokens[n]` from `softmax(hidden[n] . head^T / temperature)` over the tokens allowed in row `n`, by inversion
@@ -44,6 +46,46 @@ pub fn linear_sample(
     temperature: f32,
     uniforms: &Tensor,
 ) -> Result<(), KernelError> {
+    checked_sample(tokens, logprobs, hidden, head, None, allowed, temperature, uniforms)
+}
+
+/// [`linear_sample`] with a copy of the head in panels, which rows over the whole vocabulary are multiplied by: it is read
+/// as it lies, and of panels in bf16 half as many bytes. Rows with a set are multiplied by `head`. On a device the panels
+/// are left aside.
+///
+/// The log-probabilities equal those of [`crate::ops::linear_logprob_forward`] to rounding; of panels in f32 to the bit, where
+/// the processor has AVX-512.
+///
+/// - `panels`: (V, C), packed from `head`
+///
+/// # Errors
+/// As [`linear_sample`].
+#[expect(clippy::too_many_arguments, reason = "those of `linear_sample` and the panels")]
+pub fn linear_sample_packed(
+    tokens: &mut Tensor<u32>,
+    logprobs: &mut Tensor,
+    hidden: &Tensor,
+    head: &Tensor,
+    panels: &PackedWeight,
+    allowed: &TokenSets,
+    temperature: f32,
+    uniforms: &Tensor,
+) -> Result<(), KernelError> {
+    check_shape("linear_sample", "panels", &[panels.outputs(), panels.inputs()], head.shape())?;
+    checked_sample(tokens, logprobs, hidden, head, Some(panels), allowed, temperature, uniforms)
+}
+
+#[expect(clippy::too_many_arguments, reason = "those of `linear_sample_packed`")]
+fn checked_sample(
+    tokens: &mut Tensor<u32>,
+    logprobs: &mut Tensor,
+    hidden: &Tensor,
+    head: &Tensor,
+    panels: Option<&PackedWeight>,
+    allowed: &TokenSets,
+    temperature: f32,
+    uniforms: &Tensor,
+) -> Result<(), KernelError> {
     const OP: &str = "linear_sample";
     check_range(temperature >= 0.0, OP, "temperature", temperature, ">= 0")?;
     let softmax_temperature = if temperature == 0.0 { 1.0 } else { temperature };
@@ -63,7 +105,8 @@ pub fn linear_sample(
     match placed(OP, &arguments)? {
         Device::Cpu => {
             let problem = Problem { hidden, head, allowed, temperature: softmax_temperature };
-            cpu::sample(tokens, logprobs, &problem, greedy, uniforms);
+            let draw = cpu::Draw { greedy, uniforms: uniforms.as_slice() };
+            cpu::sample(tokens, logprobs, &problem, panels, draw);
         }
         #[cfg(feature = "cuda")]
         Device::Cuda(device) => {

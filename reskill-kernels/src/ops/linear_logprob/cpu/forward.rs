@@ -28,6 +28,29 @@ impl TileStatistics {
         let (top, total, weighted) = sums(logits);
         TileStatistics { top, total, weighted, target: target.map(|index| logits[index]) }
     }
+
+    /// The same without a target, where all logits may be minus infinity: such a tile is empty.
+    pub(crate) fn of_any(logits: &[f32]) -> TileStatistics {
+        if max(logits) == f32::NEG_INFINITY {
+            return TileStatistics { top: f32::NEG_INFINITY, total: 0.0, weighted: 0.0, target: None };
+        }
+        TileStatistics::of(logits, None)
+    }
+
+    /// Whether no token of it has a probability above 0.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.total == 0.0
+    }
+
+    /// Largest logit.
+    pub(crate) fn top(&self) -> f32 {
+        self.top
+    }
+
+    /// Probability of the whole tile, given the log-sum-exp of all tiles.
+    pub(crate) fn probability(&self, lse: f32) -> f64 {
+        f64::from(self.total) * f64::from(self.top - lse).exp()
+    }
 }
 
 /// The statistics of a row over the tiles so far, in f64.

@@ -11,6 +11,7 @@ use multiversion::multiversion;
 use super::TokenSets;
 use crate::ops::matmul::cpu as matmul;
 use crate::ops::matmul::cpu::Prepared;
+use crate::ops::packed_matmul::PackedWeight;
 use crate::panels::{Matrix, MatrixMut, Packed};
 use crate::simd::{dot, exp, max, sum};
 use crate::tensor::Tensor;
@@ -119,6 +120,21 @@ impl Problem<'_> {
         let (n, c) = (rows.len(), self.head.row_len());
         let out = MatrixMut::row_major(logits, n, logits.len() / n.max(1));
         tile.product(out, Matrix::row_major(self.hidden_rows(rows), n, c));
+        self.divide_by_temperature(logits);
+    }
+
+    /// (rows, tile): logits over the temperature, with the head in panels. Of panels in f32 the same bits as
+    /// [`Self::tile_logits`], where the processor multiplies by panels.
+    pub(crate) fn packed_logits(
+        &self,
+        logits: &mut [f32],
+        rows: Range<usize>,
+        head: &PackedWeight,
+        tile: Range<usize>,
+    ) {
+        let (n, c) = (rows.len(), self.head.row_len());
+        let out = MatrixMut::row_major(logits, n, tile.len());
+        head.product(out, Matrix::row_major(self.hidden_rows(rows), n, c), tile.start);
         self.divide_by_temperature(logits);
     }
 

@@ -1,0 +1,87 @@
+//! Inversion of a cumulative distribution over a whole vocabulary: first which tile, then which token of it.
+//!
+//! A tile's probability is the sum that its log-sum-exp was made of, so no token outside the tile that is drawn from is
+//! looked at twice.
+
+use std::ops::Range;
+
+use crate::ops::linear_logprob::cpu::forward::{Joined, TileStatistics};
+use crate::ops::linear_logprob::cpu::{TILE, tiles};
+use crate::simd::{exp, max};
+
+/// Log-probability from which on down a token counts as impossible.
+const LEAST: f32 = -87.0;
+
+/// The first tile at which the cumulative probability exceeds `uniform`, and what is left of `uniform` for its tokens.
+/// Rounding can leave the total below `uniform`; then the last tile with a probability above zero is taken.
+///
+/// - `lse`: log-sum-exp of all tiles
+pub(super) fn draw_tile(tiles: impl Iterator<Item = TileStatistics>, lse: f32, uniform: f32) -> (usize, f64) {
+    let uniform = f64::from(uniform);
+    let mut cumulative = 0.0;
+    let mut last = (0, uniform);
+    for (index, tile) in tiles.enumerate() {
+        let p = if tile.top() - lse > LEAST { tile.probability(lse) } else { 0.0 };
+        if p > 0.0 {
+            last = (index, uniform - cumulative);
+        }
+        cumulative += p;
+        if uniform < cumulative {
+            break;
+        }
+    }
+    last
+}
+
+/// First index at which the cumulative probability exceeds `uniform`. Rounding can leave the total below `uniform`;
+/// then the last index with a probability above zero is taken. What is less likely than e^-87 is never drawn: the
+/// exponential falls no further there.
+pub(super) fn draw_token(logits: &[f32], lse: f32, uniform: f64) -> usize {
+    let mut cumulative = 0.0_f64;
+    let mut last = 0;
+    for (index, &logit) in logits.iter().enumerate() {
+        let logprob = logit - lse;
+        let p = if logprob > LEAST { f64::from(exp(logprob)) } else { 0.0 };
+        if p > 0.0 {
+            last = index;
+        }
+        cumulative += p;
+        if uniform < cumulative {
+            return index;
+        }
+    }
+    last
+}
+
+/// Index of the largest logit, the first on ties.
+pub(super) fn arg_max(logits: &[f32]) -> usize {
+    let top = max(logits);
+    logits.iter().position(|&logit| logit == top).unwrap_or(0)
+}
+
+/// Draws from `softmax(logits / temperature)`: the index, and its log-probability.
+///
+/// - `best`: index of the largest logit; some logit is finite
+/// - `temperature`: > 0
+pub(super) fn draw_from_all(logits: &[f32], best: usize, temperature: f32, uniform: f32) -> (usize, f32) {
+    let mut room = [0.0; TILE];
+    // Less the largest logit, so that a small temperature does not make them infinite.
+    let top = logits[best];
+    let scale = |room: &mut [f32; TILE], tile: Range<usize>| {
+        room.iter_mut().zip(&logits[tile]).for_each(|(to, logit)| *to = (logit - top) / temperature);
+    };
+    let statistics: Vec<TileStatistics> = tiles(logits.len(), TILE)
+        .map(|tile| {
+            scale(&mut room, tile.clone());
+            TileStatistics::of_any(&room[..tile.len()])
+        })
+        .collect();
+    let mut joined = Joined::default();
+    statistics.iter().filter(|tile| !tile.is_empty()).for_each(|tile| joined.add(*tile));
+    let lse = joined.lse();
+    let (tile, rest) = draw_tile(statistics.into_iter(), lse, uniform);
+    let tile = tile * TILE..logits.len().min((tile + 1) * TILE);
+    scale(&mut room, tile.clone());
+    let index = draw_token(&room[..tile.len()], lse, rest);
+    (tile.start + index, room[index] - lse)
+}
