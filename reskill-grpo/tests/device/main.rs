@@ -4,4 +4,5 @@
 
 mod support;
 mod update;
+mod loss;
 mod resume;
