@@ -101,7 +101,10 @@ fn clips_and_divergences_of_the_cases_are_not_trivial() {
     // What the comparison above rests on: with these trajectories every clip and every estimator has something to do.
     let (metrics, _) = step(&Device::Cpu, &variants()[0], 10_000);
     assert!(metrics.clip_fraction_high > 0.05 && metrics.clip_fraction_low > 0.05, "{metrics:?}");
-    assert!(metrics.clip_fraction_dual > 0.0 && metrics.ref_kl > 1e-3 && metrics.approx_kl > 1e-2, "{metrics:?}");
+    assert!(
+        metrics.clip_fraction_dual > 0.0 && metrics.ref_kl > 1e-3 && metrics.approx_kl > 1e-2,
+        "{metrics:?}"
+    );
 }
 
 #[test]

@@ -5,4 +5,5 @@
 mod support;
 mod update;
 mod loss;
+mod plan;
 mod resume;
