@@ -371,8 +371,10 @@ impl Learner {
             metrics.packed_tokens += packing.batch.len() as u64;
             old_logprobs.push(old);
         }
-        let sums = left.sums.read()?.into_iter().map(|sums| GrpoLossSums::from_slice(&sums));
-        let sums = sums.try_fold(GrpoLossSums::default(), |all, one| one.map(|one| add(all, one)))?;
+        let mut sums = GrpoLossSums::default();
+        for pack in left.sums.read()? {
+            sums = add(sums, GrpoLossSums::from_slice(&pack)?);
+        }
         let pairs = left.logprobs.read()?.into_iter().flatten().zip(old_logprobs.into_iter().flatten());
         Ok((sums, pairs.map(|(now, old)| now - old).collect()))
     }

@@ -9,7 +9,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use reskill_kernels::ops::{self, Cost, SamplingFilter, TokenSets, sample_logits};
 use reskill_kernels::{DType, Tensor};
-use reskill_model::{Decoder, KvCache, ModelConfig, PackedBatch, Params, Pretrained, Transformer, Workspace};
+use reskill_model::{Decoder, KvCache, PackedBatch, Params, Pretrained, Transformer, Workspace};
 use serde_json::{Value, json};
 
 use super::kernels::{Bench, Ceilings, CommonArgs, Sizes, Timing};
