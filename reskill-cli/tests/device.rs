@@ -190,8 +190,7 @@ fn evaluations_agree(cpu: &Path, bf16: &Path) {
     let output = command(&["eval", bf16.to_str().unwrap()]).env_remove("LD_LIBRARY_PATH").output().unwrap();
     let message = text(&output);
     assert_eq!(output.status.code(), Some(2), "{message}");
-    let expected =
-        "error: the run was trained on cuda; give --device cpu to play on the processor: device: no CUDA";
+    let expected = "error: the run was trained on cuda; give --device cpu to play on the processor: device: cuda:0: no CUDA";
     assert!(message.contains(expected), "{message}");
 }
 
