@@ -164,6 +164,14 @@ mod tests {
     }
 
     #[test]
+    fn the_section_says_who_multiplies_and_refuses_other_words() {
+        let config: DeviceConfig = toml::from_str("name = \"cuda\"\ngemm = \"auto\"").unwrap();
+        assert_eq!((config.gemm, config.precision), (GemmName::Auto, PrecisionName::F32));
+        let message = toml::from_str::<DeviceConfig>("gemm = \"fast\"").unwrap_err().to_string();
+        assert!(message.contains("expected one of `own`, `cublaslt`, `auto`"), "{message}");
+    }
+
+    #[test]
     fn the_processor_in_bf16_is_refused_with_the_remedy() {
         let config = DeviceConfig { precision: PrecisionName::Bf16, ..DeviceConfig::default() };
         let message = format!("{:#}", config.open().unwrap_err());
