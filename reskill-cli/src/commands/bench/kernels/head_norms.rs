@@ -28,6 +28,16 @@ struct HeadNorm {
     tolerance: f64,
 }
 
+/// A head of a row.
+struct Head {
+    /// Where it begins in `qkv`.
+    at: usize,
+    x: Vec<f64>,
+    /// 1 / rms.
+    rstd: f64,
+    weight: Vec<f64>,
+}
+
 impl HeadNorm {
     fn new(inputs: &Inputs<'_>) -> Result<HeadNorm> {
         let (n, model) = (inputs.n, inputs.model);
@@ -52,8 +62,8 @@ impl HeadNorm {
         self.shape.n_heads + self.shape.n_kv_heads
     }
 
-    /// Some heads of some rows: where they begin in `qkv`, x, 1 / rms, and their weight.
-    fn some(&self) -> Result<Vec<(usize, Vec<f64>, f64, Vec<f64>)>> {
+    /// Some heads of some rows.
+    fn some(&self) -> Result<Vec<Head>> {
         let (x, width, d) = (values(&self.original)?, self.original.row_len(), self.shape.head_dim);
         let weights = [values(&self.weights[0])?, values(&self.weights[1])?];
         let mut some = Vec::new();
@@ -63,7 +73,7 @@ impl HeadNorm {
                 let x = x[at..at + d].to_vec();
                 let rstd = 1.0 / (inner(&x, &x) / d as f64 + f64::from(EPS)).sqrt();
                 let weight = weights[usize::from(head >= self.shape.n_heads)].clone();
-                some.push((at, x, rstd, weight));
+                some.push(Head { at, x, rstd, weight });
             }
         }
         Ok(some)
@@ -89,7 +99,7 @@ impl Operation for HeadNorm {
     fn error(&self) -> Result<f64> {
         let got = values(&self.qkv)?;
         let mut pairs = Vec::new();
-        for (at, x, rstd, weight) in self.some()? {
+        for Head { at, x, rstd, weight } in self.some()? {
             let want = x.iter().zip(&weight).map(|(x, weight)| x * rstd * weight);
             pairs.extend(got[at..at + x.len()].iter().copied().zip(want));
         }
@@ -142,7 +152,7 @@ impl Operation for HeadNormBackward {
     fn error(&self) -> Result<f64> {
         let (got, d_out) = (values(&self.d_qkv)?, values(&self.d_out)?);
         let mut pairs = Vec::new();
-        for (at, x, rstd, weight) in self.forward.some()? {
+        for Head { at, x, rstd, weight } in self.forward.some()? {
             let d = x.len();
             let g: Vec<f64> = d_out[at..at + d].iter().zip(&weight).map(|(d, weight)| d * weight).collect();
             let pull = rstd * rstd * inner(&g, &x) / d as f64;
