@@ -18,8 +18,8 @@ def answer(op, task="", action="", **_):
         state.update(zip(("thing", "room", "at", "held"), (*task.split("-"), "counter", None)))
         return seen(f"you stand at the counter . bring the {state['thing']} , it is in the {state['room']}")
     if op == "expert":
-        fetch = () if state["held"] else (f"go to {state['room']}", f"take {state['thing']}")
-        return {"commands": [*fetch, "go to counter", "give"]}
+        first = 2 + (state["at"] == "counter") if state["held"] else int(state["at"] == state["room"])
+        return {"commands": [f"go to {state['room']}", f"take {state['thing']}", "go to counter", "give"][first:]}
     verb, _, name = action.replace("go to", "go").partition(" ")
     state["at"] = name if verb == "go" else state["at"]
     state["held"] = name if verb == "take" and state["at"] == state["room"] else state["held"]

@@ -58,9 +58,13 @@ fn what_a_process_started_ends_with_it() {
     };
     for after in ["exit 3", "echo nonsense", "sleep 60"] {
         let id = start(after);
-        // It is gone, or dead and not yet collected by the process that inherits it.
-        let state = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-        assert!(state.is_empty() || state.contains(") Z "), "{after}: {state}");
+        // The signal is sent, not yet obeyed. In the end it is gone, or dead and not yet collected by who inherits it.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let state = || std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        while !(state().is_empty() || state().contains(") Z ")) {
+            assert!(Instant::now() < deadline, "{after}: {}", state());
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 
