@@ -1,17 +1,42 @@
-//! The memory that a run will take, beside what the machine has.
+//! The memory that a run will take, beside what the machine or the device has.
 
 use anyhow::{Context, Result};
 use reskill_grpo::{MemoryPlan, MemoryRequest};
+use reskill_kernels::Device;
 use reskill_model::ModelConfig;
 
 use crate::config::TrainConfig;
+use crate::policy::evaluation_slots;
 
-/// The plan of a run with a policy of these sizes that reads at most `context` tokens at once.
-///
-/// # Errors
-/// If it needs more memory than the machine (or its control group) has: one line says what would help.
-pub fn planned_memory(config: &TrainConfig, model: &ModelConfig, context: usize) -> Result<MemoryPlan> {
-    let plan = MemoryPlan::new(&MemoryRequest {
+/// What a run does with its policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Trains it.
+    Training,
+    /// Plays with it: this many episodes at once, or as many as an evaluation plays.
+    Playing(Option<usize>),
+}
+
+/// The plan of a run with a policy of these sizes on `device`, which reads at most `context` tokens at once.
+#[must_use]
+pub fn planned_memory(
+    config: &TrainConfig,
+    model: &ModelConfig,
+    context: usize,
+    device: &Device,
+    purpose: Purpose,
+) -> MemoryPlan {
+    let rollouts = config.rollout.tasks_per_step * config.rollout.group_size;
+    let evaluated = evaluation_slots(config.model.is_pretrained(), rollouts);
+    let slots = match purpose {
+        Purpose::Playing(slots) => slots.unwrap_or(evaluated),
+        // A CPU takes the pages that are used, and an evaluation of short games uses few.
+        Purpose::Training if device.is_cpu() => rollouts,
+        Purpose::Training => rollouts.max(evaluated),
+    };
+    MemoryPlan::new(&MemoryRequest {
+        device,
+        learns: purpose == Purpose::Training,
         model,
         learner: &config.grpo.learner,
         moments: config.grpo.optimizer.moments,
@@ -19,13 +44,25 @@ pub fn planned_memory(config: &TrainConfig, model: &ModelConfig, context: usize)
         lora: config.model.lora.as_ref(),
         recompute: config.model.recompute,
         panels: config.model.panels(),
-        slots: config.rollout.tasks_per_step * config.rollout.group_size,
+        slots,
         context,
-    });
-    if let Some(available) = physical_memory() {
-        plan.check(available).context("memory")?;
+    })
+}
+
+/// Refuses a plan for `device` that does not fit into what is there. Asked before weights are placed: on a CUDA device what
+/// is free counts, on a CPU what the machine (or the control group) has.
+///
+/// # Errors
+/// One line says what would help.
+pub fn check_memory(plan: &MemoryPlan, device: &Device) -> Result<()> {
+    let available = match device.free_memory()? {
+        Some(free) => Some(free),
+        None => physical_memory(),
+    };
+    match available {
+        Some(available) => plan.check(available).context("memory"),
+        None => Ok(()),
     }
-    Ok(plan)
 }
 
 /// Bytes of memory, if the system tells: the smaller of the machine's and the control group's.

@@ -45,6 +45,12 @@ pub struct Policy {
 /// Episodes side by side in an evaluation of a small policy.
 const EVALUATION_SLOTS: usize = 128;
 
+/// Episodes side by side in an evaluation: of a pretrained model as many as a step plays.
+#[must_use]
+pub fn evaluation_slots(is_pretrained: bool, rollouts: usize) -> usize {
+    if is_pretrained { rollouts } else { EVALUATION_SLOTS }
+}
+
 /// A tokenizer over all words of `games` of the environment's training games, of its commands and of skill guidance.
 ///
 /// # Errors
@@ -102,6 +108,12 @@ fn words_of(suite: &dyn Suite, task: &Task) -> Result<Vec<String>, EnvError> {
 }
 
 impl Policy {
+    /// The sizes of a policy that knows these words.
+    #[must_use]
+    pub fn sizes(config: &ModelConfig, tokenizer: &PolicyTokenizer) -> ModelConfig {
+        ModelConfig { vocab_size: tokenizer.vocab_size(), ..config.clone() }
+    }
+
     /// A policy with random weights, the same on every device.
     ///
     /// # Errors
@@ -113,7 +125,7 @@ impl Policy {
         rng: &mut ChaCha8Rng,
         device: &Device,
     ) -> Result<Policy> {
-        let config = ModelConfig { vocab_size: tokenizer.vocab_size(), ..config.clone() };
+        let config = Policy::sizes(config, &tokenizer);
         let model = Transformer::init(&config, rng)?;
         Ok(Policy {
             model: if device.is_cpu() { model } else { model.to_device(device)? },
@@ -132,7 +144,8 @@ impl Policy {
         Policy { manner: Arc::new(manner), ..self }
     }
 
-    /// A pretrained model on `device` as a policy, with a fresh adapter beside it if one is trained.
+    /// A pretrained model on `device` as a policy, with a fresh adapter beside it if one is trained. `fits` is asked, with
+    /// its sizes and the longest context, before its weights are read.
     ///
     /// # Errors
     /// If a file is missing or odd: one line names it.
@@ -143,6 +156,7 @@ impl Policy {
         slots: usize,
         rng: &mut ChaCha8Rng,
         device: &Device,
+        fits: &dyn Fn(&ModelConfig, usize) -> Result<()>,
     ) -> Result<Policy> {
         let mut read = || -> Result<Policy> {
             let language = Language::new(
@@ -151,13 +165,16 @@ impl Policy {
                 manner,
             )?;
             let tokenizer = Arc::new(language.tokenizer()?);
+            let sizes = language.checkpoint.config();
+            let context = base.context.min(sizes.max_position_embeddings);
+            fits(sizes, context)?;
             let mut model = language.checkpoint.model_on(device)?;
             if let Some(lora) = &base.lora {
                 model.attach(Lora::init(model.config(), lora, rng)?)?;
             }
             let style = Some(prompt.style.unwrap_or(PromptStyle::Plain));
             Ok(Policy {
-                context: base.context.min(model.config().max_position_embeddings),
+                context,
                 model,
                 tokenizer,
                 prompt: PromptConfig { style, ..prompt.clone() },

@@ -142,7 +142,7 @@ fn train_on_a_device_goes_the_way_of_the_processor_to_the_end() {
     for (name, precision, within) in [("f32", "f32", 1e-3), ("bf16", "bf16", 0.05)] {
         let output = train(&at(name), &["--device", "cuda", "--precision", precision]);
         let said = text(&output);
-        assert!(said.contains("device: cuda:0 ("), "{said}");
+        assert!(said.contains("device: cuda:0 (") && said.contains("memory: weights "), "{said}");
         let losses = |run: &Path| -> Vec<f64> {
             records(run, "warm_start")
                 .iter()
@@ -167,6 +167,34 @@ fn train_on_a_device_goes_the_way_of_the_processor_to_the_end() {
     }
     // The finished run is read back to the device.
     succeed(&["train", "--resume", at("bf16").to_str().unwrap()]);
+    evaluations_agree(&at("cpu"), &at("bf16"));
+}
+
+/// What `eval` prints of a run; where it plays is not part of it.
+fn evaluate(run: &Path, more: &[&str]) -> Value {
+    let args = ["eval", run.to_str().unwrap(), "--split", "seen", "--greedy", "--json"];
+    serde_json::from_slice(&succeed(&[&args[..], more].concat()).stdout).unwrap()
+}
+
+/// A run of the processor is played on a device, and one of a device on either: the same likeliest tokens.
+fn evaluations_agree(cpu: &Path, bf16: &Path) {
+    let want = evaluate(cpu, &[]);
+    assert_eq!(want["splits"][0]["played"][0]["n_episodes"], 1);
+    for more in [&["--device", "cuda"][..], &["--device", "cuda:0", "--gemm", "auto", "--slots", "1"]] {
+        assert_eq!(evaluate(cpu, more), want, "{more:?}");
+    }
+    assert_eq!(evaluate(bf16, &["--device", "cpu"])["splits"][0]["played"][0]["n_episodes"], 1);
+    let on_device = evaluate(bf16, &[]);
+    assert_eq!(evaluate(bf16, &["--device", "cuda", "--precision", "bf16"]), on_device);
+    if !reskill_simt::is_stand_in() {
+        return;
+    }
+    // A machine without the device is told how to play all the same.
+    let output = command(&["eval", bf16.to_str().unwrap()]).env_remove("LD_LIBRARY_PATH").output().unwrap();
+    let message = text(&output);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    let expected = "error: the run was trained on cuda; give --device cpu to play on the processor: device: cuda:0: no CUDA";
+    assert!(message.contains(expected), "{message}");
 }
 
 #[test]
@@ -202,4 +230,53 @@ fn a_device_that_is_not_there_is_one_clear_line_and_exit_code_2() {
             assert!(!message.contains("panicked"), "{message}");
         }
     }
+}
+
+#[test]
+fn a_device_without_room_is_one_line_that_says_what_helps() {
+    if !reskill_simt::is_stand_in() {
+        return; // A real device has the memory that it has.
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let run = dir.path().join("run");
+    let mut args = vec!["train", "--out", run.to_str().unwrap(), "--device", "cuda"];
+    args.extend(SMALL.iter().flat_map(|assignment| ["--set", assignment]));
+    let output = command(&args).env("RESKILL_SIMT_MEMORY_MB", "64").output().unwrap();
+    let message = text(&output);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    let errors: Vec<&str> = message.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert_eq!(errors.len(), 1, "{message}");
+    assert!(errors[0].starts_with("error: memory: training needs "), "{message}");
+    assert!(errors[0].contains(" of cuda:0, ") && errors[0].contains("--device cpu"), "{message}");
+    assert!(!run.join("metrics.jsonl").exists());
+}
+
+#[test]
+fn every_way_to_multiply_gives_the_same_scores_and_a_missing_library_is_one_line() {
+    let want = scores("parity/llama", &["--device", "cuda"]);
+    for who in ["own", "cublaslt", "auto"] {
+        for (got, want) in scores("parity/llama", &["--device", "cuda", "--gemm", who]).iter().zip(&want) {
+            // f32 sums in another order.
+            assert!((got - want).abs() < 1e-4, "{who}: {got}, expected {want}");
+        }
+    }
+    if !reskill_simt::is_stand_in() {
+        return;
+    }
+    // A driver without cuBLASLt beside it.
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["libcuda.so", "libcuda.so.1"] {
+        std::os::unix::fs::symlink(reskill_simt::library_dir().join("libcuda.so"), dir.path().join(name))
+            .unwrap();
+    }
+    let run = dir.path().join("run");
+    let args = ["train", "--device", "cuda", "--gemm", "cublaslt", "--out", run.to_str().unwrap()];
+    let output = command(&args).env("LD_LIBRARY_PATH", dir.path()).output().unwrap();
+    let message = text(&output);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    assert!(
+        message.contains("products by cuBLASLt (") && message.contains("use gemm backend `own`"),
+        "{message}"
+    );
+    assert!(!message.contains("panicked"), "{message}");
 }

@@ -79,8 +79,12 @@ pub enum GrpoError {
         kl_coef: f32,
     },
     /// The plan needs more memory than there is.
-    #[error("training needs {needed} bytes of memory, {available} are there; {advice}")]
+    #[error("{what} needs {needed} bytes of memory{place}, {available} are there; {advice}")]
     Memory {
+        /// What is planned.
+        what: &'static str,
+        /// Whose memory: of a device, or empty.
+        place: String,
         /// Bytes planned.
         needed: u64,
         /// Bytes there.

@@ -68,8 +68,7 @@ impl Packing {
         })
     }
 
-    /// The packing with what the network reads on a device. Log-probabilities of the sampler stay on the CPU, where the loss
-    /// is computed.
+    /// The packing with what the network reads on a device. Log-probabilities of the sampler stay on the CPU.
     ///
     /// # Errors
     /// [`GrpoError::Kernel`] if the device has no room.

@@ -40,7 +40,8 @@ __device__ __forceinline__ void mbarrier_arrive_expect(u64* barrier, u32 bytes) 
 #if defined(RESKILL_SIMT)
   simt::mbarrier_arrive(barrier, bytes);
 #else
-  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes) : "memory");
+  asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes)
+               : "memory");
 #endif
 }
 // Waits until the phase of this parity has ended. On a fresh barrier the phase of parity 1 counts as ended.
@@ -72,7 +73,8 @@ __device__ __forceinline__ void tma_load(void* shared, const TensorMap* map, int
 #endif
 }
 
-// Descriptor of a factor in shared memory, swizzled by 128 bytes: rows of 64 bf16, eight of which make an atom of 1024 bytes.
+// Descriptor of a factor in shared memory, swizzled by 128 bytes: rows of 64 bf16, eight of which make an atom of 1024
+// bytes.
 //   bits 0-13   start address / 16
 //   bits 16-29  leading offset / 16: factor stored with K across rows: from 64 columns to the next 64; else unused (1)
 //   bits 32-45  stride offset / 16: from one atom to the next, along rows
@@ -118,8 +120,9 @@ __device__ __forceinline__ void registers_increase() {
 #endif
 }
 
-// D (64 x 256, f32) = A (64 x 16) * B (16 x 256) + D, or without D if `keep` is 0: bf16 factors in shared memory, by the 128 threads of
-// a warpgroup, asynchronously. kTurned* says that a factor is stored with its own axis contiguous and K across rows.
+// D (64 x 256, f32) = A (64 x 16) * B (16 x 256) + D, or without D if `keep` is 0: bf16 factors in shared memory, by
+// the 128 threads of a warpgroup, asynchronously. kTurned* says that a factor is stored with its own axis contiguous
+// and K across rows.
 // Thread t holds, with warp w = t / 32 % 4 and lane l: d[4 j + 2 h + i] = D[16 w + l / 4 + 8 h][8 j + 2 (l % 4) + i].
 template <int kTurnedA, int kTurnedB>
 __device__ __forceinline__ void wgmma_m64n256k16(float (&d)[128], u64 a, u64 b, int keep) {

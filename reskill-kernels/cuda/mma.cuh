@@ -64,8 +64,8 @@ __device__ __forceinline__ void ldmatrix_x2_trans(u32 (&r)[2], const void* row) 
 #endif
 }
 
-// Asynchronous copies from global to shared memory, both addresses aligned to the size. A copy belongs to the group that
-// the next commit closes; after cp_async_wait<N> all but the newest N groups of this thread are there, for other
+// Asynchronous copies from global to shared memory, both addresses aligned to the size. A copy belongs to the group
+// that the next commit closes; after cp_async_wait<N> all but the newest N groups of this thread are there, for other
 // threads after a barrier as well.
 __device__ __forceinline__ void cp_async16(void* shared, const void* global) {
 #if defined(RESKILL_SIMT)

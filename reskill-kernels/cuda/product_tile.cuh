@@ -49,7 +49,8 @@ template <int R, bool TRANSPOSED, int THREADS> struct MmaStage {
 template <int BM_, int BN_, int WARPS_M, int WARPS_N_, bool A_TRANSPOSED, bool B_TRANSPOSED> struct MmaTile {
   typedef bf16 T;
   static constexpr int BM = BM_, BN = BN_, BK = 32, STAGES = 3;
-  static constexpr int WARPS_N = WARPS_N_, THREADS = 32 * WARPS_M * WARPS_N, WM = BM / WARPS_M, WN = BN / WARPS_N, MI = WM / 16, NJ = WN / 8;
+  static constexpr int WARPS_N = WARPS_N_, THREADS = 32 * WARPS_M * WARPS_N, WM = BM / WARPS_M, WN = BN / WARPS_N,
+                       MI = WM / 16, NJ = WN / 8;
   static constexpr int ROWS = MI * 2, COLS = NJ * 2;     // elements of a thread
   static constexpr int ROW_LANES = 4;                    // neighbouring lanes that share a row
   typedef MmaStage<BM, A_TRANSPOSED, THREADS> A;
@@ -84,14 +85,16 @@ template <int BM_, int BN_, int WARPS_M, int WARPS_N_, bool A_TRANSPOSED, bool B
 #pragma unroll
       for (int j = 0; j < NJ; j += 2) {
         u32 r[4];
-        if (B_TRANSPOSED) ldmatrix_x4_trans(r, bs + (k + (lane & 7) + (lane >> 3 & 1) * 8) * B::LD + n0 + j * 8 + (lane >> 4) * 8);
+        if (B_TRANSPOSED)
+          ldmatrix_x4_trans(r, bs + (k + (lane & 7) + (lane >> 3 & 1) * 8) * B::LD + n0 + j * 8 + (lane >> 4) * 8);
         else ldmatrix_x4(r, bs + (n0 + j * 8 + (lane >> 4) * 8 + (lane & 7)) * B::LD + k + (lane >> 3 & 1) * 8);
         b[j][0] = r[0]; b[j][1] = r[1]; b[j + 1][0] = r[2]; b[j + 1][1] = r[3];
       }
 #pragma unroll
       for (int i = 0; i < MI; ++i) {
         u32 a[4];
-        if (A_TRANSPOSED) ldmatrix_x4_trans(a, as + (k + (lane & 7) + (lane >> 4) * 8) * A::LD + m0 + i * 16 + (lane >> 3 & 1) * 8);
+        if (A_TRANSPOSED)
+          ldmatrix_x4_trans(a, as + (k + (lane & 7) + (lane >> 4) * 8) * A::LD + m0 + i * 16 + (lane >> 3 & 1) * 8);
         else ldmatrix_x4(a, as + (m0 + i * 16 + (lane & 15)) * A::LD + k + (lane >> 4) * 8);
 #pragma unroll
         for (int j = 0; j < NJ; ++j) mma_m16n8k16_bf16(acc[i][j], a, b[j]);
@@ -159,7 +162,8 @@ template <int BM_, bool A_TRANSPOSED, bool B_TRANSPOSED> struct SimtTile {
   __device__ __forceinline__ float at(int i, int j) const { return acc[i][j]; }
   static __device__ __forceinline__ float exp(float x) { return expf(x); }
 
-  template <int R, bool TRANSPOSED> static __device__ __forceinline__ void copy(float* smem, const Operand<float>& op, int r0, int k0) {
+  template <int R, bool TRANSPOSED>
+  static __device__ __forceinline__ void copy(float* smem, const Operand<float>& op, int r0, int k0) {
     for (int c = threadIdx.x; c < R * BK; c += 256) {
       const int r = TRANSPOSED ? c % R : c / BK, k = TRANSPOSED ? c / R : c % BK;
       const bool inside = r0 + r < op.rows && k0 + k < op.depth;
@@ -188,7 +192,8 @@ template <int BM_, bool A_TRANSPOSED, bool B_TRANSPOSED> struct SimtTile {
 #pragma unroll
           for (int i = 0; i < ROWS; ++i)
 #pragma unroll
-            for (int j = 0; j < COLS; ++j) acc[i][j] = fmaf(as[k * (BM + 1) + row(i)], bs[k * (BN + 1) + col(j)], acc[i][j]);
+            for (int j = 0; j < COLS; ++j)
+              acc[i][j] = fmaf(as[k * (BM + 1) + row(i)], bs[k * (BN + 1) + col(j)], acc[i][j]);
         __syncthreads();                                 // the tile is read before the next overwrites it
       }
       epilogue(n0);

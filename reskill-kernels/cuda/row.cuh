@@ -1,4 +1,5 @@
-// Runs of one or eight elements, so that a loop over a row is written once and reads 16 bytes at a time where rows allow.
+// Runs of one or eight elements, so that a loop over a row is written once and reads 16 bytes at a time where rows
+// allow.
 #pragma once
 #include "prelude.cuh"
 

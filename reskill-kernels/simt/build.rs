@@ -96,10 +96,13 @@ impl Variant {
         let sources = sources()?;
         let objects = compile_all(&sources, &objects_folder, &flags, self.kernel_flags, headers)?;
         remove_others(&objects_folder, &objects)?;
-        let (blas, driver): (Vec<PathBuf>, Vec<PathBuf>) =
+        let (mut blas, driver): (Vec<PathBuf>, Vec<PathBuf>) =
             objects.into_iter().partition(|object| object.to_string_lossy().contains("/cublaslt-"));
         // The first names that cudarc looks for: once loaded, the stand-ins are found before any real library.
-        link(&folder.join("libcuda.so"), &driver, &self.flags)?;
+        let libcuda = folder.join("libcuda.so");
+        link(&libcuda, &driver, &self.flags)?;
+        // It gives its work to the driver's streams, and finds the driver beside itself where nobody has loaded it for all.
+        blas.push(libcuda);
         link(&folder.join("libcublasLt.so"), &blas, &self.flags)?;
         let other_name = folder.join("libcuda.so.1");
         if !other_name.exists() {
@@ -237,7 +240,7 @@ fn link(library: &Path, objects: &[PathBuf], flags: &[&str]) -> BuildResult<()> 
     let unfinished = library.with_extension("so.tmp");
     let output = compiler()
         .args(flags)
-        .args(["-shared", "-pthread", "-Wl,-Bsymbolic"])
+        .args(["-shared", "-pthread", "-Wl,-Bsymbolic", "-Wl,-rpath,$ORIGIN"])
         .arg(format!("-Wl,-soname,{name}"))
         .args(objects)
         .arg("-o")

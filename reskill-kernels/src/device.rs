@@ -100,6 +100,18 @@ impl Device {
         }
     }
 
+    /// Bytes of memory that are free, as the driver counts them; `None` on the CPU, whose memory belongs to the system.
+    ///
+    /// # Errors
+    /// [`KernelError::Driver`].
+    pub fn free_memory(&self) -> Result<Option<u64>, KernelError> {
+        match self {
+            Device::Cpu => Ok(None),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(device) => Ok(Some(device.memory()?.0 as u64)),
+        }
+    }
+
     /// The device in words: name, compute capability, memory, precision.
     #[must_use]
     pub fn describe(&self) -> String {

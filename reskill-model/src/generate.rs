@@ -11,6 +11,10 @@ use crate::error::ModelError;
 use crate::kv_cache::KvCache;
 use crate::transformer::Transformer;
 
+/// Tokens that one pass over prompts runs at most, but for a longer prompt, which stands alone: what a pass needs beside the
+/// cache does not grow with the number of sequences. No result depends on it.
+pub const PROMPT_ROWS: usize = 8192;
+
 /// How tokens are drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct SamplingParams {
@@ -196,11 +200,42 @@ impl Generator {
         }
     }
 
+    /// The hidden state of the last token of each slot, and how many tokens were run, at most [`PROMPT_ROWS`] in a pass.
     fn run(&mut self, model: &Transformer, slots: &[(usize, &[u32])]) -> Result<(Tensor, usize), ModelError> {
+        let n_tokens = slots.iter().map(|(_, new)| new.len()).sum();
+        if n_tokens <= PROMPT_ROWS {
+            return Ok((self.run_at_once(model, slots)?, n_tokens));
+        }
+        let before: Vec<usize> = slots.iter().map(|(slot, _)| self.cache.len(*slot)).collect();
+        let hidden = self.run_by_passes(model, slots);
+        if hidden.is_err() {
+            for ((slot, _), len) in slots.iter().zip(before) {
+                self.cache.truncate(*slot, len);
+            }
+        }
+        Ok((hidden?, n_tokens))
+    }
+
+    fn run_by_passes(
+        &mut self,
+        model: &Transformer,
+        slots: &[(usize, &[u32])],
+    ) -> Result<Tensor, ModelError> {
+        let (device, width) = (model.device(), model.config().hidden_size);
+        let mut all = Tensor::zeros_as(&[slots.len(), width], &device, device.precision())?;
+        let mut done = 0;
+        for pass in passes(slots) {
+            let hidden = self.run_at_once(model, pass)?;
+            all.copy_rows_from(done, &hidden, 0, pass.len())?;
+            done += pass.len();
+        }
+        Ok(all)
+    }
+
+    fn run_at_once(&mut self, model: &Transformer, slots: &[(usize, &[u32])]) -> Result<Tensor, ModelError> {
         let spans: Vec<(usize, usize)> = slots.iter().map(|(slot, new)| (*slot, new.len())).collect();
         let tokens: Vec<u32> = slots.iter().flat_map(|(_, new)| new.iter().copied()).collect();
-        let hidden = model.forward_cached(&mut self.cache, &tokens, &spans)?;
-        Ok((hidden, tokens.len()))
+        model.forward_cached(&mut self.cache, &tokens, &spans)
     }
 }
 
@@ -220,6 +255,22 @@ fn draw(
         }
         None => ops::linear_sample(tokens, logprobs, hidden, head, allowed, temperature, uniforms),
     }
+}
+
+/// Runs of slots with at most [`PROMPT_ROWS`] tokens together; one with more stands alone.
+fn passes<'s, 't>(slots: &'s [(usize, &'t [u32])]) -> impl Iterator<Item = &'s [(usize, &'t [u32])]> {
+    let mut rest = slots;
+    std::iter::from_fn(move || {
+        let mut n_tokens = 0;
+        let fits = |(_, new): &&(usize, &[u32])| {
+            n_tokens += new.len();
+            n_tokens <= PROMPT_ROWS
+        };
+        let n = rest.iter().take_while(fits).count().max(1).min(rest.len());
+        let (pass, after) = rest.split_at(n);
+        rest = after;
+        (!pass.is_empty()).then_some(pass)
+    })
 }
 
 /// Takes forced tokens at once; the set to draw the next token from, or `None` if the reply is complete.

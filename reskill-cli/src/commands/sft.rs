@@ -45,7 +45,7 @@ pub struct SftArgs {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
     /// Goes on with an interrupted run, as its own config.toml says
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "out", "seed", "steps", "merge", "overrides", "device", "precision"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "out", "seed", "steps", "merge", "overrides", "device", "precision", "gemm"])]
     resume: Option<PathBuf>,
 }
 

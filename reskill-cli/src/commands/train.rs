@@ -60,7 +60,7 @@ pub struct TrainArgs {
     #[arg(long)]
     pub(super) tui: bool,
     /// Goes on with an interrupted run, as its own config.toml says
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "out", "seed", "overrides", "env_cmd", "device", "precision"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "out", "seed", "overrides", "env_cmd", "device", "precision", "gemm"])]
     pub(super) resume: Option<PathBuf>,
 }
 

@@ -38,7 +38,7 @@ use crate::evaluate::Evaluation;
 use crate::journal::Journal;
 use crate::journal::prometheus::PrometheusServer;
 use crate::jsonl::JsonlWriter;
-use crate::memory::planned_memory;
+use crate::memory::{Purpose, planned_memory};
 use crate::output::{Shown, show};
 use crate::policy::Policy;
 use crate::progress::{Progress, print_line};
@@ -130,7 +130,7 @@ impl Trainer {
     /// If the environment cannot be opened.
     pub fn new(config: TrainConfig, run: RunDir, stop: Arc<AtomicBool>) -> Result<Trainer> {
         let prometheus = config.log.prometheus.map(PrometheusServer::start).transpose()?;
-        let (suite, policy) = untrained(&config)?;
+        let (suite, policy) = untrained(&config, Purpose::Training)?;
         let state = TrainState {
             stage: Stage::WarmStart { batches: 0 },
             lifecycle: Lifecycle::new(config.skills.clone(), initial_bank(&config)?)?,
@@ -157,7 +157,7 @@ impl Trainer {
     /// If the checkpoint is missing or damaged.
     pub fn resume(config: TrainConfig, run: RunDir, stop: Arc<AtomicBool>) -> Result<Trainer> {
         let prometheus = config.log.prometheus.map(PrometheusServer::start).transpose()?;
-        let Restored { suite, policy, reference, optimizer, base, state } = Restored::latest(&config, &run)?;
+        let Restored { suite, policy, reference, optimizer, base, state } = Restored::latest(&config, &run, Purpose::Training)?;
         let mut creator = CreatorRunner::open(&config, &run, &policy.tokenizer)?;
         creator.resume(&state.lifecycle);
         Trainer::assemble(
@@ -242,11 +242,9 @@ impl Trainer {
         ));
         let device = self.policy.model.device();
         print_line(&format!("device: {}", device.describe()));
-        // The plan counts what the CPU's passes take.
-        if device.is_cpu() {
-            let plan = planned_memory(&self.config, self.policy.model.config(), self.policy.context)?;
-            print_line(&format!("memory: {plan}"));
-        }
+        let (sizes, context) = (self.policy.model.config(), self.policy.context);
+        let plan = planned_memory(&self.config, sizes, context, &device, Purpose::Training);
+        print_line(&format!("memory: {plan}"));
         if let Stage::WarmStart { batches } = self.state.stage
             && !self.warm_start(batches)?
         {

@@ -2,31 +2,42 @@
 
 use anyhow::{Context, Result, bail};
 use reskill_envs::{Split, Suite};
+use reskill_model::ModelConfig;
 use reskill_skills::SkillBank;
 
 use crate::base_model::BaseModel;
 use crate::config::TrainConfig;
+use crate::memory::{Purpose, check_memory, planned_memory};
 use crate::model_source;
 use crate::policy::{Policy, build_tokenizer};
 use crate::streams::stream;
 use crate::suites::open_suite;
 
-/// The environment, and the policy as it begins.
-pub(super) fn untrained(config: &TrainConfig) -> Result<(Box<dyn Suite>, Policy)> {
+/// The environment, and the policy as it begins, if the memory that `purpose` needs is there.
+pub(super) fn untrained(config: &TrainConfig, purpose: Purpose) -> Result<(Box<dyn Suite>, Policy)> {
     // First: a machine without the device should say so before games are read.
     let device = config.device.open()?;
     let suite = open_suite(&config.env)?;
     check_games(suite.as_ref())?;
     check_start(suite.as_ref())?;
     check_verbs(config, suite.as_ref())?;
+    let fits = |model: &ModelConfig, context: usize| {
+        // Playing on a CPU takes memory as it goes.
+        if device.is_cpu() && purpose != Purpose::Training {
+            return Ok(());
+        }
+        check_memory(&planned_memory(config, model, context, &device, purpose), &device)
+    };
     let policy = if config.model.is_pretrained() {
         let slots = config.rollout.tasks_per_step * config.rollout.group_size;
         let (prompt, manner) = (&config.policy.prompt, suite.manner());
         let rng = &mut stream(config.seed, "adapter", &[]);
-        Policy::open(&config.model, prompt, &manner, slots, rng, &device)?
+        Policy::open(&config.model, prompt, &manner, slots, rng, &device, &fits)?
     } else {
         let tokenizer =
             build_tokenizer(suite.as_ref(), &config.policy.prompt, config.policy.vocabulary_games)?;
+        let sizes = Policy::sizes(&config.policy.model, &tokenizer);
+        fits(&sizes, sizes.max_position_embeddings)?;
         let mut rng = stream(config.seed, "weights", &[]);
         let policy = Policy::init(&config.policy.model, &config.policy.prompt, tokenizer, &mut rng, &device)?;
         policy.speaking(suite.manner())

@@ -1,33 +1,41 @@
 //! Columns over the trained tokens of one packing, and the fused passes between them and the network.
 
-use reskill_kernels::ops::{self, Distribution};
+use reskill_kernels::ops::{self, Distribution, GrpoLossInputs, GrpoLossParams, GrpoLossSums};
 use reskill_kernels::{DType, Tensor};
 use reskill_model::{Gradients, Transformer, Workspace};
 
+use super::gathered::Gathered;
+use super::token_columns::TokenColumns;
 use crate::error::GrpoError;
-use crate::loss::{BatchTotals, LossConfig, SequenceUnit};
 use crate::packing::Packing;
-use crate::trajectory::TokenTrajectory;
 
 /// What the forward pass leaves and the backward pass needs, each (R) f32.
 pub(super) struct Columns {
     pub(super) logprobs: Tensor,
-    pub(super) entropy: Tensor,
-    pub(super) lse: Tensor,
+    entropy: Tensor,
+    lse: Tensor,
     pub(super) d_logprobs: Tensor,
-    pub(super) d_entropy: Tensor,
+    d_entropy: Tensor,
     /// (R, C): hidden states of the rows that predict.
     selected: Tensor,
     /// The full divergence, where it is the penalty.
-    pub(super) divergence: Option<Divergence>,
+    divergence: Option<Divergence>,
 }
 
 /// The full divergence from a reference, and its gradient from above.
 pub(super) struct Divergence {
-    pub(super) kl: Tensor,
-    pub(super) d_kl: Tensor,
+    kl: Tensor,
+    d_kl: Tensor,
     ref_lse: Tensor,
     ref_selected: Tensor,
+}
+
+/// What the packs of a mini-batch leave to be read.
+pub(super) struct Left {
+    /// [`GrpoLossSums`] of each pack.
+    pub(super) sums: Gathered<f64>,
+    /// Log-probabilities of the trained tokens.
+    pub(super) logprobs: Gathered<f32>,
 }
 
 /// How both passes see the vocabulary.
@@ -73,12 +81,13 @@ impl Columns {
         Ok(columns)
     }
 
-    /// Computes the full divergence from what `reference` left.
+    /// Computes the full divergence from what `reference` left; `d_kl` is its gradient from above.
     pub(super) fn diverge(
         &mut self,
         model: &Transformer,
         reference: Columns,
         ref_model: &Transformer,
+        d_kl: &Tensor,
         packing: &Packing,
         softmax: Softmax,
     ) -> Result<(), GrpoError> {
@@ -86,10 +95,38 @@ impl Columns {
         let policy = self.distribution(model);
         let other = reference.distribution(ref_model);
         ops::linear_kl_forward(&mut kl, policy, other, &packing.allowed, softmax.temperature)?;
-        let d_kl = Tensor::zeros(kl.shape(), &kl.device())?;
         let Columns { lse: ref_lse, selected: ref_selected, .. } = reference;
-        self.divergence = Some(Divergence { kl, d_kl, ref_lse, ref_selected });
+        self.divergence = Some(Divergence { kl, d_kl: d_kl.try_clone()?, ref_lse, ref_selected });
         Ok(())
+    }
+
+    /// The loss of each token and its slopes, computed where the network ran. Its sums and the log-probabilities go to `left`.
+    ///
+    /// - `ref_logprobs`: those of the reference; none if there is no reference, or its full divergence is the penalty
+    pub(super) fn loss(
+        &mut self,
+        tokens: &TokenColumns,
+        ref_logprobs: Option<&Tensor>,
+        params: &GrpoLossParams,
+        left: &mut Left,
+    ) -> Result<(), GrpoError> {
+        let kl = self.divergence.as_ref().map(|divergence| &divergence.kl);
+        let inputs = GrpoLossInputs {
+            logprobs: &self.logprobs,
+            old_logprobs: &tokens.old_logprobs,
+            sampler_logprobs: &tokens.sampler_logprobs,
+            // Not read where there is no reference.
+            ref_logprobs: kl.or(ref_logprobs).unwrap_or(&tokens.old_logprobs),
+            entropy: &self.entropy,
+            advantages: &tokens.advantages,
+            weights: &tokens.weights,
+            sequences: &tokens.sequences,
+        };
+        let mut sums = Tensor::zeros(&[GrpoLossSums::LEN], &self.logprobs.device())?;
+        let (d_logprobs, d_entropy) = (&mut self.d_logprobs, &mut self.d_entropy);
+        ops::grpo_loss_into(d_logprobs, d_entropy, &mut sums, &inputs, params)?;
+        left.sums.push(&sums)?;
+        left.logprobs.push(&self.logprobs)
     }
 
     fn distribution<'a>(&'a self, model: &'a Transformer) -> Distribution<'a> {
@@ -174,46 +211,5 @@ impl Columns {
             ),
         };
         Ok(result?)
-    }
-}
-
-/// Advantage, weight and sequence of each trained token, each (R).
-pub(super) struct TokenColumns {
-    pub(super) advantages: Tensor,
-    pub(super) weights: Tensor,
-    pub(super) sequences: Tensor<u32>,
-}
-
-impl TokenColumns {
-    pub(super) fn new(
-        packing: &Packing,
-        pack: &[&TokenTrajectory],
-        advantages: &[&[f32]],
-        loss: &LossConfig,
-        totals: BatchTotals,
-    ) -> Result<TokenColumns, GrpoError> {
-        let r = packing.origins.len();
-        let advantage = |&(index, turn): &(usize, usize)| advantages[index][turn];
-        let weight = |&(index, turn): &(usize, usize)| {
-            let tokens = match loss.sequence {
-                SequenceUnit::Turn => pack[index].turns[turn].trained_len(),
-                SequenceUnit::Episode => pack[index].trained_len(),
-            };
-            loss.token_weight(tokens, totals)
-        };
-        let mut sequences = Vec::with_capacity(r);
-        for (row, &(index, turn)) in packing.origins.iter().enumerate() {
-            let is_new = row == 0 || {
-                let before = packing.origins[row - 1];
-                before.0 != index || (loss.sequence == SequenceUnit::Turn && before.1 != turn)
-            };
-            let last = sequences.last().copied().unwrap_or(0);
-            sequences.push(last + u32::from(is_new));
-        }
-        Ok(TokenColumns {
-            advantages: Tensor::from_vec(&[r], packing.origins.iter().map(advantage).collect())?,
-            weights: Tensor::from_vec(&[r], packing.origins.iter().map(weight).collect())?,
-            sequences: Tensor::from_vec(&[r], sequences)?,
-        })
     }
 }

@@ -1,28 +1,32 @@
 //! One update of a policy from trajectories.
 
 mod columns;
+mod gathered;
 mod guard;
 mod metrics;
 mod minibatch;
 mod reference;
+mod token_columns;
 
 use std::path::Path;
 
 use rand::Rng;
-use reskill_kernels::ops::{self, GrpoLossInputs, GrpoLossSums};
-use reskill_kernels::{Device, Tensor};
+use reskill_kernels::Device;
+use reskill_kernels::ops::GrpoLossSums;
 use reskill_model::{Gradients, ModelConfig, Params, Transformer, Workspace};
 use serde::{Deserialize, Serialize};
 
 pub use metrics::{ImitationMetrics, RatioQuantiles, UpdateMetrics};
 pub use reference::Reference;
 
-use self::columns::{Columns, Softmax, TokenColumns};
+use self::columns::{Columns, Left, Softmax};
+use self::gathered::Gathered;
 use self::guard::{Guard, SkippedBatch};
 use self::metrics::add;
 use self::minibatch::minibatches;
+use self::token_columns::TokenColumns;
 use crate::error::{GrpoError, check};
-use crate::loss::{BatchTotals, KlEstimator, LossConfig, OldLogprobs, SequenceUnit};
+use crate::loss::{BatchTotals, LossConfig, OldLogprobs, SequenceUnit};
 use crate::optimizer::Optimizer;
 use crate::packing::Packing;
 use crate::trajectory::TokenTrajectory;
@@ -207,8 +211,7 @@ impl Learner {
             if BatchTotals::of(&batch.members, loss.sequence).tokens == 0 {
                 continue;
             }
-            let n_ratios = log_ratios.len();
-            let sums = self.gradient(model, &batch, &mut metrics, &mut log_ratios)?;
+            let (sums, moved) = self.gradient(model, &batch, &mut metrics)?;
             let applied = if sums.loss.is_finite() {
                 optimizer.update_model(model, &self.grads)
             } else {
@@ -223,10 +226,10 @@ impl Learner {
                     metrics.learning_rate = f64::from(optimizer.learning_rate());
                     metrics.optimizer_steps += 1;
                     all = add(all, sums);
+                    log_ratios.extend(moved);
                 }
                 // Decided by the person who trains: one broken batch should not end a run of days, but be seen.
                 Err(error) => {
-                    log_ratios.truncate(n_ratios);
                     metrics.skipped_updates += 1;
                     self.guard.keep(&SkippedBatch {
                         optimizer_steps: optimizer.steps(),
@@ -260,13 +263,17 @@ impl Learner {
         }
         let softmax = Softmax { temperature: 1.0, filter: None };
         self.grads.clear()?;
+        let mut logprobs = Gathered::<f32>::new(&model.device(), totals.tokens)?;
         for pack in Packing::split(trajectories, self.config.max_tokens) {
             let packing = Packing::new(&pack)?.to_device(&model.device())?;
             let mut columns = Columns::forward(&mut self.workspace, model, &packing, softmax)?;
             columns.d_logprobs.fill(-1.0 / totals.tokens as f32)?;
-            metrics.loss -= columns.logprobs.to_vec()?.iter().map(|&x| f64::from(x)).sum::<f64>();
+            logprobs.push(&columns.logprobs)?;
             columns.backward(&mut self.grads, &mut self.workspace, model, None, &packing, softmax)?;
             metrics.packed_tokens += packing.batch.len() as u64;
+        }
+        for pack in logprobs.read()? {
+            metrics.loss -= pack.into_iter().map(f64::from).sum::<f64>();
         }
         let applied = if metrics.loss.is_finite() {
             optimizer.update_model(model, &self.grads)
@@ -307,18 +314,24 @@ impl Learner {
         metrics: &mut UpdateMetrics,
     ) -> Result<Vec<Vec<f32>>, GrpoError> {
         let softmax = Softmax { temperature, filter: None };
-        let mut all = Vec::with_capacity(trajectories.len());
-        for pack in Packing::split(trajectories, self.config.max_tokens) {
-            let packing = Packing::new(&pack)?.to_device(&model.device())?;
+        let packs = Packing::split(trajectories, self.config.max_tokens);
+        let n_tokens = trajectories.iter().map(|trajectory| trajectory.trained_len()).sum();
+        let mut logprobs = Gathered::<f32>::new(&model.device(), n_tokens)?;
+        let mut sampled = Vec::with_capacity(packs.len());
+        for pack in &packs {
+            let packing = Packing::new(pack)?.to_device(&model.device())?;
             let columns = Columns::forward(&mut self.workspace, model, &packing, softmax)?;
             metrics.packed_tokens += packing.batch.len() as u64;
-            let sampled = packing.old_logprobs.host()?;
-            let logprobs = columns.logprobs.to_vec()?;
-            for (now, sampled) in logprobs.iter().zip(sampled) {
+            logprobs.push(&columns.logprobs)?;
+            sampled.push(packing.old_logprobs);
+        }
+        let mut all = Vec::with_capacity(trajectories.len());
+        for ((pack, logprobs), sampled) in packs.iter().zip(logprobs.read()?).zip(&sampled) {
+            for (now, sampled) in logprobs.iter().zip(sampled.host()?) {
                 metrics.sampler_mismatch = metrics.sampler_mismatch.max(f64::from((now - sampled).abs()));
             }
             let mut rest = logprobs.as_slice();
-            for trajectory in &pack {
+            for trajectory in pack {
                 let (own, after) = rest.split_at(trajectory.trained_len());
                 all.push(own.to_vec());
                 rest = after;
@@ -327,83 +340,69 @@ impl Learner {
         Ok(all)
     }
 
-    /// Loss and gradient of one mini-batch, pack by pack.
+    /// Loss and gradient of one mini-batch, pack by pack, and the log-ratio of each of its tokens. A device is waited for
+    /// once, after the last pack: the sums of all packs come in one copy, the log-probabilities in another.
     fn gradient(
         &mut self,
         model: &Transformer,
         batch: &Batch<'_>,
         metrics: &mut UpdateMetrics,
-        log_ratios: &mut Vec<f32>,
-    ) -> Result<GrpoLossSums, GrpoError> {
-        let totals = BatchTotals::of(&batch.members, batch.loss.sequence);
-        let mut sums = GrpoLossSums::default();
+    ) -> Result<(GrpoLossSums, Vec<f32>), GrpoError> {
+        let (totals, device) = (BatchTotals::of(&batch.members, batch.loss.sequence), model.device());
+        let packs = Packing::split(&batch.members, self.config.max_tokens);
+        let mut left = Left {
+            sums: Gathered::new(&device, packs.len() * GrpoLossSums::LEN)?,
+            logprobs: Gathered::new(&device, totals.tokens)?,
+        };
+        let mut old_logprobs = Vec::with_capacity(packs.len());
         let mut done = 0;
         self.grads.clear()?;
-        for pack in Packing::split(&batch.members, self.config.max_tokens) {
+        for pack in &packs {
             let members = done..done + pack.len();
             done = members.end;
-            let packing = Packing::new(&pack)?.to_device(&model.device())?;
-            let tokens =
-                TokenColumns::new(&packing, &pack, &batch.advantages[members.clone()], batch.loss, totals)?;
+            let packing = Packing::new(pack)?.to_device(&device)?;
             let old = match &batch.old {
-                None => packing.old_logprobs.clone(),
-                Some(old) => Tensor::from_vec(packing.old_logprobs.shape(), old[members].concat())?,
+                None => packing.old_logprobs.host()?.to_vec(),
+                Some(old) => old[members.clone()].concat(),
             };
-            sums = add(sums, self.accumulate(model, batch, &packing, &tokens, &old, log_ratios)?);
+            let advantages = &batch.advantages[members];
+            let tokens = TokenColumns::new(&packing, pack, advantages, &old, batch.loss, totals)?;
+            self.accumulate(model, batch, &packing, &tokens.to_device(&device)?, &mut left)?;
             metrics.packed_tokens += packing.batch.len() as u64;
+            old_logprobs.push(old);
         }
-        Ok(sums)
+        let mut sums = GrpoLossSums::default();
+        for pack in left.sums.read()? {
+            sums = add(sums, GrpoLossSums::from_slice(&pack)?);
+        }
+        let pairs = left.logprobs.read()?.into_iter().flatten().zip(old_logprobs.into_iter().flatten());
+        Ok((sums, pairs.map(|(now, old)| now - old).collect()))
     }
 
-    /// Loss of one packing and its gradient, added to [`Learner::grads`].
+    /// Loss of one packing, left in `left`, and its gradient, added to [`Learner::grads`]. Nothing is waited for.
     fn accumulate(
         &mut self,
         model: &Transformer,
         batch: &Batch<'_>,
         packing: &Packing,
         tokens: &TokenColumns,
-        old: &Tensor,
-        log_ratios: &mut Vec<f32>,
-    ) -> Result<GrpoLossSums, GrpoError> {
+        left: &mut Left,
+    ) -> Result<(), GrpoError> {
         let softmax = Softmax { temperature: batch.temperature, filter: batch.loss.gradient_filter };
-        let mut ref_logprobs = old.clone();
         let mut other = None;
         if let Some(reference) = batch.reference {
-            let columns = Columns::forward(&mut self.workspace, reference, packing, softmax)?;
-            ref_logprobs.copy_from(&columns.logprobs)?;
-            other = Some((columns, reference));
+            other = Some((Columns::forward(&mut self.workspace, reference, packing, softmax)?, reference));
         }
         let mut columns = Columns::forward(&mut self.workspace, model, packing, softmax)?;
-        if let (Some((other, reference)), KlEstimator::Full) = (other, batch.loss.kl) {
-            columns.diverge(model, other, reference, packing, softmax)?;
+        let mut ref_logprobs = None;
+        match (other, &tokens.d_kl) {
+            (Some((other, reference)), Some(d_kl)) => {
+                columns.diverge(model, other, reference, d_kl, packing, softmax)?;
+            }
+            (other, _) => ref_logprobs = other.map(|(other, _)| other.logprobs),
         }
-        // The loss is a few numbers a token: it is computed on the CPU, wherever the network runs.
-        let host = |column: &Tensor| column.to_device(&Device::Cpu);
-        let (logprobs, entropy) = (host(&columns.logprobs)?, host(&columns.entropy)?);
-        let kl = columns.divergence.as_ref().map(|it| host(&it.kl)).transpose()?;
-        let inputs = GrpoLossInputs {
-            logprobs: &logprobs,
-            old_logprobs: old,
-            sampler_logprobs: &packing.old_logprobs,
-            ref_logprobs: kl.as_ref().unwrap_or(&ref_logprobs),
-            entropy: &entropy,
-            advantages: &tokens.advantages,
-            weights: &tokens.weights,
-            sequences: &tokens.sequences,
-        };
-        let params = batch.loss.params();
-        let column = || Tensor::zeros(logprobs.shape(), &Device::Cpu);
-        let (mut d_logprobs, mut d_entropy) = (column()?, column()?);
-        let sums = ops::grpo_loss(&mut d_logprobs, &mut d_entropy, &inputs, &params)?;
-        columns.d_logprobs.copy_from(&d_logprobs)?;
-        columns.d_entropy.copy_from(&d_entropy)?;
-        if let Some(divergence) = &mut columns.divergence {
-            let d_kl = tokens.weights.host()?.iter().map(|weight| weight * batch.loss.kl_coef);
-            divergence.d_kl.copy_from_slice(&d_kl.collect::<Vec<f32>>())?;
-        }
-        log_ratios.extend(logprobs.host()?.iter().zip(old.host()?).map(|(now, old)| now - old));
-        columns.backward(&mut self.grads, &mut self.workspace, model, batch.reference, packing, softmax)?;
-        Ok(sums)
+        columns.loss(tokens, ref_logprobs.as_ref(), &batch.loss.params(), left)?;
+        columns.backward(&mut self.grads, &mut self.workspace, model, batch.reference, packing, softmax)
     }
 }
 

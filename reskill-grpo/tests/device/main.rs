@@ -4,4 +4,6 @@
 
 mod support;
 mod update;
+mod loss;
+mod plan;
 mod resume;

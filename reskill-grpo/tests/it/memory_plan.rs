@@ -1,4 +1,5 @@
 use reskill_grpo::{LearnerConfig, MemoryPlan, MemoryRequest, MomentPrecision};
+use reskill_kernels::Device;
 use reskill_model::{ModelConfig, WeightStorage};
 
 use crate::support::{config, model};
@@ -6,6 +7,8 @@ use crate::support::{config, model};
 fn plan(model: &ModelConfig, moments: MomentPrecision) -> MemoryPlan {
     let learner = LearnerConfig { max_tokens: 4096, ..LearnerConfig::default() };
     MemoryPlan::new(&MemoryRequest {
+        device: &Device::Cpu,
+        learns: true,
         model,
         learner: &learner,
         moments,
@@ -63,6 +66,8 @@ fn smollm2() -> ModelConfig {
 fn the_plan_covers_what_training_of_smollm2_was_measured_to_take() {
     let learner = LearnerConfig { max_tokens: 2048, ..LearnerConfig::default() };
     let plan = MemoryPlan::new(&MemoryRequest {
+        device: &Device::Cpu,
+        learns: true,
         model: &smollm2(),
         learner: &learner,
         moments: MomentPrecision::F32,
@@ -111,6 +116,8 @@ fn an_adapter_takes_memory_for_itself_alone_and_recomputing_keeps_one_block() {
     let lora = reskill_model::LoraConfig { r: 3, ..Default::default() };
     let request = |lora, recompute, panels| {
         MemoryPlan::new(&MemoryRequest {
+            device: &Device::Cpu,
+            learns: true,
             model: &sizes,
             learner: &learner,
             moments: MomentPrecision::F32,
@@ -129,4 +136,27 @@ fn an_adapter_takes_memory_for_itself_alone_and_recomputing_keeps_one_block() {
     assert_eq!((small.reference, small.panels, full.panels), (0, small.weights / 2, 0));
     assert!(small.activations < full.activations && small.weights == full.weights);
     assert!(small.to_string().contains("panels") && !full.to_string().contains("panels"));
+}
+
+#[test]
+fn playing_takes_weights_and_cache_alone() {
+    let (sizes, learner) = (config(), LearnerConfig::default());
+    let plan = MemoryPlan::new(&MemoryRequest {
+        device: &Device::Cpu,
+        learns: false,
+        model: &sizes,
+        learner: &learner,
+        moments: MomentPrecision::F32,
+        has_reference: true,
+        lora: None,
+        recompute: false,
+        panels: None,
+        slots: 4,
+        context: 64,
+    });
+    let parts = (plan.gradients, plan.optimizer, plan.reference, plan.masters, plan.activations, plan.saving);
+    assert_eq!(parts, (0, 0, 0, 0, 0, 0));
+    assert_eq!(plan.total(), plan.weights + plan.kv_cache);
+    let message = plan.check(1).unwrap_err().to_string();
+    assert!(message.starts_with("playing needs") && message.ends_with("(--slots)"), "{message}");
 }

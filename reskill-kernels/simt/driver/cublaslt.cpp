@@ -1,7 +1,7 @@
 // A stand-in for libcublasLt.so: the calls that this project makes, as loops. A library of its own.
 //
-// Matrices are column-major: D (rows x cols) = alpha * op(A) op(B) + beta * C. It lives beside the stand-in driver, to whose
-// streams it gives its work.
+// Matrices are column-major: D (rows x cols) = alpha * op(A) op(B) + beta * C. It lives beside the stand-in driver, to
+// whose streams it gives its work.
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -43,8 +43,8 @@ void write(void* matrix, int type, uint64_t at, float v) {
   static_cast<uint16_t*>(matrix)[at] = static_cast<uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
 }
 
-int multiply(const Description& d, float alpha, const void* a, const MatrixLayout& la, const void* b, const MatrixLayout& lb, float beta,
-             const void* c, void* out, const MatrixLayout& lo) {
+int multiply(const Description& d, float alpha, const void* a, const MatrixLayout& la, const void* b,
+             const MatrixLayout& lb, float beta, const void* c, void* out, const MatrixLayout& lo) {
   const uint64_t depth = d.turned[0] ? la.rows : la.cols;
   for (uint64_t col = 0; col < lo.cols; ++col)
     for (uint64_t row = 0; row < lo.rows; ++row) {
@@ -91,7 +91,9 @@ API cublasLtMatmulDescSetAttribute(Description* d, int attribute, const void* va
 }
 API cublasLtMatmulPreferenceCreate(void** preference) { *preference = new char; return kSuccess; }
 API cublasLtMatmulPreferenceDestroy(void* preference) { delete static_cast<char*>(preference); return kSuccess; }
-API cublasLtMatmulPreferenceSetAttribute(void*, int, const void*, size_t bytes) { return bytes == 4 || bytes == 8 ? kSuccess : kInvalidValue; }
+API cublasLtMatmulPreferenceSetAttribute(void*, int, const void*, size_t bytes) {
+  return bytes == 4 || bytes == 8 ? kSuccess : kInvalidValue;
+}
 
 // cublasLtMatmulHeuristicResult_t.
 struct Heuristic {
@@ -101,8 +103,9 @@ struct Heuristic {
   float waves;
   int reserved[4];
 };
-API cublasLtMatmulAlgoGetHeuristic(void*, const Description* d, const MatrixLayout* a, const MatrixLayout* b, const MatrixLayout*,
-                                   const MatrixLayout* out, void*, int wanted, Heuristic* found, int* n) {
+API cublasLtMatmulAlgoGetHeuristic(void*, const Description* d, const MatrixLayout* a, const MatrixLayout* b,
+                                   const MatrixLayout*, const MatrixLayout* out, void*, int wanted, Heuristic* found,
+                                   int* n) {
   *n = 0;
   if (wanted < 1 || !fits(*d, *a, *b, *out)) return kInvalidValue;
   memset(found, 0, sizeof *found);
@@ -110,9 +113,9 @@ API cublasLtMatmulAlgoGetHeuristic(void*, const Description* d, const MatrixLayo
   *n = 1;
   return kSuccess;
 }
-API cublasLtMatmul(void*, const Description* d, const float* alpha, const void* a, const MatrixLayout* la, const void* b, const MatrixLayout* lb,
-                   const float* beta, const void* c, const MatrixLayout*, void* out, const MatrixLayout* lo, const uint64_t* algorithm, void*,
-                   size_t, void* stream) {
+API cublasLtMatmul(void*, const Description* d, const float* alpha, const void* a, const MatrixLayout* la,
+                   const void* b, const MatrixLayout* lb, const float* beta, const void* c, const MatrixLayout*,
+                   void* out, const MatrixLayout* lo, const uint64_t* algorithm, void*, size_t, void* stream) {
   if (algorithm[0] != 1 || !fits(*d, *la, *lb, *lo)) return kInvalidValue;
   const auto work = [d = *d, x = *alpha, a, la = *la, b, lb = *lb, y = *beta, c, out, lo = *lo] {
     return multiply(d, x, a, la, b, lb, y, c, out, lo);

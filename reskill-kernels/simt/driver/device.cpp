@@ -43,7 +43,8 @@ API cuDeviceGet(int* device, int ordinal) {
   return ordinal >= 0 && ordinal < n_devices() ? kSuccess : kInvalidDevice;
 }
 API cuDeviceGetName(char* name, int bytes, int) {
-  snprintf(name, static_cast<size_t>(bytes), "ReSkill SIMT simulator (cc %d.%d)", compute_capability() / 10, compute_capability() % 10);
+  snprintf(name, static_cast<size_t>(bytes), "ReSkill SIMT simulator (cc %d.%d)", compute_capability() / 10,
+           compute_capability() % 10);
   return kSuccess;
 }
 API cuDeviceGetUuid_v2(unsigned char* uuid, int device) {
@@ -146,7 +147,9 @@ API cuGetErrorString(int error, const char** words) {
     case kCaptureInvalidated: *words = "operation failed due to a previous error during capture"; break;
     case kCaptureUnmatched: *words = "the capture was not initiated in this stream"; break;
     case kCaptureIsolation: *words = "dependency created on uncaptured work in another stream"; break;
-    case kCaptureImplicit: *words = "operation would make the legacy stream depend on a capturing blocking stream"; break;
+    case kCaptureImplicit:
+      *words = "operation would make the legacy stream depend on a capturing blocking stream";
+      break;
     case kCapturedEvent: *words = "operation not permitted on an event last recorded in a capturing stream"; break;
     default: *words = "unknown error";
   }
@@ -154,4 +157,6 @@ API cuGetErrorString(int error, const char** words) {
 }
 
 // 0: as RESKILL_SIMT_CC says.
-extern "C" __attribute__((visibility("default"))) void reskill_simt_set_capability(int capability) { g_capability_set = capability; }
+extern "C" __attribute__((visibility("default"))) void reskill_simt_set_capability(int capability) {
+  g_capability_set = capability;
+}

@@ -8,6 +8,7 @@
 #include <map>
 #include <mutex>
 
+#include "counters.h"
 #include "driver.h"
 
 namespace driver {
@@ -207,6 +208,7 @@ API cuMemcpyHtoD_v2(DevicePtr to, const void* from, size_t n) {
 }
 API cuMemcpyDtoH_v2(void* to, DevicePtr from, size_t n) {
   if (int e = forbidden_in_capture(kCaptureImplicit)) return e;
+  simt::counters().downloads += n != 0;
   return copy(false, address_of(to), true, from, n);
 }
 API cuMemcpyDtoD_v2(DevicePtr to, DevicePtr from, size_t n) {
@@ -217,6 +219,7 @@ API cuMemcpyHtoDAsync_v2(DevicePtr to, const void* from, size_t n, void* stream)
   return submit(stream, [=] { return copy(true, to, false, address_of(from), n); });
 }
 API cuMemcpyDtoHAsync_v2(void* to, DevicePtr from, size_t n, void* stream) {
+  simt::counters().downloads += n != 0;
   return submit(stream, [=] { return copy(false, address_of(to), true, from, n); });
 }
 API cuMemcpyDtoDAsync_v2(DevicePtr to, DevicePtr from, size_t n, void* stream) {

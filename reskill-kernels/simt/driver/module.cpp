@@ -38,7 +38,8 @@ int check_launch(const Launch& l) {
 }
 
 int run(const Launch& l, void** args) {
-  simt::LaunchResult r = simt::launch(*l.function->kernel, l.grid, l.block, l.dynamic_bytes, shared_bytes_optin(), args);
+  simt::LaunchResult r =
+      simt::launch(*l.function->kernel, l.grid, l.block, l.dynamic_bytes, shared_bytes_optin(), args);
   if (!r.ok) {
     last_failure() = r.failure;
     return kLaunchFailed;
@@ -84,7 +85,9 @@ API cuModuleLoadData(void** module, const void* image) {
   *module = new Module;
   return kSuccess;
 }
-API cuModuleLoadDataEx(void** module, const void* image, unsigned, void*, void*) { return cuModuleLoadData(module, image); }
+API cuModuleLoadDataEx(void** module, const void* image, unsigned, void*, void*) {
+  return cuModuleLoadData(module, image);
+}
 API cuModuleLoadFatBinary(void** module, const void* image) { return cuModuleLoadData(module, image); }
 API cuModuleLoad(void** module, const char* path) {
   FILE* f = fopen(path, "rb");
@@ -139,8 +142,8 @@ API cuOccupancyAvailableDynamicSMemPerBlock(size_t* bytes, void*, int blocks, in
   return kSuccess;
 }
 
-API cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz, unsigned shared,
-                   void* stream, void** args, void** extra) {
+API cuLaunchKernel(void* function, unsigned gx, unsigned gy, unsigned gz, unsigned bx, unsigned by, unsigned bz,
+                   unsigned shared, void* stream, void** args, void** extra) {
   if (!function) return kInvalidHandle;
   if (extra) return kNotSupported;
   return launch({static_cast<Function*>(function), dim3(gx, gy, gz), dim3(bx, by, bz), shared}, stream, args);
@@ -159,15 +162,24 @@ API cuLaunchKernelEx(const LaunchConfig* c, void* function, void** args, void** 
 }
 
 // Two axes of bf16, swizzled by 128 bytes: what the kernels use. The conditions are those of the documentation.
-API cuTensorMapEncodeTiled(void* map, int type, unsigned rank, void* address, const uint64_t* sizes, const uint64_t* strides,
-                           const uint32_t* box, const uint32_t* steps, int interleave, int swizzle, int, int) {
+API cuTensorMapEncodeTiled(void* map, int type, unsigned rank, void* address, const uint64_t* sizes,
+                           const uint64_t* strides, const uint32_t* box, const uint32_t* steps, int interleave,
+                           int swizzle, int, int) {
   if (compute_capability() < 90) return kNotSupported;
   if (type != 9 || rank != 2 || interleave != 0 || swizzle != 3 || steps[0] != 1 || steps[1] != 1) return kNotSupported;
-  const bool aligned = reinterpret_cast<uintptr_t>(map) % 64 == 0 && reinterpret_cast<uintptr_t>(address) % 16 == 0 && strides[0] % 16 == 0;
-  const bool fits = sizes[0] && sizes[1] && sizes[0] <= 1ull << 32 && sizes[1] <= 1ull << 32 && strides[0] < 1ull << 40 &&
-                    strides[0] >= sizes[0] * 2 && box[0] && box[0] * 2 <= 128 && box[1] && box[1] <= 256;
+  const bool aligned = reinterpret_cast<uintptr_t>(map) % 64 == 0 && reinterpret_cast<uintptr_t>(address) % 16 == 0 &&
+                       strides[0] % 16 == 0;
+  const bool fits = sizes[0] && sizes[1] && sizes[0] <= 1ull << 32 && sizes[1] <= 1ull << 32 &&
+                    strides[0] < 1ull << 40 && strides[0] >= sizes[0] * 2 && box[0] && box[0] * 2 <= 128 && box[1] &&
+                    box[1] <= 256;
   if (!aligned || !fits) return kInvalidValue;
-  const simt::TensorMapContents contents = {simt::kTensorMapMagic, static_cast<const unsigned char*>(address), sizes[0], sizes[1], strides[0], box[0], box[1]};
+  const simt::TensorMapContents contents = {simt::kTensorMapMagic,
+                                            static_cast<const unsigned char*>(address),
+                                            sizes[0],
+                                            sizes[1],
+                                            strides[0],
+                                            box[0],
+                                            box[1]};
   memcpy(map, &contents, sizeof contents);
   return kSuccess;
 }

@@ -19,7 +19,9 @@ struct Event {
   std::chrono::steady_clock::time_point at;
 };
 
-bool is_default(void* handle) { return handle == nullptr || handle == reinterpret_cast<void*>(1) || handle == reinterpret_cast<void*>(2); }
+bool is_default(void* handle) {
+  return handle == nullptr || handle == reinterpret_cast<void*>(1) || handle == reinterpret_cast<void*>(2);
+}
 
 int invalidate(Stream& s, int error) {
   s.invalidated = true;
@@ -166,9 +168,12 @@ API cuEventElapsedTime_v2(float* milliseconds, void* begin, void* end) {
   *milliseconds = std::chrono::duration<float, std::milli>(b.at - a.at).count();
   return kSuccess;
 }
-API cuEventElapsedTime(float* milliseconds, void* begin, void* end) { return cuEventElapsedTime_v2(milliseconds, begin, end); }
+API cuEventElapsedTime(float* milliseconds, void* begin, void* end) {
+  return cuEventElapsedTime_v2(milliseconds, begin, end);
+}
 
 // For the stand-in cuBLASLt.
-extern "C" __attribute__((visibility("default"))) int reskill_simt_submit(void* stream, const std::function<int()>& work) {
+extern "C" __attribute__((visibility("default"))) int reskill_simt_submit(void* stream,
+                                                                          const std::function<int()>& work) {
   return submit(stream, work);
 }

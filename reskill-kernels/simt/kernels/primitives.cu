@@ -5,7 +5,8 @@
 #include "reduce.cuh"
 
 // sums[b] = sum of x[b, 0..n) (f32): two-level reduction.
-extern "C" __global__ void __launch_bounds__(256) simt_row_sums(float* __restrict__ sums, const float* __restrict__ x, int n) {
+extern "C" __global__ void __launch_bounds__(256)
+    simt_row_sums(float* __restrict__ sums, const float* __restrict__ x, int n) {
   float v = 0.0f;
   for (int i = threadIdx.x; i < n; i += blockDim.x) v += x[(size_t)blockIdx.x * n + i];
   v = block_sum(v);
@@ -14,7 +15,8 @@ extern "C" __global__ void __launch_bounds__(256) simt_row_sums(float* __restric
 EXPORT_KERNEL(simt_row_sums)
 
 // y = x reversed within each block of 256 (the last may be shorter), through shared memory.
-extern "C" __global__ void __launch_bounds__(256) simt_reverse(float* __restrict__ y, const float* __restrict__ x, int n) {
+extern "C" __global__ void __launch_bounds__(256)
+    simt_reverse(float* __restrict__ y, const float* __restrict__ x, int n) {
   SHARED(float, tile, [256]);
   const int begin = blockIdx.x * 256, count = min(256, n - begin), t = threadIdx.x;
   if (t < count) tile[t] = x[begin + t];
@@ -61,7 +63,8 @@ extern "C" __global__ void __launch_bounds__(128) simt_matmul(float* __restrict_
       const int row = i >> 2, col = (i & 3) * 8;
       cp_async16(left + row * (kDepth + 8) + col, a + (size_t)row * k + first + col);
       if (!transposed) cp_async16(right + row * (kDepth + 8) + col, b + (size_t)row * k + first + col);
-      if (transposed) cp_async16(right + (i >> 3) * 72 + (i & 7) * 8, b + (size_t)(first + (i >> 3)) * 64 + (i & 7) * 8);
+      if (transposed)
+        cp_async16(right + (i >> 3) * 72 + (i & 7) * 8, b + (size_t)(first + (i >> 3)) * 64 + (i & 7) * 8);
     }
     cp_async_commit();
   };
@@ -82,7 +85,8 @@ extern "C" __global__ void __launch_bounds__(128) simt_matmul(float* __restrict_
       ldmatrix_x4(fragment, left + (warp * 16 + (lane & 15)) * (kDepth + 8) + depth + (lane >> 4) * 8);
       for (int column = 0; column < 64; column += 16) {
         u32 r[4];
-        if (!transposed) ldmatrix_x4(r, right + (column + (lane >> 4) * 8 + (lane & 7)) * (kDepth + 8) + depth + (lane >> 3 & 1) * 8);
+        if (!transposed)
+          ldmatrix_x4(r, right + (column + (lane >> 4) * 8 + (lane & 7)) * (kDepth + 8) + depth + (lane >> 3 & 1) * 8);
         if (transposed) ldmatrix_x4_trans(r, right + (depth + (lane & 15)) * 72 + column + (lane >> 4) * 8);
         const u32 first_half[2] = {r[0], r[1]}, second_half[2] = {r[2], r[3]};
         mma_m16n8k16_bf16(sum[column / 8], fragment, first_half);

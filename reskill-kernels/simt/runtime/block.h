@@ -99,7 +99,8 @@ struct LaunchResult {
   std::string failure;
 };
 // Runs the whole grid on this OS thread.
-LaunchResult launch(const Kernel& kernel, dim3 grid, dim3 block, size_t dynamic_bytes, size_t shared_limit, void** args);
+LaunchResult launch(const Kernel& kernel, dim3 grid, dim3 block, size_t dynamic_bytes, size_t shared_limit,
+                    void** args);
 const Kernel* find_kernel(const char* name);
 
 }  // namespace simt

@@ -1,4 +1,4 @@
-// What the launches of this OS thread have done.
+// What the launches and copies of this OS thread have done.
 #pragma once
 #include <stdint.h>
 
@@ -10,6 +10,7 @@ struct Counters {
   uint64_t multiply_adds;      // by mma instructions
   uint64_t read_bytes;         // unique device bytes read, summed over launches; tracing build only
   uint64_t written_bytes;      // unique device bytes written, likewise
+  uint64_t downloads;          // copies from the device to the host that moved something
 };
 
 inline Counters& counters() {

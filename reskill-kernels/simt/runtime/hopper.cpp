@@ -45,7 +45,8 @@ void deliver(const PendingCopy& c) {
   for (uint32_t r = 0; r < m.box_rows; ++r)
     for (uint32_t q = 0; q < m.box_columns; ++q) {
       const int64_t row = static_cast<int64_t>(c.row) + r, column = static_cast<int64_t>(c.column) + q;
-      const bool inside = row >= 0 && column >= 0 && row < static_cast<int64_t>(m.rows) && column < static_cast<int64_t>(m.columns);
+      const bool inside =
+          row >= 0 && column >= 0 && row < static_cast<int64_t>(m.rows) && column < static_cast<int64_t>(m.columns);
       const unsigned char* from = m.address + row * static_cast<int64_t>(m.row_bytes) + column * 2;
       if (inside) trace_read(from, 2);
       unsigned short v = 0;
@@ -59,8 +60,10 @@ void deliver(const PendingCopy& c) {
 }
 
 float element(unsigned long long descriptor, int turned, int row, int k) {
-  const unsigned start = (descriptor & 0x3fff) << 4, leading = (descriptor >> 16 & 0x3fff) << 4, stride = (descriptor >> 32 & 0x3fff) << 4;
-  const unsigned offset = turned ? row / 64 * leading + k / 8 * stride + k % 8 * 128 + row % 64 * 2 : row / 8 * stride + row % 8 * 128 + k * 2;
+  const unsigned start = (descriptor & 0x3fff) << 4, leading = (descriptor >> 16 & 0x3fff) << 4,
+                 stride = (descriptor >> 32 & 0x3fff) << 4;
+  const unsigned offset = turned ? row / 64 * leading + k / 8 * stride + k % 8 * 128 + row % 64 * 2
+                                 : row / 8 * stride + row % 8 * 128 + k * 2;
   unsigned short bits;
   memcpy(&bits, g_block->dynamic + swizzled(start + offset), 2);
   return __uint_as_float(static_cast<unsigned>(bits) << 16);
@@ -102,7 +105,8 @@ void reset_hopper() {
 unsigned shared_offset(const void* p) {
   const auto* at = static_cast<const unsigned char*>(p);
   const Block& b = running_block();
-  if (!b.dynamic || at < b.dynamic || at >= b.dynamic + b.dynamic_bytes) fail("an address of dynamic shared memory is needed: %p", p);
+  if (!b.dynamic || at < b.dynamic || at >= b.dynamic + b.dynamic_bytes)
+    fail("an address of dynamic shared memory is needed: %p", p);
   return static_cast<unsigned>(at - b.dynamic);
 }
 
@@ -116,7 +120,8 @@ void mbarrier_init(unsigned long long* barrier, unsigned count) {
 
 void mbarrier_arrive(unsigned long long* barrier, unsigned expected_bytes) {
   Barrier b(*barrier);
-  if (b.pending == 0 || b.count == 0 || b.count > 1024) fail("an mbarrier gets more arrivals than its phase has, or was not initialised");
+  if (b.pending == 0 || b.count == 0 || b.count > 1024)
+    fail("an mbarrier gets more arrivals than its phase has, or was not initialised");
   b.bytes += expected_bytes;
   --b.pending;
   b.end_phase_if_complete();
@@ -145,9 +150,11 @@ void tma_load(void* shared, const void* map, int column, int row, unsigned long 
   PendingCopy c;
   memcpy(&c.map, map, sizeof c.map);
   if (c.map.magic != kTensorMapMagic) fail("the tensor map was not made by cuTensorMapEncodeTiled");
-  if (shared_offset(shared) % 1024) fail("a box swizzled by 128 bytes begins at a multiple of 1024 bytes, not at %u", shared_offset(shared));
+  if (shared_offset(shared) % 1024)
+    fail("a box swizzled by 128 bytes begins at a multiple of 1024 bytes, not at %u", shared_offset(shared));
   const size_t bytes = static_cast<size_t>(c.map.box_rows) * c.map.box_columns * 2;
-  if (shared_offset(shared) + bytes > running_block().dynamic_bytes) fail("a box of %zu bytes reaches beyond shared memory", bytes);
+  if (shared_offset(shared) + bytes > running_block().dynamic_bytes)
+    fail("a box of %zu bytes reaches beyond shared memory", bytes);
   c.shared = static_cast<unsigned char*>(shared);
   c.column = column;
   c.row = row;

@@ -110,7 +110,8 @@ const Kernel* find_kernel(const char* name) {
   return it == registry().end() ? nullptr : &it->second;
 }
 
-LaunchResult launch(const Kernel& kernel, dim3 grid, dim3 block, size_t dynamic_bytes, size_t shared_limit, void** args) {
+LaunchResult launch(const Kernel& kernel, dim3 grid, dim3 block, size_t dynamic_bytes, size_t shared_limit,
+                    void** args) {
   catch_faults(stacks().emergency_top());
   Block b;
   b.kernel = &kernel;

@@ -22,9 +22,11 @@ void* shared_memory(int slot, size_t bytes, size_t align) {
     if (v.slot == slot) return v.address;
   align = align < 16 ? 16 : align;
   b.shared_bytes += (bytes + align - 1) / align * align;
-  if (b.shared_bytes > (48u << 10)) fail("%zu bytes of static shared memory, at most 49152 are possible", b.shared_bytes);
+  if (b.shared_bytes > (48u << 10))
+    fail("%zu bytes of static shared memory, at most 49152 are possible", b.shared_bytes);
   if (b.shared_bytes + b.dynamic_bytes > b.shared_limit)
-    fail("%zu static and %zu dynamic bytes of shared memory, the device has %zu", b.shared_bytes, b.dynamic_bytes, b.shared_limit);
+    fail("%zu static and %zu dynamic bytes of shared memory, the device has %zu", b.shared_bytes, b.dynamic_bytes,
+         b.shared_limit);
   void* p = nullptr;
   if (posix_memalign(&p, align, bytes) != 0) fail("no host memory for %zu bytes of shared memory", bytes);
   memset(p, 0xff, bytes);
@@ -40,7 +42,8 @@ void release_shared(Block& b) {
 }
 
 void require_aligned(const void* address, size_t bytes, const char* what) {
-  if (reinterpret_cast<uintptr_t>(address) % bytes) fail("%s: address %p is not aligned to %zu bytes", what, address, bytes);
+  if (reinterpret_cast<uintptr_t>(address) % bytes)
+    fail("%s: address %p is not aligned to %zu bytes", what, address, bytes);
 }
 
 void copy_async(void* shared, const void* global, size_t bytes, size_t valid) {

@@ -8,7 +8,9 @@ namespace simt {
 class BlockSequence {
  public:
   BlockSequence(const Order& order, uint64_t total);
-  uint64_t at(uint64_t k) const { return static_cast<uint64_t>((offset_ + static_cast<unsigned __int128>(k) * step_) % total_); }
+  uint64_t at(uint64_t k) const {
+    return static_cast<uint64_t>((offset_ + static_cast<unsigned __int128>(k) * step_) % total_);
+  }
 
  private:
   uint64_t total_, offset_ = 0, step_ = 1;

@@ -2,8 +2,8 @@
 //
 // Two accesses to a byte by different threads, one of them a write, must have a __syncthreads between them, or within a
 // warp a __syncwarp. The order in which fibers happen to run does not matter: a missing barrier is found in any.
-// Shuffles and votes are no barriers for memory (CUDA C++ Programming Guide, "Warp Shuffle Functions"). Memory that tensor
-// copies and warpgroup products use is left to mbarriers and not looked at; so are atomics.
+// Shuffles and votes are no barriers for memory (CUDA C++ Programming Guide, "Warp Shuffle Functions"). Memory that
+// tensor copies and warpgroup products use is left to mbarriers and not looked at; so are atomics.
 #if defined(SIMT_TRACE)
 #include "race.h"
 
@@ -41,8 +41,8 @@ bool concurrent(const Access& before, const Access& now) {
 }
 
 [[noreturn]] void report(const char* what, const Access& before, const Variable& v, uintptr_t address) {
-  fail("race on shared memory: byte %zu of a variable of %zu bytes is %s thread %u without a barrier between", address - v.begin,
-       v.end - v.begin, what, before.thread - 1);
+  fail("race on shared memory: byte %zu of a variable of %zu bytes is %s thread %u without a barrier between",
+       address - v.begin, v.end - v.begin, what, before.thread - 1);
 }
 
 }  // namespace

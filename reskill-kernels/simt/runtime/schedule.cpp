@@ -33,8 +33,8 @@ void fail(const char* format, ...) {
   Block& b = running_block();
   const Fiber& f = running_fiber();
   char text[1400];
-  snprintf(text, sizeof text, "%s: %s (block %u,%u,%u thread %u,%u,%u)", b.kernel->name, words, b.idx.x, b.idx.y, b.idx.z,
-           f.tid.x, f.tid.y, f.tid.z);
+  snprintf(text, sizeof text, "%s: %s (block %u,%u,%u thread %u,%u,%u)", b.kernel->name, words, b.idx.x, b.idx.y,
+           b.idx.z, f.tid.x, f.tid.y, f.tid.z);
   fprintf(stderr, "reskill-simt: %s\n", text);
   b.failed = true;
   b.failure = text;

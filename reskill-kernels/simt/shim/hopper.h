@@ -1,7 +1,7 @@
 // Hopper's asynchronous instructions: mbarriers, tensor memory copies, warpgroup products.
 //
-// Written from the PTX ISA's description of layouts, as the kernels are: it shows whether a kernel's pipeline, indices and
-// descriptors agree with that description, not whether the description was read rightly.
+// Written from the PTX ISA's description of layouts, as the kernels are: it shows whether a kernel's pipeline, indices
+// and descriptors agree with that description, not whether the description was read rightly.
 #pragma once
 #include "intrinsics.h"
 #include "memory.h"

@@ -32,7 +32,8 @@ struct Signature {
 
 template <class... A>
 bool register_kernel(const char* name, void (*f)(A...)) {
-  return register_kernel(Kernel{name, &Signature<A...>::call, reinterpret_cast<void*>(f), sizeof...(A), Signature<A...>::bytes});
+  return register_kernel(
+      Kernel{name, &Signature<A...>::call, reinterpret_cast<void*>(f), sizeof...(A), Signature<A...>::bytes});
 }
 
 }  // namespace simt

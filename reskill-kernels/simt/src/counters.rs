@@ -1,4 +1,4 @@
-//! What launches did: matrix instructions, and in the tracing build the bytes touched.
+//! What launches and copies did: matrix instructions, and in the tracing build the bytes touched.
 
 use crate::library::functions;
 
@@ -14,14 +14,16 @@ pub struct Counters {
     pub read_bytes: u64,
     /// Unique bytes of device memory that a launch wrote, summed over launches; 0 without feature `trace`.
     pub written_bytes: u64,
+    /// Copies from device to host that moved something: each waits for the device.
+    pub downloads: u64,
 }
 
-/// What the calling thread's launches did while `f` ran; `None` on a real device.
+/// What the calling thread's launches and copies did while `f` ran; `None` on a real device.
 pub fn count(f: impl FnOnce()) -> Option<Counters> {
     let functions = functions()?;
     let mut counters = Counters::default();
     let take = |counters: &mut Counters| {
-        // SAFETY: `Counters` has the layout of the C++ struct of that name: four u64.
+        // SAFETY: `Counters` has the layout of the C++ struct of that name: five u64.
         unsafe { (functions.take_counters)(std::ptr::from_mut(counters).cast()) };
     };
     take(&mut counters);

@@ -4,7 +4,8 @@
 
 use reskill_kernels::ops::cost::{self, Cost};
 use reskill_kernels::ops::{
-    self, AdamWParams, GrpoLossInputs, GrpoLossParams, Moments8, RopeTable, SamplingFilter, TokenSets,
+    self, AdamWParams, AttentionShape, CachedPlan, CachedSpan, Distribution, GrpoLossInputs, GrpoLossParams,
+    Moments8, PackedSegment, PackedSegments, RopeTable, SamplingFilter, TokenSets,
 };
 use reskill_kernels::{DType, Device, KernelError, Tensor};
 use reskill_simt::counters;
@@ -64,7 +65,7 @@ fn operations_on_rows_touch_what_the_formulas_say() {
         });
         let table = tensor(&device, &[50, c], dtype);
         let tokens = ids(&device, &(0..n as u32).map(|i| i * 11 % 50).collect::<Vec<u32>>());
-        check("embedding_forward", cost::embedding_forward(n, c, s), || {
+        check("embedding_forward", cost::embedding_forward(n, n, c, s), || {
             ops::embedding_forward(&mut out, &table, &tokens)
         });
         // One head of 40; the table's cosines and sines come besides, a row for each position.
@@ -168,8 +169,192 @@ fn loss_sampling_and_optimizer_touch_what_the_formulas_say() {
         grad_scale: 1.0,
     };
     check("adamw_8bit", cost::adamw_8bit(n), || ops::adamw_8bit(&mut weight, &mut moments, &grad, &step));
+    let mut m_and_v = [(); 2].map(|()| column(&device, n));
+    let [m, v] = &mut m_and_v;
+    // A factor on the gradient is read.
+    check_with_scratch("adamw", cost::adamw(n), 4, || ops::adamw(&mut weight, m, v, &grad, &step));
+    // One block's sum.
+    check_with_scratch("sum_squares", cost::sum_squares(n, 4), 16, || ops::sum_squares(&grad).map(drop));
     let logits = tensor(&device, &[3, 700], DType::Bf16);
     check("sample_logits", cost::sample_logits(3, 700, 2), || {
         ops::sample_logits(&logits, &[SamplingFilter::default(); 3], &[0.1, 0.5, 0.9]).map(drop)
     });
+}
+
+#[test]
+fn gradients_of_operations_on_rows_touch_what_the_formulas_say() {
+    let device = reskill_simt::device();
+    for dtype in [DType::F32, DType::Bf16] {
+        let (n, c, v, s) = (37, 40, 50, dtype.size());
+        let [x, d_out, mut d_x] = [(); 3].map(|()| tensor(&device, &[n, c], dtype));
+        let weight = tensor(&device, &[c], dtype);
+        let [mut d_weight, mut d_bias] = [(); 2].map(|()| column(&device, c));
+        let rstd = column(&device, n);
+        // Parts of d_weight of a block for each row at most.
+        check_with_scratch("rms_norm_backward", cost::rms_norm_backward(n, c, s), n * c * 4, || {
+            ops::rms_norm_backward(&mut d_x, &mut d_weight, &d_out, &x, &weight, &rstd)
+        });
+        // 37 tokens, 25 of them different. The table of first rows is set and read, and so is each token twice more.
+        let tokens = ids(&device, &(0..n as u32).map(|i| i % 25).collect::<Vec<u32>>());
+        let mut d_table = tensor(&device, &[v, c], DType::F32);
+        check_with_scratch(
+            "embedding_backward",
+            cost::embedding_backward(n, 25, c, s),
+            4 * v + 4 * n,
+            || ops::embedding_backward(&mut d_table, &d_out, &tokens),
+        );
+        check("bias_forward", cost::bias_forward(n, c, s), || ops::bias_forward(&mut d_x, &weight));
+        check_with_scratch("bias_backward", cost::bias_backward(n, c, s), n * c * 4, || {
+            ops::bias_backward(&mut d_bias, &d_out)
+        });
+        let shape = AttentionShape { n_heads: 3, n_kv_heads: 1, head_dim: 8 };
+        let (heads, d) = (4, 8);
+        let mut qkv = tensor(&device, &[n, shape.qkv_width()], dtype);
+        let mut raw = tensor(&device, &[n, heads * d], dtype);
+        let mut rstd = tensor(&device, &[n, heads], DType::F32);
+        let [q_weight, k_weight] = [(); 2].map(|()| tensor(&device, &[d], dtype));
+        check("qk_norm_forward", cost::qk_norm_forward(n, heads, d, s), || {
+            ops::qk_norm_forward(&mut qkv, &mut raw, &mut rstd, (&q_weight, &k_weight), shape, 1e-6)
+        });
+        let [mut d_q_weight, mut d_k_weight] = [(); 2].map(|()| column(&device, d));
+        check_with_scratch("qk_norm_backward", cost::qk_norm_backward(n, heads, d, s), n * 2 * d * 4, || {
+            let d_weights = (&mut d_q_weight, &mut d_k_weight);
+            ops::qk_norm_backward(&mut qkv, d_weights, &raw, &rstd, (&q_weight, &k_weight), shape)
+        });
+    }
+}
+
+#[test]
+fn gradients_of_products_touch_what_the_formulas_say() {
+    let device = reskill_simt::device();
+    for dtype in [DType::F32, DType::Bf16] {
+        let (n, i, o, s) = (70, 40, 24, dtype.size());
+        let [x, mut d_x] = [(); 2].map(|()| tensor(&device, &[n, i], dtype));
+        let (weight, d_out) = (tensor(&device, &[o, i], dtype), tensor(&device, &[n, o], dtype));
+        let mut d_weight = tensor(&device, &[o, i], DType::F32);
+        check("matmul_backward_input", cost::matmul(n, o, i, s), || {
+            ops::matmul_backward_input(&mut d_x, &d_out, &weight, false)
+        });
+        check("matmul_backward_weight", cost::matmul_backward_weight(n, i, o, s), || {
+            ops::matmul_backward_weight(&mut d_weight, &d_out, &x)
+        });
+    }
+}
+
+#[test]
+fn divergence_and_sampling_touch_what_the_formulas_say() {
+    let device = reskill_simt::device();
+    for dtype in [DType::F32, DType::Bf16] {
+        let (n, c, ref_c, v, s) = (5, 40, 24, 300, dtype.size());
+        let [hidden, mut d_hidden] = [(); 2].map(|()| tensor(&device, &[n, c], dtype));
+        let (head, ref_hidden) = (tensor(&device, &[v, c], dtype), tensor(&device, &[n, ref_c], dtype));
+        let ref_head = tensor(&device, &[v, ref_c], dtype);
+        let mut d_head = tensor(&device, &[v, c], DType::F32);
+        let [lse, ref_lse, d_kl, mut kl, mut logprobs, uniforms] = [(); 6].map(|()| column(&device, n));
+        let mut everything = TokenSets::new();
+        (0..n).for_each(|_| everything.push(&[]));
+        let policy = Distribution { hidden: &hidden, head: &head, lse: &lse };
+        let reference = Distribution { hidden: &ref_hidden, head: &ref_head, lse: &ref_lse };
+        // The sums of two strips a row.
+        check_with_scratch(
+            "linear_kl_forward",
+            cost::linear_kl_forward(n, c, ref_c, v, s),
+            n * 2 * 4,
+            || ops::linear_kl_forward(&mut kl, policy, reference, &everything, 1.0),
+        );
+        // The slab, and hidden states and head once more for the products.
+        check_with_scratch(
+            "linear_kl_backward",
+            cost::linear_kl_backward(n, c, ref_c, v, s),
+            n * 512 * s + (n + v) * c * s,
+            || {
+                ops::linear_kl_backward(
+                    &mut d_hidden,
+                    &mut d_head,
+                    &d_kl,
+                    &kl,
+                    policy,
+                    reference,
+                    &everything,
+                    1.0,
+                )
+            },
+        );
+        // The strips' statistics, the strip and the rest of each row, and one strip of the head again for each row.
+        let mut tokens = ids(&device, &[0; 5]);
+        let uniforms = uniforms.to_vec().unwrap().iter().map(|x| x + 0.5).collect::<Vec<f32>>();
+        let uniforms = Tensor::from_slice(&[n], &uniforms, &device, DType::F32).unwrap();
+        check_with_scratch(
+            "linear_sample",
+            cost::linear_sample(n, c, v, s),
+            n * (2 * 16 + 4 + 4 + 8 + 4) * 2 + n * 256 * c * s + n * c * s,
+            || ops::linear_sample(&mut tokens, &mut logprobs, &hidden, &head, &everything, 1.0, &uniforms),
+        );
+    }
+}
+
+#[test]
+fn attention_touches_what_the_formulas_say() {
+    let device = reskill_simt::device();
+    for dtype in [DType::F32, DType::Bf16] {
+        let (n, s) = (70, dtype.size());
+        let shape = AttentionShape { n_heads: 4, n_kv_heads: 2, head_dim: 64 };
+        let segment = |start, len, prefix_len| PackedSegment { start, len, prefix_start: 0, prefix_len };
+        let segments: PackedSegments =
+            vec![segment(0, 40, 0), segment(40, 13, 30), segment(53, 17, 40)].into();
+        let [qkv, mut d_qkv] = [(); 2].map(|()| tensor(&device, &[n, shape.qkv_width()], dtype));
+        let [mut out, d_out] = [(); 2].map(|()| tensor(&device, &[n, shape.out_width()], dtype));
+        let mut lse = tensor(&device, &[n, shape.n_heads], DType::F32);
+        let cost = ops::packed_cost(&segments, shape, s);
+        let floor = |bytes: f64, flops: f64| Cost { bytes: bytes as u64, flops: flops as u64 };
+        // A view of 16 bytes for each row, tiles of 32 bytes, runs of 16: fewer than rows.
+        let lists = n * (16 + 32 + 16);
+        let forward = floor(cost.forward_bytes, cost.forward_flops);
+        check_with_scratch("attention_forward", forward, lists, || {
+            ops::attention_forward(&mut out, &mut lse, &qkv, &segments, shape)
+        });
+        // Two launches more than one: both read queries, keys, values, the upstream gradient and the statistics, and the
+        // second writes slots of keys that many rows see.
+        let row = shape.qkv_width() + 2 * shape.out_width();
+        let again = n * (row * s + 4 * 4 * shape.n_heads) + 2 * 64 * 2 * shape.kv_width() * 4 + 2 * lists;
+        let backward = floor(cost.backward_bytes, cost.backward_flops);
+        check_with_scratch("attention_backward", backward, again, || {
+            ops::attention_backward(&mut d_qkv, &d_out, &out, &lse, &qkv, &segments, shape)
+        });
+    }
+}
+
+#[test]
+fn attention_to_the_cache_reads_a_shared_page_once_and_writes_new_rows_alone() {
+    let device = reskill_simt::device();
+    for dtype in [DType::F32, DType::Bf16] {
+        let (n, page, n_blocks, s) = (8, 32, 20, dtype.size());
+        let shape = AttentionShape { n_heads: 4, n_kv_heads: 2, head_dim: 64 };
+        let width = shape.kv_width();
+        // Four pages that all share, and one of its own for each.
+        let pages: Vec<Vec<u32>> = (0..n as u32).map(|row| vec![3, 1, 0, 2, 4 + row]).collect();
+        let span = |(row, blocks)| CachedSpan { row, len: 1, position: 4 * page + 5, blocks };
+        let spans: Vec<CachedSpan<'_>> = pages.iter().map(Vec::as_slice).enumerate().map(span).collect();
+        let device_of = device.clone().with_precision(dtype).unwrap();
+        let mut plan = CachedPlan::new(&device_of, shape, page).unwrap();
+        plan.set(&spans, n, n_blocks).unwrap();
+        let mut keys = tensor(&device, &[n_blocks, width, page], dtype);
+        let mut values = tensor(&device, &[n_blocks, page, width], dtype);
+        let qkv = tensor(&device, &[n, shape.qkv_width()], dtype);
+        let mut out = tensor(&device, &[n, shape.out_width()], dtype);
+        check_with_scratch("cache_append", cost::cache_append(n, width, s), 4 * n, || {
+            ops::cache_append_planned(&mut keys, &mut values, &qkv, &plan)
+        });
+        let (flops, bytes) = ops::cached_cost(&spans, shape, s, page, false);
+        // Whole pages are read where six positions are seen; partial results of the two levels; tiles and tables.
+        let whole = n * 2 * (page - 6) * width * s;
+        let partial = 2 * n * (shape.out_width() + shape.n_heads) * 4;
+        let tables = 64 * (2 * n + 8) + 4 * 5 * n + 256;
+        check_with_scratch(
+            "attention_cached",
+            Cost { bytes: bytes as u64, flops: flops as u64 },
+            whole + partial + tables,
+            || ops::attention_cached_planned(&mut out, &qkv, &keys, &values, &plan),
+        );
+    }
 }

@@ -32,16 +32,47 @@ pub fn copy(n: usize, s: usize) -> Cost {
     Cost::new(2 * n * s, 0)
 }
 
-/// [`super::embedding_forward`]: N different rows of a table.
+/// [`super::embedding_forward`] of N tokens, `distinct` of them different: so many rows of the table are read.
 #[must_use]
-pub fn embedding_forward(n: usize, c: usize, s: usize) -> Cost {
-    Cost::new(2 * n * c * s + 4 * n, 0)
+pub fn embedding_forward(n: usize, distinct: usize, c: usize, s: usize) -> Cost {
+    Cost::new((n + distinct) * c * s + 4 * n, 0)
 }
 
-/// [`super::embedding_backward`]: N different rows of an f32 gradient are read and written.
+/// [`super::embedding_backward`] of N tokens, `distinct` of them different: so many rows of an f32 gradient are read and
+/// written.
 #[must_use]
-pub fn embedding_backward(n: usize, c: usize, s: usize) -> Cost {
-    Cost::new(n * c * (s + 8) + 4 * n, n * c)
+pub fn embedding_backward(n: usize, distinct: usize, c: usize, s: usize) -> Cost {
+    Cost::new(n * c * s + 8 * distinct * c + 4 * n, n * c)
+}
+
+/// [`super::bias_forward`]: `out` is read and written.
+#[must_use]
+pub fn bias_forward(n: usize, o: usize, s: usize) -> Cost {
+    Cost::new(s * (2 * n * o + o), n * o)
+}
+
+/// [`super::bias_backward`]: the f32 gradient is read and written.
+#[must_use]
+pub fn bias_backward(n: usize, o: usize, s: usize) -> Cost {
+    Cost::new(s * n * o + 8 * o, n * o)
+}
+
+/// [`super::qk_norm_forward`] of `heads` query and key heads of `d` elements: they are read, written, and kept.
+#[must_use]
+pub fn qk_norm_forward(n: usize, heads: usize, d: usize, s: usize) -> Cost {
+    Cost::new(s * (3 * n * heads * d + 2 * d) + 4 * n * heads, 4 * n * heads * d)
+}
+
+/// [`super::qk_norm_backward`]: `d_qkv` is read and written, and so are the two f32 gradients of the weights.
+#[must_use]
+pub fn qk_norm_backward(n: usize, heads: usize, d: usize, s: usize) -> Cost {
+    Cost::new(s * (3 * n * heads * d + 2 * d) + 4 * n * heads + 16 * d, 11 * n * heads * d)
+}
+
+/// [`super::cache_append`] of N rows whose keys and values have `width` elements each, with a place for each.
+#[must_use]
+pub fn cache_append(n: usize, width: usize, s: usize) -> Cost {
+    Cost::new(4 * n * width * s + 4 * n, 0)
 }
 
 /// [`super::rms_norm_forward`].

@@ -2,6 +2,7 @@ use rand_chacha::ChaCha8Rng;
 use reskill_kernels::ops::{TokenSets, linear_logprob_forward};
 use reskill_kernels::{Device, Tensor};
 use reskill_model::constraint::Unconstrained;
+use reskill_model::generate::PROMPT_ROWS;
 use reskill_model::{
     Generator, Next, PackedBatch, Reply, Request, SamplingParams, TokenConstraint, TokenTrie, Transformer,
     Workspace,
@@ -224,4 +225,43 @@ fn generation_refuses_a_request_without_tokens() {
     let refused = generator.generate(&model, &mut requests, &PARAMS).unwrap_err();
     assert_eq!(refused.to_string(), "slot 1 was given no token to run");
     assert_eq!(generator.extend(&model, &[(0, &[])]).unwrap(), 0);
+}
+
+#[test]
+fn prompts_beyond_one_pass_give_the_replies_of_each_alone() {
+    let model = model(&config(true), 3);
+    let n = PROMPT_ROWS / 38 + 2;
+    let prompts: Vec<Vec<u32>> = (0..n).map(|i| tokens(38, 22, i as u64)).collect();
+    let run = |which: &[usize]| {
+        let mut generator = Generator::new(model.config(), n, 40).unwrap();
+        let mut requests: Vec<Request<'_, ChaCha8Rng>> = which
+            .iter()
+            .map(|&i| Request {
+                slot: i,
+                tokens: &prompts[i],
+                constraint: &Unconstrained,
+                rng: rng(i as u64),
+            })
+            .collect();
+        let params = SamplingParams { max_new_tokens: 2, ..PARAMS };
+        generator.generate(&model, &mut requests, &params)
+    };
+    let (all, n_run) = run(&(0..n).collect::<Vec<_>>()).unwrap();
+    assert!(n_run > PROMPT_ROWS);
+    for which in [0, 1, n / 2, n - 2, n - 1] {
+        assert_eq!(run(&[which]).unwrap().0[0], all[which], "slot {which}");
+    }
+}
+
+#[test]
+fn a_prompt_that_fails_in_a_later_pass_leaves_all_slots_as_they_were() {
+    let model = model(&config(true), 3);
+    let n = PROMPT_ROWS / 38 + 2;
+    let mut prompts: Vec<Vec<u32>> = (0..n).map(|i| tokens(38, 22, i as u64)).collect();
+    prompts[n - 1] = vec![23];
+    let mut generator = Generator::new(model.config(), n, 40).unwrap();
+    let slots: Vec<(usize, &[u32])> = prompts.iter().map(Vec::as_slice).enumerate().collect();
+    let message = generator.extend(&model, &slots).unwrap_err().to_string();
+    assert!(message.contains("`tokens` = 23, expected < 23"), "{message}");
+    assert!(generator.cache().is_empty());
 }

@@ -9,7 +9,7 @@ use rand_chacha::ChaCha8Rng;
 use reskill_model::{ModelConfig, Transformer};
 use serde_json::json;
 
-use super::kernels::Stored;
+use super::kernels::{Sizes, Stored};
 use super::print_json;
 use super::replay::{Variant, step};
 use super::trace::Trace;
@@ -38,6 +38,9 @@ pub struct GrpoArgs {
     /// cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
     device: String,
+    /// Widths of the policy. Without it two blocks of width 64
+    #[arg(long, value_enum)]
+    sizes: Option<Sizes>,
     /// How activations and weights are stored
     #[arg(long, value_enum, default_value_t = Stored::F32)]
     dtype: Stored,
@@ -59,8 +62,8 @@ const VARIANTS: [Variant; 5] = {
     [r1, r2, r3, r4, r5]
 };
 
-/// The policy of the replay: two blocks of width 64, 126 thousand parameters, the head a quarter of them.
-fn sizes() -> ModelConfig {
+/// The policy of the replay where no sizes are asked for: two blocks of width 64, 126 thousand parameters, the head a quarter of them.
+fn small() -> ModelConfig {
     ModelConfig {
         vocab_size: 512,
         hidden_size: 64,
@@ -85,7 +88,7 @@ pub fn run(args: &GrpoArgs) -> Result<u8> {
     if args.quick {
         trace.cut(2, 4, 10);
     }
-    let mut config = sizes();
+    let mut config = args.sizes.map_or_else(small, |sizes| sizes.network(1));
     let episodes = trace.episodes(args.scale, config.vocab_size as u32);
     let context = episodes.iter().map(|episode| {
         let turns: usize =

@@ -9,7 +9,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use reskill_kernels::ops::{self, Cost, SamplingFilter, TokenSets, sample_logits};
 use reskill_kernels::{DType, Tensor};
-use reskill_model::{Decoder, KvCache, ModelConfig, PackedBatch, Params, Pretrained, Transformer, Workspace};
+use reskill_model::{Decoder, KvCache, PackedBatch, Params, Pretrained, Transformer, Workspace};
 use serde_json::{Value, json};
 
 use super::kernels::{Bench, Ceilings, CommonArgs, Sizes, Timing};
@@ -76,7 +76,7 @@ impl<'a> Ready<'a> {
             Some(path) => Pretrained::open(path)?.model_on(&bench.device)?,
             None => {
                 let mut rng = ChaCha8Rng::seed_from_u64(bench.seed);
-                Transformer::init(&config(args.sizes, longest), &mut rng)?.to_device(&bench.device)?
+                Transformer::init(&args.sizes.network(longest), &mut rng)?.to_device(&bench.device)?
             }
         };
         if model.config().max_position_embeddings < longest {
@@ -171,21 +171,6 @@ impl<'a> Ready<'a> {
 }
 
 /// Random weights of these widths, with room for `longest` positions.
-fn config(sizes: Sizes, longest: usize) -> ModelConfig {
-    let widths = sizes.model();
-    ModelConfig {
-        vocab_size: widths.vocab,
-        hidden_size: widths.c,
-        intermediate_size: widths.f,
-        num_hidden_layers: sizes.layers(),
-        num_attention_heads: widths.heads,
-        num_key_value_heads: widths.kv_heads,
-        head_dim: widths.head_dim,
-        max_position_embeddings: longest,
-        ..ModelConfig::tiny()
-    }
-}
-
 /// Runs `bench prefill`; the result is the exit code.
 ///
 /// # Errors

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use reskill_envs::{Split, TaskId};
 use reskill_skills::{SkillBank, SkillEpisode};
 
+use crate::device::DeviceArgs;
 use crate::episodes::EpisodeLine;
 use crate::evaluate::play;
 use crate::progress::Progress;
@@ -123,12 +124,17 @@ impl Contestant {
     }
 
     /// Another run with its live bank, or a file of episodes.
-    pub(super) fn against(path: &Path, overrides: &[String]) -> Result<Contestant> {
+    pub(super) fn against(
+        path: &Path,
+        overrides: &[String],
+        device: &DeviceArgs,
+        slots: Option<usize>,
+    ) -> Result<Contestant> {
         let name = path.display().to_string();
         if path.is_file() {
             return Ok(Contestant { name, kind: Kind::Played(path.to_path_buf()) });
         }
-        let trained = Rc::new(Trained::open(path, overrides).context("--against")?);
+        let trained = Rc::new(Trained::open(path, overrides, device, slots).context("--against")?);
         let bank = trained.bank.clone();
         Ok(Contestant { name, kind: Kind::Run { trained, bank } })
     }

@@ -14,6 +14,7 @@ use serde::Serialize;
 use self::contestant::{Contestant, Play};
 use self::measure::{Comparison, Measured};
 use super::skills::print_json;
+use crate::device::DeviceArgs;
 use crate::progress::print_data;
 use crate::trainer::Trained;
 
@@ -22,7 +23,8 @@ use crate::trainer::Trained;
 #[derive(Debug, Args)]
 #[command(
     after_help = "The games of a split are always the same, and the draws of an episode depend on seed and game alone: the
-numbers do not depend on --slots or on what else is played. Intervals are bootstraps over games (a game counts once
+numbers do not depend on --slots or on what else is played. (On a CUDA device sums round by the number of episodes side by
+side, so a draw that lies on an edge may fall on its other side.) Intervals are bootstraps over games (a game counts once
 however many seeds it is played with); p-values are sign-flip tests on the differences of the games.
 
 Examples:
@@ -32,7 +34,8 @@ Examples:
   reskill-cli eval runs/one --bank skills/                 another bank: a folder of Agent Skills
   reskill-cli eval runs/one --against runs/two --json
   reskill-cli eval runs/one --episodes one.jsonl           every episode, turn by turn
-  reskill-cli eval runs/two --against one.jsonl            compared with episodes played before"
+  reskill-cli eval runs/two --against one.jsonl            compared with episodes played before
+  reskill-cli eval runs/one --device cuda                  on a CUDA device, wherever it was trained"
 )]
 pub struct EvalArgs {
     /// Run directory
@@ -70,6 +73,8 @@ pub struct EvalArgs {
     /// Prints the result as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 /// The parts of a benchmark.
@@ -118,7 +123,8 @@ struct SplitReport {
 /// # Errors
 /// One line for the person who typed the command.
 pub fn run(args: &EvalArgs) -> Result<u8> {
-    let trained = Trained::open(&args.run, &args.overrides)?;
+    let slots = args.slots.map(|slots| slots as usize);
+    let trained = Trained::open(&args.run, &args.overrides, &args.device, slots)?;
     let temperature =
         if args.greedy { 0.0 } else { args.temperature.unwrap_or(trained.config.eval.temperature) };
     if !(temperature >= 0.0 && temperature.is_finite()) {
@@ -128,14 +134,14 @@ pub fn run(args: &EvalArgs) -> Result<u8> {
         games: args.games.unwrap_or(trained.config.eval.games),
         seeds: (0..args.seeds).map(|n| trained.config.seed + n).collect(),
         temperature,
-        slots: args.slots.map(|slots| slots as usize),
+        slots,
     };
     if play.games == 0 {
         bail!("--games 0: expected at least 1");
     }
     let mut contestants = Contestant::of_run(trained, args.bank.as_deref())?;
     if let Some(other) = &args.against {
-        contestants.push(Contestant::against(other, &args.overrides)?);
+        contestants.push(Contestant::against(other, &args.overrides, &args.device, slots)?);
     }
     let mut record = args.episodes.as_deref().map(contestant::Recorder::create).transpose()?;
     let mut splits = Vec::new();

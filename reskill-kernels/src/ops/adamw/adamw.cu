@@ -1,14 +1,15 @@
 // AdamW: one step of all elements of a tensor.
 //
 // Formula   g = scale * grad;  m = b1 m + (1 - b1) g;  v = b2 v + (1 - b2) g^2
-//           w -= lr (m' / (sqrt(v') + eps) + decay w),  m' = m / bias1,  v' = v / bias2,  bias = 1 - beta^step (by the host)
+//           w -= lr (m' / (sqrt(v') + eps) + decay w),  m' = m / bias1,  v' = v / bias2,  bias = 1 - beta^step (by the
+//           host)
 // Shapes    weight (n) f32, or bf16 beside master (n) f32 | m, v, grad (n) f32 | scale (1) f32
-// Bytes     f32: 28 n (weight, m, v read and written, grad read).  bf16: 30 n (master, m, v read and written, grad read,
-//           weight written).
+// Bytes     f32: 28 n (weight, m, v read and written, grad read).  bf16: 30 n (master, m, v read and written, grad
+//           read, weight written).
 // Flops     ~14 n with a root and two divisions: memory-bound, judged in GB/s.
 // Launch    grid (ceil(n / (256 W))), block (256); W = 8 elements a thread if n is a multiple of 8, else 1.
-// Numerics  f32, in the order of the CPU version. With bf16 weights the f32 master moves and the weight is its rounding, so
-//           small steps are not lost.
+// Numerics  f32, in the order of the CPU version. With bf16 weights the f32 master moves and the weight is its
+//           rounding, so small steps are not lost.
 // Guards    a scale that is not finite (its gradient norm was not) changes nothing: the host learns of it later.
 // Source    Loshchilov & Hutter 2019, arXiv:1711.05101, algorithm 2.
 #include "prelude.cuh"
@@ -30,8 +31,8 @@ __device__ __forceinline__ void element(float& w, float& m, float& v, float grad
 
 // `rounded` is the bf16 weight, or null where `w` is the weight itself.
 template <int W>
-__device__ __forceinline__ void step_run(bf16* rounded, float* w, float* m, float* v, const float* grad, const Numbers& numbers,
-                                         i64 n) {
+__device__ __forceinline__ void step_run(bf16* rounded, float* w, float* m, float* v, const float* grad,
+                                         const Numbers& numbers, i64 n) {
   // 64-bit: an embedding of 151,936 x 16,384 has more than 2^31 elements.
   const i64 i = ((i64)blockIdx.x * blockDim.x + threadIdx.x) * W;
   if (i >= n) return;
@@ -57,17 +58,20 @@ __device__ __forceinline__ void step(bf16* rounded, float* w, float* m, float* v
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-adamw_f32(float* __restrict__ weight /* (n) */, float* __restrict__ m /* (n) */, float* __restrict__ v /* (n) */,
-          const float* __restrict__ grad /* (n) */, const float* __restrict__ scale /* (1) */, float learning_rate, float beta1,
-          float beta2, float eps, float weight_decay, float bias1, float bias2, i64 n) {
-  step(nullptr, weight, m, v, grad, scale, Numbers{learning_rate, beta1, beta2, eps, weight_decay, bias1, bias2, 1.0f}, n);
+    adamw_f32(float* __restrict__ weight /* (n) */, float* __restrict__ m /* (n) */, float* __restrict__ v /* (n) */,
+              const float* __restrict__ grad /* (n) */, const float* __restrict__ scale /* (1) */, float learning_rate,
+              float beta1, float beta2, float eps, float weight_decay, float bias1, float bias2, i64 n) {
+  step(nullptr, weight, m, v, grad, scale, Numbers{learning_rate, beta1, beta2, eps, weight_decay, bias1, bias2, 1.0f},
+       n);
 }
 EXPORT_KERNEL(adamw_f32)
 
 extern "C" __global__ void __launch_bounds__(256)
-adamw_bf16(bf16* __restrict__ weight /* (n) */, float* __restrict__ master /* (n) */, float* __restrict__ m /* (n) */,
-           float* __restrict__ v /* (n) */, const float* __restrict__ grad /* (n) */, const float* __restrict__ scale /* (1) */,
-           float learning_rate, float beta1, float beta2, float eps, float weight_decay, float bias1, float bias2, i64 n) {
-  step(weight, master, m, v, grad, scale, Numbers{learning_rate, beta1, beta2, eps, weight_decay, bias1, bias2, 1.0f}, n);
+    adamw_bf16(bf16* __restrict__ weight /* (n) */, float* __restrict__ master /* (n) */,
+               float* __restrict__ m /* (n) */, float* __restrict__ v /* (n) */,
+               const float* __restrict__ grad /* (n) */, const float* __restrict__ scale /* (1) */, float learning_rate,
+               float beta1, float beta2, float eps, float weight_decay, float bias1, float bias2, i64 n) {
+  step(weight, master, m, v, grad, scale, Numbers{learning_rate, beta1, beta2, eps, weight_decay, bias1, bias2, 1.0f},
+       n);
 }
 EXPORT_KERNEL(adamw_bf16)

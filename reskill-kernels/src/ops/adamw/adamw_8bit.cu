@@ -50,11 +50,10 @@ __device__ __forceinline__ float scale_of(float largest, float* inverse) {
   return *inverse == 0.f ? 0.f : largest;
 }
 
-extern "C" __global__ void __launch_bounds__(256) adamw_8bit(float* weight, u8* m_codes,
-                                                            u8* v_codes, float* m_scale, float* v_scale,
-                                                            const float* grad, i64 n, float learning_rate, float beta1, float beta2,
-                                                            float eps, float weight_decay, float grad_scale, float bias1,
-                                                            float bias2) {
+extern "C" __global__ void __launch_bounds__(256)
+    adamw_8bit(float* weight, u8* m_codes, u8* v_codes, float* m_scale, float* v_scale, const float* grad, i64 n,
+               float learning_rate, float beta1, float beta2, float eps, float weight_decay, float grad_scale,
+               float bias1, float bias2) {
   const StepNumbers p{learning_rate, beta1, beta2, eps, weight_decay, grad_scale, bias1, bias2};
   const i64 block = (i64)blockIdx.x * 8 + (threadIdx.x >> 5), first = block * 256 + (threadIdx.x & 31) * 8;
   if (block * 256 >= n) return;                          // a whole warp
@@ -81,7 +80,8 @@ extern "C" __global__ void __launch_bounds__(256) adamw_8bit(float* weight, u8* 
   for (int e = 0; e < 8; ++e) {
     const float grad_of = __fmul_rn(g[e], p.grad_scale);
     m[e] = __fadd_rn(__fmul_rn(p.beta1, value_m(codes[e], m_of)), __fmul_rn(1.f - p.beta1, grad_of));
-    v[e] = __fadd_rn(__fmul_rn(p.beta2, value_v(codes[e + 8], v_of)), __fmul_rn(__fmul_rn(1.f - p.beta2, grad_of), grad_of));
+    v[e] = __fadd_rn(__fmul_rn(p.beta2, value_v(codes[e + 8], v_of)),
+                     __fmul_rn(__fmul_rn(1.f - p.beta2, grad_of), grad_of));
     const float root = __fadd_rn(__fsqrt_rn(__fdiv_rn(v[e], p.bias2)), p.eps);
     const float update = __fdiv_rn(__fdiv_rn(m[e], p.bias1), root);
     w[e] = __fadd_rn(w[e], -__fmul_rn(p.learning_rate, __fadd_rn(update, __fmul_rn(p.weight_decay, w[e]))));

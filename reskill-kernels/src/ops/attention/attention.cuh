@@ -34,8 +34,8 @@ __device__ __forceinline__ ColumnRange columns(u32 begin, u32 end, u32 limit, u3
 // a0 .. a_full and b0 .. b_full.
 struct __align__(16) QueryTile { u32 first, len, a0, a1, a_full, b0, b1, b_full; };
 
-// Key rows first .. first + len and the entries begin .. end of the list of query rows that see some of them. Sums go to
-// the gradient itself (slot NONE) or to a slot of partial sums.
+// Key rows first .. first + len and the entries begin .. end of the list of query rows that see some of them. Sums go
+// to the gradient itself (slot NONE) or to a slot of partial sums.
 struct __align__(16) KeyTile { u32 first, len, begin, end, slot, unused0, unused1, unused2; };
 
 // Query rows first .. first + len (flat); if `full` is not 0 all of them see all keys of the tile.
@@ -44,9 +44,10 @@ struct __align__(16) QueryRun { u32 first, len, full, unused; };
 // Key rows first .. first + len, whose gradient is the sum of `n_slots` slots from `slot` on.
 struct __align__(16) KeySum { u32 first, len, slot, n_slots; };
 
-// Rows of the new tokens: rows[rows_first + flat / group], flat = m_first .. m_first + len, by the positions p0 .. p1 of
-// the sequence whose page i is pages[pages_first + i] (in 32 bits, which may wrap around). Results go to `out` (slot NONE) or to the partial results of the
-// rows: number slot + flat / group. All of the rows see the positions below p_full.
+// Rows of the new tokens: rows[rows_first + flat / group], flat = m_first .. m_first + len, by the positions p0 .. p1
+// of the sequence whose page i is pages[pages_first + i] (in 32 bits, which may wrap around). Results go to `out` (slot
+// NONE) or to the partial results of the rows: number slot + flat / group. All of the rows see the positions below
+// p_full.
 struct __align__(16) SpanTile { u32 rows_first, m_first, len, pages_first, p0, p1, slot, p_full; };
 
 // Sizes of a launch. A kernel takes them as ATTENTION_HEADS_PARAMETERS and makes them ATTENTION_HEADS.
@@ -88,12 +89,16 @@ struct PackedPlaces {
   int kv_head;
   __device__ __forceinline__ u32 row(u32 flat) const { return flat / heads.group; }
   __device__ __forceinline__ int head(u32 flat) const { return kv_head * heads.group + (int)(flat % heads.group); }
-  __device__ __forceinline__ u64 query(u32 flat) const { return row(flat) * heads.width() + head(flat) * heads.head_dim; }
+  __device__ __forceinline__ u64 query(u32 flat) const {
+    return row(flat) * heads.width() + head(flat) * heads.head_dim;
+  }
   __device__ __forceinline__ u64 key(u32 j) const {
     return j * heads.width() + heads.out_width() + kv_head * heads.head_dim;
   }
   __device__ __forceinline__ u64 value(u32 j) const { return key(j) + heads.kv_width(); }
-  __device__ __forceinline__ u64 out(u32 flat) const { return row(flat) * heads.out_width() + head(flat) * heads.head_dim; }
+  __device__ __forceinline__ u64 out(u32 flat) const {
+    return row(flat) * heads.out_width() + head(flat) * heads.head_dim;
+  }
   __device__ __forceinline__ u64 statistic(u32 flat) const { return (u64)row(flat) * heads.n_heads + head(flat); }
 };
 

@@ -4,8 +4,8 @@
 //           d_q_i = scale sum_j d_s_ij k_j,  d_k_j = scale sum_i d_s_ij q_i,  d_v_j = sum_i p_ij d_out_i
 // Shapes    qkv, d_qkv (N, (H + 2K) D) | out, d_out (N, H D) of the same type | lse, delta (N, H) f32
 // Bytes     floor: qkv, out, d_out, lse read and d_qkv written once.
-// Flops     14 D for each visible pair: scores and d_out . v once for d_q and once more for d_k and d_v (7 products of 2 D).
-//           No sum depends on the order in which blocks run, so two runs give the same bits.
+// Flops     14 D for each visible pair: scores and d_out . v once for d_q and once more for d_k and d_v (7 products of
+//           2 D). No sum depends on the order in which blocks run, so two runs give the same bits.
 // Launch    delta: grid (ceil(N H / 8)), block (256). d_q: grid (query tiles * K), d_k and d_v: grid (key tiles * K),
 //           block (256), dynamic shared memory: host, attention/cuda/kernels.rs. sum: grid (sums * K), block (256).
 // Numerics  f32; bound against finite differences in f64: simt/tests/attention_backward.rs.
@@ -146,7 +146,8 @@ __device__ __forceinline__ void backward_key_value(T* d_qkv, float* sums, const 
 
 // Adds up the slots of a key tile, always in the same order.
 template <class T>
-__device__ __forceinline__ void backward_sum(T* d_qkv, const float* sums, const KeySum* list, int tile_rows, Heads heads) {
+__device__ __forceinline__ void backward_sum(T* d_qkv, const float* sums, const KeySum* list, int tile_rows,
+                                             Heads heads) {
   const int kv_head = blockIdx.x % heads.n_kv_heads, D = heads.head_dim;
   const PackedPlaces at{heads, kv_head};
   const KeySum sum = list[blockIdx.x / heads.n_kv_heads];
@@ -165,34 +166,34 @@ __device__ __forceinline__ void backward_sum(T* d_qkv, const float* sums, const 
 #define ATTENTION_BACKWARD_TYPE(TYPE, T)                                                                              \
   extern "C" __global__ void __launch_bounds__(256) attention_backward_delta_##TYPE(                                 \
       float* __restrict__ delta, const T* __restrict__ d_out, const T* __restrict__ out, int head_dim, int n) {      \
-    attention::backward_delta<T>(delta, d_out, out, head_dim, (u64)n);                                                  \
+    attention::backward_delta<T>(delta, d_out, out, head_dim, (u64)n);                                                 \
   }                                                                                                                  \
   EXPORT_KERNEL(attention_backward_delta_##TYPE)                                                                     \
   extern "C" __global__ void __launch_bounds__(256)                                                                  \
       attention_backward_sum_##TYPE(T* __restrict__ d_qkv, const float* __restrict__ sums,                           \
-                                    const attention::KeySum* list, int tile_rows, ATTENTION_HEADS_PARAMETERS) {          \
-    attention::backward_sum<T>(d_qkv, sums, list, tile_rows, ATTENTION_HEADS);                                                 \
+                                    const attention::KeySum* list, int tile_rows, ATTENTION_HEADS_PARAMETERS) {        \
+    attention::backward_sum<T>(d_qkv, sums, list, tile_rows, ATTENTION_HEADS);                                         \
   }                                                                                                                  \
   EXPORT_KERNEL(attention_backward_sum_##TYPE)
 
 #define ATTENTION_BACKWARD(SUFFIX, T, R, CHUNKS)                                                                      \
-  extern "C" __global__ void __launch_bounds__(256, 2) attention_backward_query_##SUFFIX(                               \
+  extern "C" __global__ void __launch_bounds__(256, 2) attention_backward_query_##SUFFIX(                              \
       T* __restrict__ d_qkv, const T* __restrict__ d_out, const float* __restrict__ lse,                             \
       const float* __restrict__ delta, const T* __restrict__ qkv, const attention::RowView* views,                   \
-      const attention::QueryTile* tiles, ATTENTION_HEADS_PARAMETERS) {                                                   \
+      const attention::QueryTile* tiles, ATTENTION_HEADS_PARAMETERS) {                                                 \
     DYN_SHARED(float, shared);                                                                                       \
     const int kv_head = blockIdx.x % n_kv_heads;                                                               \
-    const attention::Saved<T> saved{d_out, lse, delta, qkv, views, {ATTENTION_HEADS, kv_head}};                                  \
+    const attention::Saved<T> saved{d_out, lse, delta, qkv, views, {ATTENTION_HEADS, kv_head}};                        \
     attention::backward_query<T, R, CHUNKS>(d_qkv, saved, tiles[blockIdx.x / n_kv_heads], shared);             \
   }                                                                                                                  \
   EXPORT_KERNEL(attention_backward_query_##SUFFIX)                                                                   \
-  extern "C" __global__ void __launch_bounds__(256, 2) attention_backward_key_value_##SUFFIX(                           \
+  extern "C" __global__ void __launch_bounds__(256, 2) attention_backward_key_value_##SUFFIX(                          \
       T* __restrict__ d_qkv, float* __restrict__ sums, const T* __restrict__ d_out, const float* __restrict__ lse,   \
       const float* __restrict__ delta, const T* __restrict__ qkv, const attention::RowView* views,                   \
-      const attention::KeyTile* tiles, const attention::QueryRun* runs, ATTENTION_HEADS_PARAMETERS) {                    \
+      const attention::KeyTile* tiles, const attention::QueryRun* runs, ATTENTION_HEADS_PARAMETERS) {                  \
     DYN_SHARED(float, shared);                                                                                       \
     const int kv_head = blockIdx.x % n_kv_heads;                                                               \
-    const attention::Saved<T> saved{d_out, lse, delta, qkv, views, {ATTENTION_HEADS, kv_head}};                                  \
+    const attention::Saved<T> saved{d_out, lse, delta, qkv, views, {ATTENTION_HEADS, kv_head}};                        \
     attention::backward_key_value<T, R, CHUNKS>(d_qkv, sums, saved, tiles[blockIdx.x / n_kv_heads], runs,      \
                                                 shared);                                                             \
   }                                                                                                                  \

@@ -1,16 +1,17 @@
-// Attention of new rows to sequences in a paged cache, f32 arithmetic, any head size up to 256 and any page length; writing
-// of new rows into the cache; merging of partial results.
+// Attention of new rows to sequences in a paged cache, f32 arithmetic, any head size up to 256 and any page length;
+// writing of new rows into the cache; merging of partial results.
 //
-// Formula   out[r, h] = sum_p w_p v_p over the positions p < n_seen[r] of the row's sequence, w the softmax of scale q . k_p.
-//           Partial results over parts of the positions merge exactly: lse = log sum_i exp(lse_i),
-//           out = sum_i exp(lse_i - lse) out_i.
-// Shapes    qkv (N, (H + 2K) D) | out (N, H D) | keys (blocks, K D, P), transposed | values (blocks, P, K D), all of one type
-//           partial_out (slots, H, D) f32 | partial_lse (slots, H) f32 | n_seen (N), 0 for a row that is padding
+// Formula   out[r, h] = sum_p w_p v_p over the positions p < n_seen[r] of the row's sequence, w the softmax of scale q
+//           . k_p. Partial results over parts of the positions merge exactly: lse = log sum_i exp(lse_i), out = sum_i
+//           exp(lse_i - lse) out_i.
+// Shapes    qkv (N, (H + 2K) D) | out (N, H D) | keys (blocks, K D, P), transposed | values (blocks, P, K D), all of
+//           one type | partial_out (slots, H, D) f32 | partial_lse (slots, H) f32 | n_seen (N), 0 for a row that is
+//           padding
 // Bytes     keys and values of each tile of rows once; rows that share pages share a tile.
 // Flops     4 D for each row, head and visible position: decoding is bound by the bytes of the cache.
-// Launch    cached: grid (n tiles at most, K), blocks behind counts[which] end at once: the launch does not depend on the
-//           batch, so a captured graph may be replayed with other tables. append: grid (N), block (128).
-//           merge: grid (ceil(N H / 8)), block (256), a warp for a row and head.
+// Launch    cached: grid (n tiles at most, K), blocks behind counts[which] end at once: the launch does not depend on
+//           the batch, so a captured graph may be replayed with other tables. append: grid (N), block (128). merge:
+//           grid (ceil(N H / 8)), block (256), a warp for a row and head.
 // Numerics  f32; bound against f64: simt/tests/attention_cached.rs.
 // Source    paged caches: Kwon et al. 2023, arXiv:2309.06180; merging: Dao et al. 2023, "Flash-Decoding";
 //           shared prefixes: Juravsky et al. 2024, arXiv:2402.05099.
@@ -59,7 +60,8 @@ template <class T> struct PagedPlain {
 };
 
 template <class T>
-__device__ __forceinline__ void cache_append(T* keys, T* values, const T* qkv, const u32* places, int page, Heads heads) {
+__device__ __forceinline__ void cache_append(T* keys, T* values, const T* qkv, const u32* places, int page,
+                                             Heads heads) {
   const u32 place = places[blockIdx.x];
   if (place == NONE) return;
   const u64 block = place / page, at = place % page, width = heads.kv_width();
@@ -96,7 +98,7 @@ __device__ __forceinline__ void merge(T* out, const Partials& partials, const u3
 }  // namespace attention
 
 #define ATTENTION_CACHED(SUFFIX, T, R, CHUNKS)                                                                        \
-  extern "C" __global__ void __launch_bounds__(256, 2) attention_cached_##SUFFIX(                                       \
+  extern "C" __global__ void __launch_bounds__(256, 2) attention_cached_##SUFFIX(                                      \
       T* __restrict__ out, float* partial_out, float* partial_lse, const T* __restrict__ qkv,                        \
       const T* __restrict__ keys, const T* __restrict__ values, const u32* count, const attention::SpanTile* tiles,  \
       const u32* rows, const u32* pages, const u32* n_seen, int page, ATTENTION_HEADS_PARAMETERS) {                  \

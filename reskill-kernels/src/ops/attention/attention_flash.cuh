@@ -1,8 +1,8 @@
 // Attention in bf16 on tensor cores, head sizes 64 and 128: the pieces that forward, backward and cached kernels share.
 //
-// Tiles lie in shared memory in rows of D + 8 elements: the 8 rows that one ldmatrix reads begin 16 bytes apart modulo the
-// 128 bytes of all banks, so no two meet. In a result of mma.m16n8k16 lane 4 g + t holds columns 2 t, 2 t + 1 of rows g and
-// g + 8; two results side by side are, rounded to bf16, the left operand of the next product.
+// Tiles lie in shared memory in rows of D + 8 elements: the 8 rows that one ldmatrix reads begin 16 bytes apart modulo
+// the 128 bytes of all banks, so no two meet. In a result of mma.m16n8k16 lane 4 g + t holds columns 2 t, 2 t + 1 of
+// rows g and g + 8; two results side by side are, rounded to bf16, the left operand of the next product.
 #pragma once
 #include "attention.cuh"
 
@@ -160,8 +160,8 @@ template <int M> struct Softmax {
   }
 };
 
-// Rounds the results of the 32 rows of a warp to bf16 and writes them in chunks of 16 bytes; row m goes to to(m), for the
-// rows m < len of the block's tile. `stage` is memory of this warp: 32 rows of D + 8.
+// Rounds the results of the 32 rows of a warp to bf16 and writes them in chunks of 16 bytes; row m goes to to(m), for
+// the rows m < len of the block's tile. `stage` is memory of this warp: 32 rows of D + 8.
 template <int D, class F>
 __device__ __forceinline__ void write_rows(const float (&acc)[2][D / 8][4], bf16* stage, int first, int len, F to) {
   constexpr int LD = D + 8, CHUNKS = D / 8;
@@ -178,15 +178,17 @@ __device__ __forceinline__ void write_rows(const float (&acc)[2][D / 8][4], bf16
   for (int index = lane; index < 32 * CHUNKS; index += 32) {
     const int m = index / CHUNKS, chunk = index % CHUNKS;
     if (first + m < len)
-      *reinterpret_cast<uint4*>(to(first + m) + chunk * 8) = *reinterpret_cast<const uint4*>(stage + m * LD + chunk * 8);
+      *reinterpret_cast<uint4*>(to(first + m) + chunk * 8) =
+          *reinterpret_cast<const uint4*>(stage + m * LD + chunk * 8);
   }
 }
 
-// Forward pass of a tile of up to 128 query rows, 32 a warp, over tiles of BN keys; one buffer for keys and one for values:
-// while the scores are computed the values arrive, and while the values are summed the next keys do.
+// Forward pass of a tile of up to 128 query rows, 32 a warp, over tiles of BN keys; one buffer for keys and one for
+// values: while the scores are computed the values arrive, and while the values are summed the next keys do.
 //
-// A problem P gives: query(m), a pointer; n_tiles(); load_keys(to, t), load_values(to, t), by all threads, asynchronous;
-// scores(sums, q, row, keys); is_full(t); range(m, t), the columns of the tile that a row sees; KEY_ELEMENTS; write(acc, ..).
+// A problem P gives: query(m), a pointer; n_tiles(); load_keys(to, t), load_values(to, t), by all threads,
+// asynchronous; scores(sums, q, row, keys); is_full(t); range(m, t), the columns of the tile that a row sees;
+// KEY_ELEMENTS; write(acc, ..).
 template <int D, int BN, class P>
 __device__ __forceinline__ void flash_forward(const P& problem, int len, float scale, bf16* shared) {
   constexpr int BM = 128, LD = D + 8, N = BN / 8;

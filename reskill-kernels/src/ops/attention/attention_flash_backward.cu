@@ -3,12 +3,14 @@
 // Formula   as in attention_backward.cu, which also has delta and the sum of slots.
 // Shapes    qkv, d_qkv (N, (H + 2K) D) bf16 | d_out (N, H D) bf16 | lse, delta (N, H) f32
 // Bytes     floor: qkv, d_out, lse read and d_qkv written once; tiles read the other side again, from L2.
-// Flops     14 D for each visible pair (7 products): d_q apart from d_k and d_v, so that no sum depends on the order of blocks.
+// Flops     14 D for each visible pair (7 products): d_q apart from d_k and d_v, so that no sum depends on the order of
+//           blocks.
 // Launch    query: grid (query tiles * K), block (128): 128 query rows, 32 a warp, over tiles of BN keys.
-//           key_value: grid (key tiles * K), block (128): 64 M keys, 16 M a warp, over runs of BQ query rows; scores are
-//           computed transposed, so that weights go from registers into the next product.
-//           _1: one buffer for what streams, for devices with little shared memory; _2: two.
-// Numerics  f32 sums; weights and d_s rounded to bf16 for the products; bound against f64: simt/tests/attention_flash.rs.
+//           key_value: grid (key tiles * K), block (128): 64 M keys, 16 M a warp, over runs of BQ query rows; scores
+//           are computed transposed, so that weights go from registers into the next product. _1: one buffer for what
+//           streams, for devices with little shared memory; _2: two.
+// Numerics  f32 sums; weights and d_s rounded to bf16 for the products; bound against f64:
+//           simt/tests/attention_backward.rs.
 // Source    Dao 2023, arXiv:2307.08691, algorithm 2.
 #include "attention_flash.cuh"
 
@@ -25,12 +27,14 @@ __device__ __forceinline__ void flash_backward_query(bf16* d_qkv, const Saved<bf
   const int len = (int)tile.len, first = warp_id() * 32, lane = lane_id(), g = lane >> 2, t2 = (lane & 3) * 2;
   const bool active = first < len;
   const float scale_log2 = saved.at.heads.scale * LOG2_E;
-  const int n_prefix = (int)((tile.a1 - tile.a0 + BN - 1) / BN), n_tiles = n_prefix + (int)((tile.b1 - tile.b0 + BN - 1) / BN);
+  const int n_prefix = (int)((tile.a1 - tile.a0 + BN - 1) / BN),
+            n_tiles = n_prefix + (int)((tile.b1 - tile.b0 + BN - 1) / BN);
   auto begin = [&](int t) { return t < n_prefix ? tile.a0 + t * BN : tile.b0 + (t - n_prefix) * BN; };
   auto load = [&](int t) {
     bf16* keys = streamed + (t % STAGES) * 2 * BN * LD;
     const u32 from = begin(t), last = (t < n_prefix ? tile.a1 : tile.b1) - 1;
-    copy_rows<D, BN, FLASH_THREADS>(keys, threadIdx.x, [&](int i) { return saved.qkv + saved.at.key(min(from + i, last)); });
+    copy_rows<D, BN, FLASH_THREADS>(keys, threadIdx.x,
+                                    [&](int i) { return saved.qkv + saved.at.key(min(from + i, last)); });
     copy_rows<D, BN, FLASH_THREADS>(keys + BN * LD, threadIdx.x,
                                     [&](int i) { return saved.qkv + saved.at.value(min(from + i, last)); });
     cp_async_commit();
@@ -204,7 +208,8 @@ __device__ __forceinline__ void flash_backward_key_value(bf16* d_qkv, float* sum
 #pragma unroll
       for (int n = 0; n < D / 8; ++n) {
         const int c = n * 8 + t2;
-        const float key0 = d_key[i][n][2 * half] * saved.at.heads.scale, key1 = d_key[i][n][2 * half + 1] * saved.at.heads.scale;
+        const float key0 = d_key[i][n][2 * half] * saved.at.heads.scale,
+                    key1 = d_key[i][n][2 * half + 1] * saved.at.heads.scale;
         const float value0 = d_value[i][n][2 * half], value1 = d_value[i][n][2 * half + 1];
         if (tile.slot == NONE) {
           *reinterpret_cast<u32*>(d_qkv + saved.at.key(tile.first + j) + c) = pack_bf16x2(key0, key1);
@@ -219,14 +224,14 @@ __device__ __forceinline__ void flash_backward_key_value(bf16* d_qkv, float* sum
 
 }  // namespace attention
 
-#define ATTENTION_FLASH_BACKWARD(D, BN, M, BQ, STAGES)                                                                   \
+#define ATTENTION_FLASH_BACKWARD(D, BN, M, BQ, STAGES)                                                                 \
   extern "C" __global__ void __launch_bounds__(128) attention_flash_backward_query_bf16_##D##_##STAGES(              \
       bf16* __restrict__ d_qkv, const bf16* __restrict__ d_out, const float* __restrict__ lse,                       \
       const float* __restrict__ delta, const bf16* __restrict__ qkv, const attention::RowView* views,                \
-      const attention::QueryTile* tiles, ATTENTION_HEADS_PARAMETERS) {                                                   \
+      const attention::QueryTile* tiles, ATTENTION_HEADS_PARAMETERS) {                                                 \
     DYN_SHARED(bf16, shared);                                                                                        \
     const int kv_head = blockIdx.x % n_kv_heads;                                                               \
-    const attention::Saved<bf16> saved{d_out, lse, delta, qkv, views, {ATTENTION_HEADS_OF(D), kv_head}};                                \
+    const attention::Saved<bf16> saved{d_out, lse, delta, qkv, views, {ATTENTION_HEADS_OF(D), kv_head}};               \
     attention::flash_backward_query<D, BN, STAGES>(d_qkv, saved, tiles[blockIdx.x / n_kv_heads], shared);      \
   }                                                                                                                  \
   EXPORT_KERNEL(attention_flash_backward_query_bf16_##D##_##STAGES)                                                  \
@@ -234,10 +239,10 @@ __device__ __forceinline__ void flash_backward_key_value(bf16* d_qkv, float* sum
       bf16* __restrict__ d_qkv, float* __restrict__ sums, const bf16* __restrict__ d_out,                            \
       const float* __restrict__ lse, const float* __restrict__ delta, const bf16* __restrict__ qkv,                  \
       const attention::RowView* views, const attention::KeyTile* tiles, const attention::QueryRun* runs,             \
-      ATTENTION_HEADS_PARAMETERS) {                                                                                      \
+      ATTENTION_HEADS_PARAMETERS) {                                                                                    \
     DYN_SHARED(bf16, shared);                                                                                        \
     const int kv_head = blockIdx.x % n_kv_heads;                                                               \
-    const attention::Saved<bf16> saved{d_out, lse, delta, qkv, views, {ATTENTION_HEADS_OF(D), kv_head}};                                \
+    const attention::Saved<bf16> saved{d_out, lse, delta, qkv, views, {ATTENTION_HEADS_OF(D), kv_head}};               \
     attention::flash_backward_key_value<D, M, BQ, STAGES>(d_qkv, sums, saved, tiles[blockIdx.x / n_kv_heads],      \
                                                       runs, shared);                                                 \
   }                                                                                                                  \

@@ -1,12 +1,14 @@
 // Attention of new rows to sequences in a paged cache, bf16 on tensor cores, head sizes 64 and 128, pages of 32.
 //
 // Formula   as in attention_cached.cu, which also writes the cache and merges partial results.
-// Shapes    qkv (N, (H + 2K) D) | out (N, H D) | keys (blocks, K D, 32), transposed | values (blocks, 32, K D), all bf16
-// Bytes     4 D a position and key-value head, once for each tile that reads it; a tile holds the query heads of all rows
-//           that share the pages (8 rollouts of 2 heads fill the 16 rows of a product).
+// Shapes    qkv (N, (H + 2K) D) | out (N, H D) | keys (blocks, K D, 32), transposed | values (blocks, 32, K D), all
+//           bf16
+// Bytes     4 D a position and key-value head, once for each tile that reads it; a tile holds the query heads of all
+//           rows that share the pages (8 rollouts of 2 heads fill the 16 rows of a product).
 // Flops     4 D for each row, head and visible position.
-// Launch    _small: up to 16 flat query rows a tile; the four warps take every fourth page, each with buffers of its own, and
-//           add up at the end. _large: up to 128, 32 a warp, two pages at a time. Grid (tiles at most, K), block (128).
+// Launch    _small: up to 16 flat query rows a tile; the four warps take every fourth page, each with buffers of its
+//           own, and add up at the end. _large: up to 128, 32 a warp, two pages at a time. Grid (tiles at most, K),
+//           block (128).
 // Numerics  f32 statistics and sums, weights rounded to bf16; bound against f64: simt/tests/attention_cached.rs.
 // Source    as attention_cached.cu.
 #include "attention_flash.cuh"
@@ -57,7 +59,8 @@ template <int D> struct PagedPlaces {
   __device__ __forceinline__ u32 last_page() const { return (tile.p1 - 1) / PAGE; }
   __device__ __forceinline__ u64 block(u32 index) const { return tables.pages[tile.pages_first + index]; }
   // `n_pages` pages side by side; behind the last page it is copied again, and masked.
-  template <int N_PAGES, int THREADS> __device__ __forceinline__ void load_keys(bf16* to, int thread, u32 first_page) const {
+  template <int N_PAGES, int THREADS>
+  __device__ __forceinline__ void load_keys(bf16* to, int thread, u32 first_page) const {
     constexpr int CHUNKS = N_PAGES * PAGE / 8;
 #pragma unroll 1
     for (int index = thread; index < D * CHUNKS; index += THREADS) {
@@ -67,7 +70,8 @@ template <int D> struct PagedPlaces {
     }
   }
   // Behind the last position there are zeros: what a page holds there may be no number.
-  template <int N_PAGES, int THREADS> __device__ __forceinline__ void load_values(bf16* to, int thread, u32 first_page) const {
+  template <int N_PAGES, int THREADS>
+  __device__ __forceinline__ void load_values(bf16* to, int thread, u32 first_page) const {
     constexpr int CHUNKS = D / 8;
 #pragma unroll 1
     for (int index = thread; index < N_PAGES * PAGE * CHUNKS; index += THREADS) {
@@ -91,15 +95,18 @@ template <int D> struct FlashPaged : PagedPlaces<D> {
   __device__ __forceinline__ void load_values(bf16* to, int t) const {
     PagedPlaces<D>::template load_values<2, FLASH_THREADS>(to, threadIdx.x, begin(t) / PAGE);
   }
-  __device__ __forceinline__ void scores(float (&sums)[2][BN / 8][4], const bf16* q, int first, const bf16* keys) const {
+  __device__ __forceinline__ void scores(float (&sums)[2][BN / 8][4], const bf16* q, int first,
+                                         const bf16* keys) const {
     multiply<D, 2, BN / 8>(sums, q, first, keys);
   }
-  __device__ __forceinline__ bool is_full(int t) const { return begin(t) + BN <= min(this->tile.p_full, this->tile.p1); }
+  __device__ __forceinline__ bool is_full(int t) const {
+    return begin(t) + BN <= min(this->tile.p_full, this->tile.p1);
+  }
   __device__ __forceinline__ ColumnRange range(int m, int t) const {
     return columns(begin(t), this->n_seen(m), this->tile.p1, begin(t));
   }
-  __device__ __forceinline__ void write(const float (&acc)[2][D / 8][4], const Softmax<2>& softmax, bf16* stage, int first,
-                                        float scale_log2) const {
+  __device__ __forceinline__ void write(const float (&acc)[2][D / 8][4], const Softmax<2>& softmax, bf16* stage,
+                                        int first, float scale_log2) const {
     const int len = (int)this->tile.len;
     if (this->tile.slot == NONE) {
       write_rows<D>(acc, stage, first, len, [&](int m) {
@@ -185,7 +192,8 @@ __device__ __forceinline__ void flash_small(const PagedPlaces<D>& places, SmallB
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const float total = lanes_sum<4>(softmax.total[0][half]);
-    if (t2 == 0) shared.top[warp][g + half * 8] = softmax.top[0][half] * scale_log2, shared.total[warp][g + half * 8] = total;
+    if (t2 == 0)
+      shared.top[warp][g + half * 8] = softmax.top[0][half] * scale_log2, shared.total[warp][g + half * 8] = total;
 #pragma unroll
     for (int n = 0; n < D / 8; ++n)
       *reinterpret_cast<float2*>(&buffer.acc[g + half * 8][n * 8 + t2]) =

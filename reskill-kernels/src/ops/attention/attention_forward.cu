@@ -1,11 +1,12 @@
 // Attention over a packed batch, forward, f32 arithmetic, any head size up to 256.
 //
-// Formula   out[i, h] = sum_j p_ij v_j,  p_ij = exp(scale q_i . k_j - lse[i, h]),  lse = log sum_j exp(scale q_i . k_j),
-//           over the keys j that row i sees (RowView); softmax online, a tile of keys at a time.
+// Formula   out[i, h] = sum_j p_ij v_j,  p_ij = exp(scale q_i . k_j - lse[i, h]),  lse = log sum_j exp(scale q_i .
+//           k_j), over the keys j that row i sees (RowView); softmax online, a tile of keys at a time.
 // Shapes    qkv (N, (H + 2K) D) | out (N, H D) of the same type | lse (N, H) f32
 // Bytes     qkv and out once, lse once; keys and values are read again by each tile of 16 R query rows (from L2).
 // Flops     4 D for each pair of a row and head and a key that it sees.
-// Launch    grid (tiles * K), tile = block / K, kv head = block % K; block (256); 4 (2 * 16R (D + 1) + 16R (16R + 1)) bytes.
+// Launch    grid (tiles * K), tile = block / K, kv head = block % K; block (256); 4 (2 * 16R (D + 1) + 16R (16R + 1))
+//           bytes.
 // Numerics  f32; bound against f64 in tests: simt/tests/attention.rs.
 // Source    online softmax: Milakov & Gimelshein 2018, arXiv:1805.02867; tiles: Dao 2023, arXiv:2307.08691.
 #include "attention_plain.cuh"
@@ -31,7 +32,9 @@ template <class T> struct PackedForward {
   }
   __device__ __forceinline__ u32 begin(int run) const { return run == 0 ? tile.a0 : tile.b0; }
   __device__ __forceinline__ u32 end(int run) const { return run == 0 ? tile.a1 : tile.b1; }
-  __device__ __forceinline__ void store(int m, int c, float x) const { out[at.out(tile.first + m) + c] = from_f32<T>(x); }
+  __device__ __forceinline__ void store(int m, int c, float x) const {
+    out[at.out(tile.first + m) + c] = from_f32<T>(x);
+  }
   __device__ __forceinline__ void store_lse(int m, float x) const { lse[at.statistic(tile.first + m)] = x; }
 };
 
@@ -49,10 +52,10 @@ __device__ __forceinline__ void packed_forward(T* out, float* lse, const T* qkv,
 
 // R rows of 16, CHUNKS of 16 elements of a head: head sizes up to 16 CHUNKS.
 #define ATTENTION_FORWARD(NAME, T, R, CHUNKS)                                                                        \
-  extern "C" __global__ void __launch_bounds__(256, 2)                                                                  \
+  extern "C" __global__ void __launch_bounds__(256, 2)                                                                 \
       NAME(T* __restrict__ out, float* __restrict__ lse, const T* __restrict__ qkv, const attention::RowView* views, \
-           const attention::QueryTile* tiles, ATTENTION_HEADS_PARAMETERS) {                                              \
-    attention::packed_forward<T, R, CHUNKS>(out, lse, qkv, views, tiles, ATTENTION_HEADS);                                     \
+           const attention::QueryTile* tiles, ATTENTION_HEADS_PARAMETERS) {                                            \
+    attention::packed_forward<T, R, CHUNKS>(out, lse, qkv, views, tiles, ATTENTION_HEADS);                             \
   }                                                                                                                  \
   EXPORT_KERNEL(NAME)
 

@@ -62,8 +62,8 @@ __device__ __forceinline__ void plain_accumulate(float (&acc)[R][CHUNKS], const 
   }
 }
 
-// The rows of a tile: calls store(m, c, out) for each element and store_lse(m, lse) for each row; a row that sees no key
-// has out 0 and lse -infinity.
+// The rows of a tile: calls store(m, c, out) for each element and store_lse(m, lse) for each row; a row that sees no
+// key has out 0 and lse -infinity.
 template <int R, int CHUNKS, class P>
 __device__ __forceinline__ void plain_forward(const P& problem, int len, int head_dim, float scale, float* shared) {
   constexpr int TILE = 16 * R, WEIGHTS = (16 * R + 1);

@@ -5,7 +5,8 @@
 // Bytes     s = size of T. forward: s (2 N O + O).  backward: s N O + 8 P O + 8 O.
 // Flops     N O additions each: judged in GB/s.
 // Launch    forward: grid (N, ceil(O / (256 W))), block (256), W = 8 elements a thread if O is a multiple of 8, else 1.
-//           backward: grid (ceil(O / 256), P <= 256), block (256); then `elementwise_add_column_sums_f32` adds the P parts.
+//           backward: grid (ceil(O / 256), P <= 256), block (256); then `elementwise_add_column_sums_f32` adds the P
+//           parts.
 // Numerics  f32. Part p sums every P-th row, in order; the parts are added in one fixed order.
 #include "prelude.cuh"
 #include "row.cuh"

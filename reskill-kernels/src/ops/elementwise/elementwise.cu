@@ -16,17 +16,20 @@ __device__ __forceinline__ void fill(T* out /* (n) */, T value, long long n) {
   if (i < n) out[i] = value;
 }
 
-extern "C" __global__ void __launch_bounds__(256) elementwise_fill_u16(u16* __restrict__ out, u32 low, u32, long long n) {
+extern "C" __global__ void __launch_bounds__(256)
+    elementwise_fill_u16(u16* __restrict__ out, u32 low, u32, long long n) {
   fill(out, (u16)low, n);
 }
 EXPORT_KERNEL(elementwise_fill_u16)
 
-extern "C" __global__ void __launch_bounds__(256) elementwise_fill_u32(u32* __restrict__ out, u32 low, u32, long long n) {
+extern "C" __global__ void __launch_bounds__(256)
+    elementwise_fill_u32(u32* __restrict__ out, u32 low, u32, long long n) {
   fill(out, low, n);
 }
 EXPORT_KERNEL(elementwise_fill_u32)
 
-extern "C" __global__ void __launch_bounds__(256) elementwise_fill_u64(u64* __restrict__ out, u32 low, u32 high, long long n) {
+extern "C" __global__ void __launch_bounds__(256)
+    elementwise_fill_u64(u64* __restrict__ out, u32 low, u32 high, long long n) {
   fill(out, (u64)high << 32 | low, n);
 }
 EXPORT_KERNEL(elementwise_fill_u64)
@@ -46,8 +49,9 @@ elementwise_cast_bf16_f32(float* __restrict__ out /* (n) */, const bf16* __restr
 EXPORT_KERNEL(elementwise_cast_bf16_f32)
 
 extern "C" __global__ void __launch_bounds__(256)
-elementwise_add_column_sums_f32(float* __restrict__ out /* (C) */, const float* __restrict__ parts /* (P, width), C of it */,
-                                int p, int width, int c) {
+    elementwise_add_column_sums_f32(float* __restrict__ out /* (C) */,
+                                    const float* __restrict__ parts /* (P, width), C of it */, int p, int width,
+                                    int c) {
   SHARED(float, sums, [8][32]);
   const int column = blockIdx.x * 32 + threadIdx.x;
   float sum = 0.0f;

@@ -2,14 +2,16 @@
 //
 // Formula   forward: out[n] = table[tokens[n]]        backward: d_table[tokens[n]] += d_out[n]
 // Shapes    out, d_out (N, C) T row-major | table (V, C) T | d_table (V, C) f32 | tokens (N) u32;  T = f32 or bf16
-// Bytes     s = size of T, U different tokens. forward: s (N C + U C) + 4 N.  backward: s N C + 8 U C + 4 V (the table of
-//           first rows, set and read) + 8 N.
+// Bytes     s = size of T, U different tokens. forward: s (N C + U C) + 4 N.  backward: s N C + 8 U C + 4 V (the table
+//           of first rows, set and read) + 8 N.
 // Flops     backward N C additions; both are judged in GB/s.
-// Launch    forward: grid (N), block (32..256).  backward: `first_rows` grid (ceil(N / 256)), block (256); then grid (N), block
-//           (256), of which one block a different token works.
-// Numerics  backward: rows of a token are added in f32 in their order, summed first within each run of 256 rows: the same bits
-//           every time, since nothing depends on which block comes first (the smallest row wins by atomicMin).
-// Guards    a token that is not below V gets a row of NaN, and its gradient goes nowhere: the host does not read tokens back.
+// Launch    forward: grid (N), block (32..256).  backward: `first_rows` grid (ceil(N / 256)), block (256); then grid
+//           (N), block (256), of which one block a different token works.
+// Numerics  backward: rows of a token are added in f32 in their order, summed first within each run of 256 rows: the
+//           same bits every time, since nothing depends on which block comes first (the smallest row wins by
+//           atomicMin).
+// Guards    a token that is not below V gets a row of NaN, and its gradient goes nowhere: the host does not read tokens
+//           back.
 #include "prelude.cuh"
 #include "row.cuh"
 
@@ -49,7 +51,8 @@ EXPORT_KERNEL(embedding_forward_bf16)
 
 // first[token] = the smallest row with that token; the host has set all to 0xffffffff.
 extern "C" __global__ void __launch_bounds__(256)
-embedding_first_rows_u32(u32* __restrict__ first /* (V) */, const u32* __restrict__ tokens /* (N) */, int n, u32 vocab) {
+    embedding_first_rows_u32(u32* __restrict__ first /* (V) */, const u32* __restrict__ tokens /* (N) */, int n,
+                             u32 vocab) {
   const int row = blockIdx.x * blockDim.x + threadIdx.x;
   if (row < n && tokens[row] < vocab) atomicMin(first + tokens[row], (u32)row);
 }
@@ -57,8 +60,8 @@ EXPORT_KERNEL(embedding_first_rows_u32)
 
 // The block of a token's first row adds up all rows of the token; the others leave.
 template <class T>
-__device__ __forceinline__ void backward(float* d_table, const T* d_out, const u32* tokens, const u32* first, int n, int c,
-                                         u32 vocab) {
+__device__ __forceinline__ void backward(float* d_table, const T* d_out, const u32* tokens, const u32* first, int n,
+                                         int c, u32 vocab) {
   SHARED(int, rows, [256]);
   SHARED(int, counts, [8]);
   const int own = blockIdx.x, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;

@@ -3,7 +3,7 @@
 use std::mem::size_of;
 
 use super::real::Real;
-use super::{GrpoLossInputs, GrpoLossParams, KlEstimator, RatioLevel, Surrogate};
+use super::{GrpoLossInputs, GrpoLossParams, GrpoLossSums, KlEstimator, RatioLevel, Surrogate};
 use crate::cuda::{CudaDevice, Grid, Launch, Scratch};
 use crate::dtype::DType;
 use crate::error::KernelError;
@@ -11,7 +11,7 @@ use crate::tensor::Tensor;
 
 const OP: &str = "grpo_loss";
 /// Sums of a block.
-const SUMS: usize = super::N_SUMS;
+const SUMS: usize = GrpoLossSums::LEN;
 /// Bits of `flags`.
 const DUAL_CLIP: i32 = 1;
 const LOG_RATIO_CLAMP: i32 = 2;

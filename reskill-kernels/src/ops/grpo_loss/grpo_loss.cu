@@ -72,7 +72,8 @@ __device__ __forceinline__ LossTerm sapo_term(const LossNumbers& p, float log_ra
   return term;
 }
 
-__device__ __forceinline__ LossTerm surrogate_term(const LossNumbers& p, float log_ratio, float logprob, float advantage) {
+__device__ __forceinline__ LossTerm surrogate_term(const LossNumbers& p, float log_ratio, float logprob,
+                                                   float advantage) {
   if (advantage == 0.f) return LossTerm{};               // an infinite ratio times no advantage is nothing, not NaN
   if (p.surrogate == 0) return clip_term(p, log_ratio, advantage);
   if (p.surrogate == 1) return cispo_term(p, log_ratio, logprob, advantage);
@@ -96,9 +97,10 @@ __device__ __forceinline__ float2 divergence(const LossNumbers& p, float referen
 }
 
 // Mean log-ratio of each token's sequence, over its tokens of weight other than 0.
-extern "C" __global__ void __launch_bounds__(256) grpo_loss_sequence_mean(double* mean,  // (N)
-                                                                          const float* logprobs, const float* old_logprobs,
-                                                                          const float* weights, const u32* sequences, int n) {
+extern "C" __global__ void __launch_bounds__(256)
+    grpo_loss_sequence_mean(double* mean,  // (N)
+                            const float* logprobs, const float* old_logprobs, const float* weights,
+                            const u32* sequences, int n) {
   SHARED(u32, ids, [256]);
   SHARED(double, ratios, [256]);
   SHARED(int, counts, [256]);
@@ -121,9 +123,10 @@ extern "C" __global__ void __launch_bounds__(256) grpo_loss_sequence_mean(double
 EXPORT_KERNEL(grpo_loss_sequence_mean)
 
 // Adds to each token its share of the derivatives by its sequence's log-ratio.
-extern "C" __global__ void __launch_bounds__(256) grpo_loss_sequence_share(float* d_logprobs,       // (N)
-                                                                           const float* slopes,     // (N)
-                                                                           const float* weights, const u32* sequences, int n) {
+extern "C" __global__ void __launch_bounds__(256)
+    grpo_loss_sequence_share(float* d_logprobs,  // (N)
+                             const float* slopes,  // (N)
+                             const float* weights, const u32* sequences, int n) {
   SHARED(u32, ids, [256]);
   SHARED(float, parts, [256]);
   SHARED(int, counts, [256]);

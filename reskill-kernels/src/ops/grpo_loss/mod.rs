@@ -22,8 +22,6 @@ use crate::error::{KernelError, check_range, check_shape};
 use crate::tensor::Tensor;
 
 const OP: &str = "grpo_loss";
-/// Fields of [`GrpoLossSums`].
-const N_SUMS: usize = 9;
 
 /// The term that advantages enter, with `r` the ratio of the policy to the one that sampled and `A` the advantage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -156,7 +154,7 @@ pub fn grpo_loss<F: Real>(
         Device::Cpu => Ok(cpu::loss(d_logprobs, d_entropy, inputs, params)),
         #[cfg(feature = "cuda")]
         Device::Cuda(device) => {
-            let mut sums = Tensor::zeros(&[N_SUMS], &Device::Cuda(device.clone()))?;
+            let mut sums = Tensor::zeros(&[GrpoLossSums::LEN], &Device::Cuda(device.clone()))?;
             cuda::loss(&device, d_logprobs, d_entropy, &mut sums, inputs, params)?;
             GrpoLossSums::from_tensor(&sums)
         }
@@ -177,7 +175,7 @@ pub fn grpo_loss_into<F: Real>(
     params: &GrpoLossParams,
 ) -> Result<(), KernelError> {
     let device = check(d_logprobs, d_entropy, inputs, params)?;
-    check_shape(OP, "sums", sums.shape(), &[N_SUMS])?;
+    check_shape(OP, "sums", sums.shape(), &[GrpoLossSums::LEN])?;
     placed(OP, &[d_logprobs.is("d_logprobs", F::DTYPE), sums.is("sums", DType::F64)])?;
     match device {
         Device::Cpu => {
@@ -190,13 +188,23 @@ pub fn grpo_loss_into<F: Real>(
 }
 
 impl GrpoLossSums {
+    /// How many numbers [`grpo_loss_into`] writes.
+    pub const LEN: usize = 9;
+
     /// Reads what [`grpo_loss_into`] wrote.
     ///
     /// # Errors
-    /// [`KernelError::Shape`] unless there are nine; [`KernelError::Driver`].
+    /// [`KernelError::Shape`] unless there are [`GrpoLossSums::LEN`]; [`KernelError::Driver`].
     pub fn from_tensor(sums: &Tensor<f64>) -> Result<GrpoLossSums, KernelError> {
-        check_shape(OP, "sums", sums.shape(), &[N_SUMS])?;
-        let sums = sums.to_vec()?;
+        GrpoLossSums::from_slice(&sums.to_vec()?)
+    }
+
+    /// As [`GrpoLossSums::from_tensor`], of numbers that were read already.
+    ///
+    /// # Errors
+    /// [`KernelError::Shape`] unless there are [`GrpoLossSums::LEN`].
+    pub fn from_slice(sums: &[f64]) -> Result<GrpoLossSums, KernelError> {
+        check_shape(OP, "sums", &[sums.len()], &[GrpoLossSums::LEN])?;
         Ok(GrpoLossSums {
             loss: sums[0],
             tokens: sums[1] as u64,
@@ -210,7 +218,7 @@ impl GrpoLossSums {
         })
     }
 
-    fn to_array(self) -> [f64; N_SUMS] {
+    fn to_array(self) -> [f64; GrpoLossSums::LEN] {
         let counts = [self.tokens, self.clipped_high, self.clipped_low, self.clipped_dual];
         let [tokens, high, low, dual] = counts.map(|count| count as f64);
         [self.loss, tokens, high, low, dual, self.approx_kl, self.ref_kl, self.entropy, self.max_log_ratio]

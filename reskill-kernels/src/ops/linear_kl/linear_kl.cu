@@ -48,7 +48,9 @@ __device__ __forceinline__ void for_each_logprob(const Pair<typename Tile::T>& p
 #pragma unroll
       for (int j = 0; j < Tile::COLS; ++j) {
         const int v = n0 + policy.col(j);
-        if (v < n1) f(i, r, v, policy.at(i, j) * pair.inverse_temperature - lse, reference.at(i, j) * pair.inverse_temperature - ref_lse);
+        if (v < n1)
+          f(i, r, v, policy.at(i, j) * pair.inverse_temperature - lse,
+            reference.at(i, j) * pair.inverse_temperature - ref_lse);
       }
     }
   }
@@ -82,8 +84,8 @@ __device__ __forceinline__ void kl_parts(float* part, const Pair<typename Tile::
 }
 
 template <class Tile>
-__device__ __forceinline__ void kl_d_logits(typename Tile::T* slab, const Pair<typename Tile::T>& pair, const float* d_kl,
-                                            const float* kl, int first, int last, int ld) {
+__device__ __forceinline__ void kl_d_logits(typename Tile::T* slab, const Pair<typename Tile::T>& pair,
+                                            const float* d_kl, const float* kl, int first, int last, int ld) {
   const int m0 = blockIdx.x * Tile::BM, begin = first + blockIdx.y * STRIP;
   const int end = begin + STRIP < last ? begin + STRIP : last;
   for_each_logprob<Tile>(pair, m0, begin, end, [&](int, int r, int v, float logp, float logq) {

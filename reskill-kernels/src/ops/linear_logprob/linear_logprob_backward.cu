@@ -42,7 +42,8 @@ __device__ __forceinline__ void d_logits(typename Tile::T* slab,      // (R, ld)
         if (v >= end) continue;
         const float logprob = tile.at(i, j) * inverse_temperature - l, p = Tile::exp(logprob);
         const float of_logprob = v == target ? -expm1f(logprob) : -p;
-        out[v - first] = from_f32<typename Tile::T>((by_logprob * of_logprob - by_entropy * p * (logprob + h)) * inverse_temperature);
+        out[v - first] = from_f32<typename Tile::T>((by_logprob * of_logprob - by_entropy * p * (logprob + h)) *
+                                                    inverse_temperature);
         any |= v == target || logprob >= log_filter;
       }
     }

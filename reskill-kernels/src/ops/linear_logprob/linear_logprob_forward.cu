@@ -7,8 +7,9 @@
 // Bytes     DRAM floor size * (N*C + V*C) + 16*N; besides, 16 bytes a row and 256 tokens of partial statistics written
 //           and read. No logit leaves the registers.
 // Flops     2*N*V*C (tensor cores) and N*V exponentials: at C = 576 the exponentials are about a sixth of the time.
-// Launch    parts: grid (ceil(R/BM), ceil(V/256)), block (256; few rows in bf16: 128), dynamic shared memory of the tile: the blocks that run
-//           together share the head's rows in L2. join: grid (ceil(R/8)), block (256): a warp a row.
+// Launch    parts: grid (ceil(R/BM), ceil(V/256)), block (256; few rows in bf16: 128), dynamic shared memory of the
+//           tile: the blocks that run together share the head's rows in L2. join: grid (ceil(R/8)), block (256): a warp
+//           a row.
 // Numerics  logits by f32 sums in ascending k; a thread joins its tokens of 256, then lanes, then warps, in a fixed
 //           order; the strips of 256 are joined in f64. Nothing depends on N: a row's result is that of the row alone.
 // Source    online softmax: Milakov & Gimelshein 2018, arXiv:1805.02867; without logits: Wijmans et al. 2024,
@@ -63,7 +64,8 @@ __device__ __forceinline__ void parts(float4* part,             // (R, ceil(V / 
   for (int i = 0; i < Tile::ROWS; ++i) {
 #pragma unroll
     for (int o = 1; o < Tile::ROW_LANES; o <<= 1) {
-      const RowStats other{__shfl_xor_sync(0xffffffffu, stats[i].top, o), __shfl_xor_sync(0xffffffffu, stats[i].total, o),
+      const RowStats other{__shfl_xor_sync(0xffffffffu, stats[i].top, o),
+                           __shfl_xor_sync(0xffffffffu, stats[i].total, o),
                            __shfl_xor_sync(0xffffffffu, stats[i].weighted, o)};
       join(stats[i], other, Tile::exp);
     }
@@ -79,7 +81,7 @@ __device__ __forceinline__ void parts(float4* part,             // (R, ceil(V / 
 }
 
 #define PARTS(name, ...)                                                                                              \
-  extern "C" __global__ void __launch_bounds__(__VA_ARGS__::THREADS) name(                                                             \
+  extern "C" __global__ void __launch_bounds__(__VA_ARGS__::THREADS) name(                                             \
       float4* part, float* target_logit, const __VA_ARGS__::T* hidden, const __VA_ARGS__::T* head, const u32* index,  \
       const u32* targets, int n_rows, int vocab, int c, float inverse_temperature) {                                  \
     parts<__VA_ARGS__>(part, target_logit, hidden, head, index, targets, n_rows, vocab, c, inverse_temperature);      \

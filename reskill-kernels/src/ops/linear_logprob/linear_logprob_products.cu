@@ -53,19 +53,22 @@ __device__ __forceinline__ void d_head_of(float* d_head,                      //
   const int end = begin + Tile::BN < c ? begin + Tile::BN : c;
   const Operand<T> a{slab, nullptr, tokens, n_rows, ld}, b{hidden, index, c, n_rows, c};
   Tile tile;
-  tile.run(a, b, m0, begin, end,
-           [&](int, int k0) { return !matters || matters[(size_t)(k0 / 128) * (ld / STRIP) + m0 / STRIP]; }, [&](int n0) {
+  tile.run(
+      a, b, m0, begin, end,
+      [&](int, int k0) { return !matters || matters[(size_t)(k0 / 128) * (ld / STRIP) + m0 / STRIP]; },
+      [&](int n0) {
 #pragma unroll
-    for (int i = 0; i < Tile::ROWS; ++i) {
-      const int v = m0 + tile.row(i);
-      if (v >= tokens) continue;
+        for (int i = 0; i < Tile::ROWS; ++i) {
+          const int v = m0 + tile.row(i);
+          if (v >= tokens) continue;
 #pragma unroll
-      for (int j = 0; j < Tile::COLS; ++j) {
-        const int x = n0 + tile.col(j);
-        if (x < end) d_head[(size_t)v * c + x] += tile.at(i, j);   // 64-bit: V*C passes 2^31 at C = 14135, V = 151936
-      }
-    }
-  });
+          for (int j = 0; j < Tile::COLS; ++j) {
+            const int x = n0 + tile.col(j);
+            if (x < end)
+              d_head[(size_t)v * c + x] += tile.at(i, j);  // 64-bit: V*C passes 2^31 at C = 14135, V = 151936
+          }
+        }
+      });
 }
 
 #define PRODUCTS(suffix, HIDDEN_TILE, HEAD_TILE)                                                                      \

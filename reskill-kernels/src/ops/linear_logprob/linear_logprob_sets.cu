@@ -26,13 +26,15 @@ __device__ __forceinline__ void set_logits(float* logits, const T* hidden, const
     if (lane == 0) logits[e] = sum * inverse_temperature;
   }
 }
-extern "C" __global__ void __launch_bounds__(128) linear_logprob_set_logits_bf16(
-    float* logits, const bf16* hidden, const bf16* head, const u32* rows, const u32* offsets, const u32* ids, int c, float inverse_temperature) {
+extern "C" __global__ void __launch_bounds__(128)
+    linear_logprob_set_logits_bf16(float* logits, const bf16* hidden, const bf16* head, const u32* rows,
+                                   const u32* offsets, const u32* ids, int c, float inverse_temperature) {
   set_logits<bf16>(logits, hidden, head, rows, offsets, ids, c, inverse_temperature);
 }
 EXPORT_KERNEL(linear_logprob_set_logits_bf16)
-extern "C" __global__ void __launch_bounds__(128) linear_logprob_set_logits_f32(
-    float* logits, const float* hidden, const float* head, const u32* rows, const u32* offsets, const u32* ids, int c, float inverse_temperature) {
+extern "C" __global__ void __launch_bounds__(128)
+    linear_logprob_set_logits_f32(float* logits, const float* hidden, const float* head, const u32* rows,
+                                  const u32* offsets, const u32* ids, int c, float inverse_temperature) {
   set_logits<float>(logits, hidden, head, rows, offsets, ids, c, inverse_temperature);
 }
 EXPORT_KERNEL(linear_logprob_set_logits_f32)
@@ -70,7 +72,7 @@ extern "C" __global__ void __launch_bounds__(128) linear_logprob_set_d_logits(
     const float* d_entropy, const float* entropy, const float* lse, float inverse_temperature) {
   SHARED(u32, first_target, [1]);
   const u32 n = rows[blockIdx.x], begin = offsets[n], end = offsets[n + 1];
-  if (threadIdx.x == 0) {                                // a token that stands twice is the target where it stands first
+  if (threadIdx.x == 0) {  // a token that stands twice is the target where it stands first
     u32 e = begin;
     while (e < end && ids[e] != targets[n]) ++e;
     first_target[0] = e;
@@ -118,23 +120,26 @@ __device__ __forceinline__ void set_d_hidden(T* d_hidden, const float* d_logits,
   T* out = d_hidden + (size_t)n * c;
   for (int x = threadIdx.x; x < c; x += 128) {
     float sum = accumulate ? to_f32(out[x]) : 0.f;
-    for (u32 e = offsets[n]; e < offsets[n + 1]; ++e) sum = fmaf(d_logits[e], to_f32(head[(size_t)ids[e] * c + x]), sum);
+    for (u32 e = offsets[n]; e < offsets[n + 1]; ++e)
+      sum = fmaf(d_logits[e], to_f32(head[(size_t)ids[e] * c + x]), sum);
     out[x] = from_f32<T>(sum);
   }
 }
-extern "C" __global__ void __launch_bounds__(128) linear_logprob_set_d_hidden_bf16(
-    bf16* d_hidden, const float* d_logits, const bf16* head, const u32* rows, const u32* offsets, const u32* ids, int c, int accumulate) {
+extern "C" __global__ void __launch_bounds__(128)
+    linear_logprob_set_d_hidden_bf16(bf16* d_hidden, const float* d_logits, const bf16* head, const u32* rows,
+                                     const u32* offsets, const u32* ids, int c, int accumulate) {
   set_d_hidden<bf16>(d_hidden, d_logits, head, rows, offsets, ids, c, accumulate);
 }
 EXPORT_KERNEL(linear_logprob_set_d_hidden_bf16)
-extern "C" __global__ void __launch_bounds__(128) linear_logprob_set_d_hidden_f32(
-    float* d_hidden, const float* d_logits, const float* head, const u32* rows, const u32* offsets, const u32* ids, int c, int accumulate) {
+extern "C" __global__ void __launch_bounds__(128)
+    linear_logprob_set_d_hidden_f32(float* d_hidden, const float* d_logits, const float* head, const u32* rows,
+                                    const u32* offsets, const u32* ids, int c, int accumulate) {
   set_d_hidden<float>(d_hidden, d_logits, head, rows, offsets, ids, c, accumulate);
 }
 EXPORT_KERNEL(linear_logprob_set_d_hidden_f32)
 
-// Adds to the head's gradient: segment s holds entries segments[s]..segments[s + 1] of the list of all entries sorted by
-// token, then row. A token of one segment adds to the head, one of several writes parts that `_join` adds.
+// Adds to the head's gradient: segment s holds entries segments[s]..segments[s + 1] of the list of all entries sorted
+// by token, then row. A token of one segment adds to the head, one of several writes parts that `_join` adds.
 template <class T>
 __device__ __forceinline__ void set_d_head(float* d_head, float* part, const float* d_logits, const T* hidden,
                                            const u32* segments,      // (S + 1)

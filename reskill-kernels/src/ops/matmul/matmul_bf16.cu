@@ -49,7 +49,8 @@ __device__ __forceinline__ void load_stage(bf16* stage, const bf16* from, int st
         const u32 low = 2 * j < valid ? source[2 * j].bits : 0, high = 2 * j + 1 < valid ? source[2 * j + 1].bits : 0;
         pairs[j] = low | high << 16;
       }
-      *reinterpret_cast<uint4*>(target + i * kRowStep * Stage::kPitch) = make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
+      *reinterpret_cast<uint4*>(target + i * kRowStep * Stage::kPitch) =
+          make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
     }
     source += (size_t)kRowStep * stride;
   }
@@ -79,7 +80,8 @@ __device__ __forceinline__ void load_right(u32 (&b)[4], const bf16* stage, int c
 
 // One block: a kTile x kTile piece of out, by warps of kWarpM x kWarpN each.
 template <bool kLeftK, bool kRightK, int kTile, int kWarpM, int kWarpN, class Out>
-__device__ __forceinline__ void gemm_tile(Out* out, const bf16* left, const bf16* right, const GemmShape& s, i64 split_stride) {
+__device__ __forceinline__ void gemm_tile(Out* out, const bf16* left, const bf16* right, const GemmShape& s,
+                                          i64 split_stride) {
   constexpr int kWarpsN = kTile / kWarpN, kThreads = kTile / kWarpM * kWarpsN * 32;
   constexpr int kI = kWarpM / 16, kJ = kWarpN / 16;
   using Left = StageOf<kLeftK, kTile>;
@@ -98,11 +100,19 @@ __device__ __forceinline__ void gemm_tile(Out* out, const bf16* left, const bf16
   auto load = [&](int index) {
     bf16* stage = stages + index % kStages * kStageElements;
     const int k0 = k_begin + index * kDepth, depth = k_end - k0;
-    if (kLeftK) load_stage<Left, kThreads>(stage, left + (size_t)m0 * s.left_stride + k0, s.left_stride, s.m - m0, depth, whole_left);
-    if (!kLeftK) load_stage<Left, kThreads>(stage, left + (size_t)k0 * s.left_stride + m0, s.left_stride, depth, s.m - m0, whole_left);
+    if (kLeftK)
+      load_stage<Left, kThreads>(stage, left + (size_t)m0 * s.left_stride + k0, s.left_stride, s.m - m0, depth,
+                                 whole_left);
+    if (!kLeftK)
+      load_stage<Left, kThreads>(stage, left + (size_t)k0 * s.left_stride + m0, s.left_stride, depth, s.m - m0,
+                                 whole_left);
     stage += Left::kElements;
-    if (kRightK) load_stage<Right, kThreads>(stage, right + (size_t)n0 * s.right_stride + k0, s.right_stride, s.n - n0, depth, whole_right);
-    if (!kRightK) load_stage<Right, kThreads>(stage, right + (size_t)k0 * s.right_stride + n0, s.right_stride, depth, s.n - n0, whole_right);
+    if (kRightK)
+      load_stage<Right, kThreads>(stage, right + (size_t)n0 * s.right_stride + k0, s.right_stride, s.n - n0, depth,
+                                  whole_right);
+    if (!kRightK)
+      load_stage<Right, kThreads>(stage, right + (size_t)k0 * s.right_stride + n0, s.right_stride, depth, s.n - n0,
+                                  whole_right);
   };
 
   const int warp = threadIdx.x >> 5, warp_m = warp / kWarpsN * kWarpM, warp_n = warp % kWarpsN * kWarpN;

@@ -12,10 +12,11 @@
 
 constexpr int kDepth = 16;  // of k in a stage
 
-// One block: a kTile x kTile piece of out; each thread kEach x kEach of it, as runs of four kTile / (kEach / 4) apart, so
-// that the threads of a warp read neighbouring 16 bytes.
+// One block: a kTile x kTile piece of out; each thread kEach x kEach of it, as runs of four kTile / (kEach / 4) apart,
+// so that the threads of a warp read neighbouring 16 bytes.
 template <bool kLeftK, bool kRightK, int kTile, int kEach>
-__device__ __forceinline__ void gemm_tile(float* out, const float* left, const float* right, const GemmShape& s, i64 split_stride) {
+__device__ __forceinline__ void gemm_tile(float* out, const float* left, const float* right, const GemmShape& s,
+                                          i64 split_stride) {
   constexpr int kAcross = kTile / kEach, kLoads = kTile * kDepth / 256, kRun = kTile / (kEach / 4);
   static_assert(kAcross * kAcross == 256, "256 threads cover the tile");
   SHARED(float, left_stage, [2][kDepth][kTile + 4]);
@@ -106,7 +107,8 @@ GEMM_KERNEL(matmul_exact_tn_64, false, false, 64, 4)
 
 // out[m, n] (+)= alpha * sum_z parts[z, m, n], in order of z.
 template <class Out>
-__device__ __forceinline__ void add_parts(Out* out, const float* parts, int n, int splits, int out_stride, int accumulate, float alpha) {
+__device__ __forceinline__ void add_parts(Out* out, const float* parts, int n, int splits, int out_stride,
+                                          int accumulate, float alpha) {
   const int col = blockIdx.y * 256 + threadIdx.x;
   if (col >= n) return;
   const size_t rows = gridDim.x, row = blockIdx.x;

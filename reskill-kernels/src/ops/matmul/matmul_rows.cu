@@ -19,12 +19,13 @@ __device__ __forceinline__ uint4 load16_or_zero(const bf16* p, bool there) {
   return there ? __ldcs(reinterpret_cast<const uint4*>(p)) : make_uint4(0, 0, 0, 0);
 }
 
-// The weight is the left factor of the mma (16 outputs), x the right one (8 rows). Sums over k may be in any order as long
-// as both factors agree, so lane t of a group of four takes the 8 consecutive k at 8 t of each run of 32: element pairs
-// 0, 1 are one instruction's k slots 2t and 2t + 8, pairs 2, 3 those of a second instruction.
+// The weight is the left factor of the mma (16 outputs), x the right one (8 rows). Sums over k may be in any order as
+// long as both factors agree, so lane t of a group of four takes the 8 consecutive k at 8 t of each run of 32: element
+// pairs 0, 1 are one instruction's k slots 2t and 2t + 8, pairs 2, 3 those of a second instruction.
 template <int kTiles, int kOutputs, class Out>  // 8 * kTiles rows of x, 16 * kOutputs outputs a block
-__device__ __forceinline__ void rows_tile(Out* out, const bf16* x, const bf16* weight, int m, int n, int k, int x_stride,
-                                          int weight_stride, int out_stride, int accumulate, float alpha) {
+__device__ __forceinline__ void rows_tile(Out* out, const bf16* x, const bf16* weight, int m, int n, int k,
+                                          int x_stride, int weight_stride, int out_stride, int accumulate,
+                                          float alpha) {
   SHARED(float, parts, [kWarps][8 * kTiles][16 * kOutputs]);
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, group = lane >> 2, t = lane & 3;
   const int o0 = blockIdx.x * 16 * kOutputs;
@@ -81,8 +82,8 @@ __device__ __forceinline__ void rows_tile(Out* out, const bf16* x, const bf16* w
   }
 }
 
-// Parameters: out (M, O) | x (M, K) | weight (O, K) | sizes and strides. K and the strides of x and weight are multiples
-// of 8, both addresses of 16 bytes.
+// Parameters: out (M, O) | x (M, K) | weight (O, K) | sizes and strides. K and the strides of x and weight are
+// multiples of 8, both addresses of 16 bytes.
 #define ROWS_KERNEL(name, tiles, outputs, Out)                                                                     \
   extern "C" __global__ void __launch_bounds__(256)                                                                \
       name(Out* out, const bf16* x, const bf16* weight, int m, int n, int k, int x_stride, int weight_stride,      \
@@ -110,7 +111,8 @@ extern "C" __global__ void __launch_bounds__(128) matmul_exact_rows(
   x += (size_t)m0 * x_stride;
   const int n_rows = min(8, m - m0);
   float sum[8] = {};
-  const bool whole = is_aligned16(weight) && is_aligned16(x) && k % 4 == 0 && weight_stride % 4 == 0 && x_stride % 4 == 0;
+  const bool whole =
+      is_aligned16(weight) && is_aligned16(x) && k % 4 == 0 && weight_stride % 4 == 0 && x_stride % 4 == 0;
   if (whole) {
     for (int at = lane * 4; at < k; at += 128) {
       const float4 w = *reinterpret_cast<const float4*>(row + at);

@@ -2,22 +2,24 @@
 //
 // Formula   as matmul_bf16.cu, which stands beside it and is the measure of its results
 // Shapes    out (M, N) f32 or bf16, factors bf16, their addresses and strides multiples of 16 bytes
-// Bytes     as matmul_bf16.cu. A block reads (128 + 256) * K * 2 bytes for 2 * 128 * 256 * K operations: 85 FLOP a byte of L2.
+// Bytes     as matmul_bf16.cu. A block reads (128 + 256) * K * 2 bytes for 2 * 128 * 256 * K operations: 85 FLOP a byte
+//           of L2.
 // Flops     2*M*N*K on tensor cores; 798 TFLOP/s at 8192^3 is what cuBLAS reaches on an H100.
-// Launch    grid (tiles of 128 times tiles of 256), block 384: one warpgroup copies, two multiply 64 rows each; dynamic shared
-//           memory of kStages stages and their barriers.
+// Launch    grid (tiles of 128 times tiles of 256), block 384: one warpgroup copies, two multiply 64 rows each; dynamic
+//           shared memory of kStages stages and their barriers.
 // Numerics  sums in f32 inside the tensor core, in order of k by 16.
 #include "gemm.cuh"
 #include "hopper.cuh"
 
 constexpr int kTileM = 128, kTileN = 256, kDepth = 64, kStages = 4;
-constexpr int kLeftBytes = kTileM * kDepth * 2, kRightBytes = kTileN * kDepth * 2, kStageBytes = kLeftBytes + kRightBytes;
+constexpr int kLeftBytes = kTileM * kDepth * 2, kRightBytes = kTileN * kDepth * 2,
+              kStageBytes = kLeftBytes + kRightBytes;
 constexpr int kChunkBytes = 64 * kDepth * 2;  // 64 rows of 64: one box of a factor that is stored with K across rows
 
 // The copying thread: fills stages as they are given back.
 template <int kTurnedLeft, int kTurnedRight>
-__device__ __forceinline__ void copy_stages(u8* stages, u64* full, u64* empty, const TensorMap* left, const TensorMap* right,
-                                            int m0, int n0, int n_stages) {
+__device__ __forceinline__ void copy_stages(u8* stages, u64* full, u64* empty, const TensorMap* left,
+                                            const TensorMap* right, int m0, int n0, int n_stages) {
   for (int index = 0; index < n_stages; ++index) {
     const int slot = index % kStages, k0 = index * kDepth;
     // The first round of stages is empty from the beginning: parity 1 of a fresh barrier.
@@ -40,7 +42,8 @@ __device__ __forceinline__ void copy_stages(u8* stages, u64* full, u64* empty, c
 
 // A multiplying warpgroup: 64 rows of the tile.
 template <int kTurnedLeft, int kTurnedRight>
-__device__ __forceinline__ void multiply_stages(float (&sum)[128], const u8* stages, u64* full, u64* empty, int half, int n_stages) {
+__device__ __forceinline__ void multiply_stages(float (&sum)[128], const u8* stages, u64* full, u64* empty, int half,
+                                                int n_stages) {
   for (int index = 0; index < n_stages; ++index) {
     const int slot = index % kStages;
     mbarrier_wait(&full[slot], index / kStages % 2);

@@ -4,20 +4,22 @@
 //           d_raw[d] = rstd * (g[d] - raw[d] * rstd^2 * mean_d(g * raw)),  g = d_out * weight_h
 //           d_weight[d] += sum over rows and heads of d_out[d] * raw[d] * rstd
 //           weight_h is q_weight for the H query heads, k_weight for the K key heads; values are left alone
-// Shapes    qkv, d_qkv (N, (H + 2K) D) T | raw (N, (H + K) D) T | rstd (N, H + K) f32 | weights (D) T | parts (P, 2D) f32, those
-//           of the queries before those of the keys;  T = f32 or bf16
-// Bytes     s = size of T, R = H + K. forward: s (3 N R D + 2 D) + 4 N R.  backward: s (3 N R D + 2 D) + 4 N R + 16 P D.
+// Shapes    qkv, d_qkv (N, (H + 2K) D) T | raw (N, (H + K) D) T | rstd (N, H + K) f32 | weights (D) T | parts (P, 2D)
+//           f32, those of the queries before those of the keys;  T = f32 or bf16
+// Bytes     s = size of T, R = H + K. forward: s (3 N R D + 2 D) + 4 N R.  backward: s (3 N R D + 2 D) + 4 N R + 16 P
+//           D.
 // Flops     forward ~4 N R D, backward ~11 N R D: memory-bound, judged in GB/s.
-// Launch    a warp a head, block (256). forward: grid (ceil(N R / 8)).  backward: grid (P <= 512), 64 D bytes of dynamic shared
-//           memory; then `elementwise_add_column_sums_f32` adds the P parts.
-// Numerics  sums of a head across one warp in f32; d_weight per warp, then the eight warps, then the parts, in their order.
+// Launch    a warp a head, block (256). forward: grid (ceil(N R / 8)).  backward: grid (P <= 512), 64 D bytes of
+//           dynamic shared memory; then `elementwise_add_column_sums_f32` adds the P parts.
+// Numerics  sums of a head across one warp in f32; d_weight per warp, then the eight warps, then the parts, in their
+//           order.
 // Source    Henry et al. 2020, arXiv:2010.04245, as in Hugging Face's Qwen3Attention.
 #include "prelude.cuh"
 #include "reduce.cuh"
 
 template <class T>
-__device__ __forceinline__ void forward(T* qkv, T* raw, float* rstd, const T* q_weight, const T* k_weight, int n, int n_heads,
-                                        int n_kv_heads, int d, float eps) {
+__device__ __forceinline__ void forward(T* qkv, T* raw, float* rstd, const T* q_weight, const T* k_weight, int n,
+                                        int n_heads, int n_kv_heads, int d, float eps) {
   const int lane = threadIdx.x & 31, heads = n_heads + n_kv_heads;
   const i64 item = (i64)blockIdx.x * 8 + (threadIdx.x >> 5);
   if (item >= (i64)n * heads) return;  // a whole warp
@@ -41,23 +43,25 @@ __device__ __forceinline__ void forward(T* qkv, T* raw, float* rstd, const T* q_
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-qk_norm_forward_f32(float* __restrict__ qkv /* (N, (H + 2K) D) */, float* __restrict__ raw /* (N, (H + K) D) */,
-                    float* __restrict__ rstd /* (N, H + K) */, const float* __restrict__ q_weight /* (D) */,
-                    const float* __restrict__ k_weight /* (D) */, int n, int n_heads, int n_kv_heads, int d, float eps) {
+    qk_norm_forward_f32(float* __restrict__ qkv /* (N, (H + 2K) D) */, float* __restrict__ raw /* (N, (H + K) D) */,
+                        float* __restrict__ rstd /* (N, H + K) */, const float* __restrict__ q_weight /* (D) */,
+                        const float* __restrict__ k_weight /* (D) */, int n, int n_heads, int n_kv_heads, int d,
+                        float eps) {
   forward(qkv, raw, rstd, q_weight, k_weight, n, n_heads, n_kv_heads, d, eps);
 }
 EXPORT_KERNEL(qk_norm_forward_f32)
 
 extern "C" __global__ void __launch_bounds__(256)
-qk_norm_forward_bf16(bf16* __restrict__ qkv /* (N, (H + 2K) D) */, bf16* __restrict__ raw /* (N, (H + K) D) */,
-                     float* __restrict__ rstd /* (N, H + K) */, const bf16* __restrict__ q_weight /* (D) */,
-                     const bf16* __restrict__ k_weight /* (D) */, int n, int n_heads, int n_kv_heads, int d, float eps) {
+    qk_norm_forward_bf16(bf16* __restrict__ qkv /* (N, (H + 2K) D) */, bf16* __restrict__ raw /* (N, (H + K) D) */,
+                         float* __restrict__ rstd /* (N, H + K) */, const bf16* __restrict__ q_weight /* (D) */,
+                         const bf16* __restrict__ k_weight /* (D) */, int n, int n_heads, int n_kv_heads, int d,
+                         float eps) {
   forward(qkv, raw, rstd, q_weight, k_weight, n, n_heads, n_kv_heads, d, eps);
 }
 EXPORT_KERNEL(qk_norm_forward_bf16)
 
-// A block takes every gridDim.x-th row, a warp every eighth head of it. Each warp has a row of 2D sums of its own in shared
-// memory, each lane its own columns there.
+// A block takes every gridDim.x-th row, a warp every eighth head of it. Each warp has a row of 2D sums of its own in
+// shared memory, each lane its own columns there.
 template <class T>
 __device__ __forceinline__ void backward(T* d_qkv, float* parts, const T* raw, const float* rstd, const T* q_weight,
                                          const T* k_weight, int n, int n_heads, int n_kv_heads, int d) {
@@ -91,19 +95,19 @@ __device__ __forceinline__ void backward(T* d_qkv, float* parts, const T* raw, c
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-qk_norm_backward_f32(float* __restrict__ d_qkv /* (N, (H + 2K) D) */, float* __restrict__ parts /* (P, 2D) */,
-                     const float* __restrict__ raw /* (N, (H + K) D) */, const float* __restrict__ rstd /* (N, H + K) */,
-                     const float* __restrict__ q_weight /* (D) */, const float* __restrict__ k_weight /* (D) */, int n,
-                     int n_heads, int n_kv_heads, int d) {
+    qk_norm_backward_f32(float* __restrict__ d_qkv /* (N, (H + 2K) D) */, float* __restrict__ parts /* (P, 2D) */,
+                         const float* __restrict__ raw /* (N, (H + K) D) */,
+                         const float* __restrict__ rstd /* (N, H + K) */, const float* __restrict__ q_weight /* (D) */,
+                         const float* __restrict__ k_weight /* (D) */, int n, int n_heads, int n_kv_heads, int d) {
   backward(d_qkv, parts, raw, rstd, q_weight, k_weight, n, n_heads, n_kv_heads, d);
 }
 EXPORT_KERNEL(qk_norm_backward_f32)
 
 extern "C" __global__ void __launch_bounds__(256)
-qk_norm_backward_bf16(bf16* __restrict__ d_qkv /* (N, (H + 2K) D) */, float* __restrict__ parts /* (P, 2D) */,
-                      const bf16* __restrict__ raw /* (N, (H + K) D) */, const float* __restrict__ rstd /* (N, H + K) */,
-                      const bf16* __restrict__ q_weight /* (D) */, const bf16* __restrict__ k_weight /* (D) */, int n,
-                      int n_heads, int n_kv_heads, int d) {
+    qk_norm_backward_bf16(bf16* __restrict__ d_qkv /* (N, (H + 2K) D) */, float* __restrict__ parts /* (P, 2D) */,
+                          const bf16* __restrict__ raw /* (N, (H + K) D) */,
+                          const float* __restrict__ rstd /* (N, H + K) */, const bf16* __restrict__ q_weight /* (D) */,
+                          const bf16* __restrict__ k_weight /* (D) */, int n, int n_heads, int n_kv_heads, int d) {
   backward(d_qkv, parts, raw, rstd, q_weight, k_weight, n, n_heads, n_kv_heads, d);
 }
 EXPORT_KERNEL(qk_norm_backward_bf16)

@@ -4,13 +4,14 @@
 //           d_x[n, c] += rstd[n] * (g[n, c] - x[n, c] * rstd[n]^2 * mean_c(g[n, c] * x[n, c])),  g = d_out * weight
 //           d_weight[c] += sum_n d_out[n, c] * x[n, c] * rstd[n]
 // Shapes    x, out, d_x, d_out (N, C) T row-major | weight (C) T | rstd (N) f32 | parts (P, C) f32;  T = f32 or bf16
-// Bytes     s = size of T. forward: s (2 N C + C) + 4 N.  backward: s (4 N C + C) + 4 N + 8 P C; d_x is read and written.
-//           The second read of a row is served from the first-level cache. Rows of a multiple of 8 elements are read 16 bytes
-//           at a time.
+// Bytes     s = size of T. forward: s (2 N C + C) + 4 N.  backward: s (4 N C + C) + 4 N + 8 P C; d_x is read and
+//           written. The second read of a row is served from the first-level cache. Rows of a multiple of 8 elements
+//           are read 16 bytes at a time.
 // Flops     forward ~4 N C, backward ~11 N C: memory-bound, judged in GB/s.
 // Launch    forward: grid (N), block (32..256).  backward: grid (P <= 512), block (32..256), C f32 of dynamic shared
 //           memory; then `elementwise_add_column_sums_f32` adds the P parts of d_weight.
-// Numerics  all sums in f32, in an order that depends on the block's size alone; 1 / sqrtf, not rsqrtf, for its last digits.
+// Numerics  all sums in f32, in an order that depends on the block's size alone; 1 / sqrtf, not rsqrtf, for its last
+//           digits.
 // Source    Zhang & Sennrich 2019, arXiv:1910.07467, eq. 4; eps as in Hugging Face's LlamaRMSNorm.
 #include "prelude.cuh"
 #include "reduce.cuh"
@@ -45,21 +46,24 @@ __device__ __forceinline__ void forward(T* out, float* rstd, const T* x, const T
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-rms_norm_forward_f32(float* __restrict__ out /* (N, C) */, float* __restrict__ rstd /* (N) */,
-                     const float* __restrict__ x /* (N, C) */, const float* __restrict__ weight /* (C) */, int c, float eps) {
+    rms_norm_forward_f32(float* __restrict__ out /* (N, C) */, float* __restrict__ rstd /* (N) */,
+                         const float* __restrict__ x /* (N, C) */, const float* __restrict__ weight /* (C) */, int c,
+                         float eps) {
   forward(out, rstd, x, weight, c, eps);
 }
 EXPORT_KERNEL(rms_norm_forward_f32)
 
 extern "C" __global__ void __launch_bounds__(256)
-rms_norm_forward_bf16(bf16* __restrict__ out /* (N, C) */, float* __restrict__ rstd /* (N) */,
-                      const bf16* __restrict__ x /* (N, C) */, const bf16* __restrict__ weight /* (C) */, int c, float eps) {
+    rms_norm_forward_bf16(bf16* __restrict__ out /* (N, C) */, float* __restrict__ rstd /* (N) */,
+                          const bf16* __restrict__ x /* (N, C) */, const bf16* __restrict__ weight /* (C) */, int c,
+                          float eps) {
   forward(out, rstd, x, weight, c, eps);
 }
 EXPORT_KERNEL(rms_norm_forward_bf16)
 
-// Each block takes every gridDim.x-th row, and keeps its share of d_weight in shared memory. A thread has the same columns
-// in every row, so nobody else reads or writes its share, and no barrier stands between rows but those of block_sum.
+// Each block takes every gridDim.x-th row, and keeps its share of d_weight in shared memory. A thread has the same
+// columns in every row, so nobody else reads or writes its share, and no barrier stands between rows but those of
+// block_sum.
 template <int W, class T>
 __device__ __forceinline__ void backward_rows(T* d_x, float* parts, const T* d_out, const T* x, const T* weight,
                                               const float* rstd, int n, int c, float* d_weight) {
@@ -109,17 +113,19 @@ __device__ __forceinline__ void backward(T* d_x, float* parts, const T* d_out, c
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-rms_norm_backward_f32(float* __restrict__ d_x /* (N, C) */, float* __restrict__ parts /* (P, C) */,
-                      const float* __restrict__ d_out /* (N, C) */, const float* __restrict__ x /* (N, C) */,
-                      const float* __restrict__ weight /* (C) */, const float* __restrict__ rstd /* (N) */, int n, int c) {
+    rms_norm_backward_f32(float* __restrict__ d_x /* (N, C) */, float* __restrict__ parts /* (P, C) */,
+                          const float* __restrict__ d_out /* (N, C) */, const float* __restrict__ x /* (N, C) */,
+                          const float* __restrict__ weight /* (C) */, const float* __restrict__ rstd /* (N) */, int n,
+                          int c) {
   backward(d_x, parts, d_out, x, weight, rstd, n, c);
 }
 EXPORT_KERNEL(rms_norm_backward_f32)
 
 extern "C" __global__ void __launch_bounds__(256)
-rms_norm_backward_bf16(bf16* __restrict__ d_x /* (N, C) */, float* __restrict__ parts /* (P, C) */,
-                       const bf16* __restrict__ d_out /* (N, C) */, const bf16* __restrict__ x /* (N, C) */,
-                       const bf16* __restrict__ weight /* (C) */, const float* __restrict__ rstd /* (N) */, int n, int c) {
+    rms_norm_backward_bf16(bf16* __restrict__ d_x /* (N, C) */, float* __restrict__ parts /* (P, C) */,
+                           const bf16* __restrict__ d_out /* (N, C) */, const bf16* __restrict__ x /* (N, C) */,
+                           const bf16* __restrict__ weight /* (C) */, const float* __restrict__ rstd /* (N) */, int n,
+                           int c) {
   backward(d_x, parts, d_out, x, weight, rstd, n, c);
 }
 EXPORT_KERNEL(rms_norm_backward_bf16)

@@ -1,10 +1,13 @@
-// Rotary position embedding, in place, on the first heads of every row; its gradient is the rotation by the opposite angle.
+// Rotary position embedding, in place, on the first heads of every row; its gradient is the rotation by the opposite
+// angle.
 //
 // Formula   y[d] = x[d] cos - x[d + D/2] sin,  y[d + D/2] = x[d + D/2] cos + x[d] sin,  for d in 0..D/2 of each head
-// Shapes    qkv (N, W) T row-major, heads of D one after the other | positions (N) u32 | cos, sin (P, D/2) f32;  T = f32 or bf16
+// Shapes    qkv (N, W) T row-major, heads of D one after the other | positions (N) u32 | cos, sin (P, D/2) f32;  T =
+//           f32 or bf16
 // Bytes     s = size of T. 2 s N R D for R rotated heads + 4 N; the tables stay in the second-level cache.
 // Flops     3 N R D: memory-bound, judged in GB/s.
-// Launch    grid (N, ceil(R D / 2 / (256 V))), block (256); V = 8 pairs a thread if D/2 and W are multiples of 8, else 1.
+// Launch    grid (N, ceil(R D / 2 / (256 V))), block (256); V = 8 pairs a thread if D/2 and W are multiples of 8, else
+//           1.
 // Numerics  f32; angles come from the table, so they are rounded as its maker chose.
 // Guards    a position that is not below P makes the row's heads NaN: the host does not read positions back.
 // Source    Su et al. 2021, arXiv:2104.09864; the pairing of d with d + D/2 is Hugging Face's.
@@ -12,8 +15,8 @@
 #include "row.cuh"
 
 template <int V, class T>
-__device__ __forceinline__ void rotate_pairs(T* qkv, const u32* positions, const float* cos, const float* sin, int width,
-                                             int n_heads, int half, u32 max_positions, float direction) {
+__device__ __forceinline__ void rotate_pairs(T* qkv, const u32* positions, const float* cos, const float* sin,
+                                             int width, int n_heads, int half, u32 max_positions, float direction) {
   const int i = (blockIdx.y * blockDim.x + threadIdx.x) * V;
   if (i >= n_heads * half) return;
   const int head = i / half, d = i % half;
@@ -40,8 +43,8 @@ __device__ __forceinline__ void rotate_pairs(T* qkv, const u32* positions, const
 }
 
 template <class T>
-__device__ __forceinline__ void rotate(T* qkv, const u32* positions, const float* cos, const float* sin, int width, int n_heads,
-                                       int half, u32 max_positions, float direction) {
+__device__ __forceinline__ void rotate(T* qkv, const u32* positions, const float* cos, const float* sin, int width,
+                                       int n_heads, int half, u32 max_positions, float direction) {
   if (half % 8 == 0 && width % 8 == 0) {
     rotate_pairs<8>(qkv, positions, cos, sin, width, n_heads, half, max_positions, direction);
   } else {
@@ -50,17 +53,17 @@ __device__ __forceinline__ void rotate(T* qkv, const u32* positions, const float
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-rope_f32(float* __restrict__ qkv /* (N, W) */, const u32* __restrict__ positions /* (N) */,
-         const float* __restrict__ cos /* (P, D/2) */, const float* __restrict__ sin /* (P, D/2) */, int width, int n_heads,
-         int half, u32 max_positions, float direction) {
+    rope_f32(float* __restrict__ qkv /* (N, W) */, const u32* __restrict__ positions /* (N) */,
+             const float* __restrict__ cos /* (P, D/2) */, const float* __restrict__ sin /* (P, D/2) */, int width,
+             int n_heads, int half, u32 max_positions, float direction) {
   rotate(qkv, positions, cos, sin, width, n_heads, half, max_positions, direction);
 }
 EXPORT_KERNEL(rope_f32)
 
 extern "C" __global__ void __launch_bounds__(256)
-rope_bf16(bf16* __restrict__ qkv /* (N, W) */, const u32* __restrict__ positions /* (N) */,
-          const float* __restrict__ cos /* (P, D/2) */, const float* __restrict__ sin /* (P, D/2) */, int width, int n_heads,
-          int half, u32 max_positions, float direction) {
+    rope_bf16(bf16* __restrict__ qkv /* (N, W) */, const u32* __restrict__ positions /* (N) */,
+              const float* __restrict__ cos /* (P, D/2) */, const float* __restrict__ sin /* (P, D/2) */, int width,
+              int n_heads, int half, u32 max_positions, float direction) {
   rotate(qkv, positions, cos, sin, width, n_heads, half, max_positions, direction);
 }
 EXPORT_KERNEL(rope_bf16)

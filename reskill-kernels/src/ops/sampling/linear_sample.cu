@@ -6,8 +6,8 @@
 //           part (R, n_strips): statistics of strips of 256 tokens, by linear_logprob_parts_*
 // Bytes     parts: see linear_logprob_forward.cu; then size * 256*C a row: the head's rows of one strip
 // Flops     2*256*C a row
-// Launch    strip: grid (ceil(R/8)), block (256), a warp a row; token: grid (R), block (256; bf16: 128), dynamic shared memory of
-//           the tile; sets: grid (R), block (128)
+// Launch    strip: grid (ceil(R/8)), block (256), a warp a row; token: grid (R), block (256; bf16: 128), dynamic shared
+//           memory of the tile; sets: grid (R), block (128)
 // Numerics  the strip is found from its statistics, its logits are computed again by the same instructions as before:
 //           log-probabilities equal those of linear_logprob_forward to the bit. Cumulative sums are f64.
 // Source    inversion of the cumulative distribution, in two levels
@@ -90,7 +90,8 @@ __device__ __forceinline__ void token_of_strip(u32* tokens, float* logprobs, con
     for (int i = 0; i < Tile::ROWS; ++i)
 #pragma unroll
       for (int j = 0; j < Tile::COLS; ++j)
-        if (tile.row(i) == 0 && n0 + tile.col(j) < end) logits[n0 + tile.col(j) - begin] = __fmul_rn(tile.at(i, j), inverse_temperature);
+        if (tile.row(i) == 0 && n0 + tile.col(j) < end)
+          logits[n0 + tile.col(j) - begin] = __fmul_rn(tile.at(i, j), inverse_temperature);
   });
   __syncthreads();                                       // all logits of the strip are there
   if (threadIdx.x != 0) return;
@@ -112,7 +113,7 @@ __device__ __forceinline__ void token_of_strip(u32* tokens, float* logprobs, con
 }
 
 #define TOKEN(name, ...)                                                                                              \
-  extern "C" __global__ void __launch_bounds__(__VA_ARGS__::THREADS) name(                                                             \
+  extern "C" __global__ void __launch_bounds__(__VA_ARGS__::THREADS) name(                                             \
       u32* tokens, float* logprobs, const __VA_ARGS__::T* hidden, const __VA_ARGS__::T* head, const float* lse,       \
       const u32* strip, const double* rest, const u32* index, int vocab, int c, float inverse_temperature,            \
       int greedy) {                                                                                                   \

@@ -7,8 +7,8 @@
 // Bytes     DRAM floor size * N*V; a row is read 3 times without truncation, 2 to 8 times with, from L2 after the first
 // Flops     N*V exponentials in f64 a pass for weights above 2^-46 of the largest
 // Launch    grid (N), block (512): a block a row
-// Numerics  weights are f64, summed as integers (2^-bits of the largest, 44 bits at V = 2^18): sums do not depend on the order, so
-//           neither does the result. Equal logits: the smaller token first.
+// Numerics  weights are f64, summed as integers (2^-bits of the largest, 44 bits at V = 2^18): sums do not depend on
+//           the order, so neither does the result. Equal logits: the smaller token first.
 // Source    order of the filters as in Hugging Face transformers; selection by histograms instead of a sort
 #include "prelude.cuh"
 
@@ -76,8 +76,8 @@ struct Shared {
   Found found;
 };
 
-// The first kept token, likeliest first, at which the number of tokens reaches `count` or their weight reaches `weight`;
-// the last one if there is none. Narrows down by digits until a list holds what is left.
+// The first kept token, likeliest first, at which the number of tokens reaches `count` or their weight reaches
+// `weight`; the last one if there is none. Narrows down by digits until a list holds what is left.
 template <class T>
 __device__ __forceinline__ Found select(const Row<T>& row, u64 count, u64 weight, Shared& s) {
   u64 prefix = 0;
@@ -87,7 +87,9 @@ __device__ __forceinline__ Found select(const Row<T>& row, u64 count, u64 weight
     auto inside = [&](float z, u64 order) {
       return bin < 0 || (row.bin(z) == bin && (shift == 64 || order >> shift == prefix));
     };
-    auto digit_of = [&](float z, u64 order) { return bin < 0 ? row.bin(z) : BINS - 1 - (int)(order >> (shift - 8) & 255); };
+    auto digit_of = [&](float z, u64 order) {
+      return bin < 0 ? row.bin(z) : BINS - 1 - (int)(order >> (shift - 8) & 255);
+    };
     for (int b = threadIdx.x; b < BINS; b += THREADS) { s.counts[b] = 0; s.weights[b] = 0; }
     __syncthreads();                                     // the histogram is empty
     for (int v = threadIdx.x; v < row.vocab; v += THREADS) {
@@ -117,7 +119,8 @@ __device__ __forceinline__ Found select(const Row<T>& row, u64 count, u64 weight
       for (int v = threadIdx.x; v < row.vocab; v += THREADS) {
         const float z = row.z(v);
         const u64 order = row.order(z, v);
-        if (inside(z, order) && row.kept(z, order) && digit_of(z, order) == digit) s.list[atomicAdd(&s.listed, 1u)] = order;
+        if (inside(z, order) && row.kept(z, order) && digit_of(z, order) == digit)
+          s.list[atomicAdd(&s.listed, 1u)] = order;
       }
       break;
     }
@@ -135,7 +138,11 @@ __device__ __forceinline__ Found select(const Row<T>& row, u64 count, u64 weight
       __syncthreads();                                   // the last exchange is done
       for (int i = threadIdx.x; i < size; i += THREADS) {
         const int j = i ^ step;
-        if (j > i && (s.list[i] < s.list[j]) == ((i & width) == 0)) { const u64 x = s.list[i]; s.list[i] = s.list[j]; s.list[j] = x; }
+        if (j > i && (s.list[i] < s.list[j]) == ((i & width) == 0)) {
+          const u64 x = s.list[i];
+          s.list[i] = s.list[j];
+          s.list[j] = x;
+        }
       }
     }
   __syncthreads();                                       // the list is sorted
@@ -263,13 +270,15 @@ __device__ __forceinline__ void draw(Drawn* out, const T* all_logits, const RowF
   if (threadIdx.x == 0) out[n] = Drawn{(u32)token, row.z(token < vocab ? token : 0) - lse, sampling_logprob, lse};
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, 1) sample_logits_f32(Drawn* out, const float* logits, const RowFilter* filters,
-                                                                        const float* uniforms, int vocab, int bits) {
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
+    sample_logits_f32(Drawn* out, const float* logits, const RowFilter* filters, const float* uniforms, int vocab,
+                      int bits) {
   draw<float>(out, logits, filters, uniforms, vocab, bits);
 }
 EXPORT_KERNEL(sample_logits_f32)
-extern "C" __global__ void __launch_bounds__(THREADS, 1) sample_logits_bf16(Drawn* out, const bf16* logits, const RowFilter* filters,
-                                                                         const float* uniforms, int vocab, int bits) {
+extern "C" __global__ void __launch_bounds__(THREADS, 1)
+    sample_logits_bf16(Drawn* out, const bf16* logits, const RowFilter* filters, const float* uniforms, int vocab,
+                       int bits) {
   draw<bf16>(out, logits, filters, uniforms, vocab, bits);
 }
 EXPORT_KERNEL(sample_logits_bf16)

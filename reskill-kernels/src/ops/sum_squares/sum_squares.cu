@@ -4,7 +4,8 @@
 // Shapes    x (n) f32 | parts (P) f64 | total (1) f64 | scale (1) f32
 // Bytes     4 n + 16 P: x is read once.
 // Flops     2 n in f64: memory-bound where f64 runs at half the rate of f32, as on the chips this is tuned for.
-// Launch    parts: grid (P = ceil(n / 8192) <= 1024), block (256); then one block (256) for the total; one thread for the scale.
+// Launch    parts: grid (P = ceil(n / 8192) <= 1024), block (256); then one block (256) for the total; one thread for
+//           the scale.
 // Numerics  f64 throughout: the square of an f32 is exact in it. The order depends on n alone.
 #include "prelude.cuh"
 #include "reduce.cuh"
@@ -32,8 +33,8 @@ sum_squares_add_f64(double* __restrict__ total /* (1) */, const double* __restri
 }
 EXPORT_KERNEL(sum_squares_add_f64)
 
-extern "C" __global__ void sum_squares_clip_f32(float* __restrict__ scale /* (1) */, const double* __restrict__ total /* (1) */,
-                                                float limit) {
+extern "C" __global__ void sum_squares_clip_f32(float* __restrict__ scale /* (1) */,
+                                                const double* __restrict__ total /* (1) */, float limit) {
   const double norm = sqrt(*total);
   // 0 times a finite number is 0, times infinity or NaN it is NaN.
   *scale = norm > (double)limit ? (float)((double)limit / norm + norm * 0.0) : (float)(1.0 + norm * 0.0);

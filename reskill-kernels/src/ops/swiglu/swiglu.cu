@@ -2,7 +2,8 @@
 //
 // Formula   out = silu(gate) * up,  silu(z) = z s(z),  s(z) = 1 / (1 + e^-z)
 //           d_gate = d_out * up * s (1 + gate (1 - s)),  d_up = d_out * gate * s
-// Shapes    gate_up, d_gate_up (N, 2F) T row-major, the gates of a row before its ups | out, d_out (N, F) T;  T = f32 or bf16
+// Shapes    gate_up, d_gate_up (N, 2F) T row-major, the gates of a row before its ups | out, d_out (N, F) T;  T = f32
+//           or bf16
 // Bytes     s = size of T. forward: s 3 N F.  backward: s 5 N F.
 // Flops     forward ~6 N F with one exponential, backward ~12 N F: memory-bound, judged in GB/s.
 // Launch    grid (N, ceil(F / (256 W))), block (256); W = 8 elements a thread if F is a multiple of 8, else 1.

@@ -1,7 +1,7 @@
-//! Output head, divergence and sampling over the whole vocabulary.
+//! Output head and sampling over the whole vocabulary.
 
 use anyhow::Result;
-use reskill_kernels::ops::{self, Cost, Distribution, SampledToken, SamplingFilter, TokenSets, cost};
+use reskill_kernels::ops::{self, Cost, SampledToken, SamplingFilter, TokenSets, cost};
 use reskill_kernels::{KernelError, Tensor};
 
 use super::exact::{log_softmax, logits, row};
@@ -11,10 +11,9 @@ use super::operation::{Build, Inputs, Operation, poison, relative_error, some_ro
 const DECODE: usize = 128;
 
 /// The operations of this file.
-pub(super) const OPERATIONS: [(&str, Build); 6] = [
+pub(super) const OPERATIONS: [(&str, Build); 5] = [
     ("linear_logprob_forward", |inputs| Ok(Box::new(Logprob::new(inputs)?))),
     ("linear_logprob_backward", |inputs| Ok(Box::new(LogprobBackward::new(inputs)?))),
-    ("linear_kl_forward", |inputs| Ok(Box::new(Divergence::new(inputs)?))),
     ("linear_sample", |inputs| Ok(Box::new(Sample::new(&decoding(inputs))?))),
     ("sample_logits", |inputs| Ok(Box::new(FromLogits::new(&decoding(inputs), SamplingFilter::default())?))),
     ("sample_logits_top_p", |inputs| {
@@ -33,18 +32,19 @@ fn everything(n: usize) -> TokenSets {
     sets
 }
 
-struct Logprob {
-    columns: [Tensor; 3],
-    hidden: Tensor,
-    head: Tensor,
+pub(super) struct Logprob {
+    /// Log-probabilities, entropies, normalisers.
+    pub(super) columns: [Tensor; 3],
+    pub(super) hidden: Tensor,
+    pub(super) head: Tensor,
     targets: Tensor<u32>,
-    allowed: TokenSets,
-    size: usize,
+    pub(super) allowed: TokenSets,
+    pub(super) size: usize,
 }
 
 impl Logprob {
     /// Logits of a standard deviation of about 3.
-    fn new(inputs: &Inputs<'_>) -> Result<Logprob> {
+    pub(super) fn new(inputs: &Inputs<'_>) -> Result<Logprob> {
         let (n, c, v) = (inputs.n, inputs.model.c, inputs.model.vocab);
         let scale = 3.0 * (9.0 / c as f32).sqrt();
         let column = |stream| inputs.wide(stream, &[n], 1.0);
@@ -58,12 +58,13 @@ impl Logprob {
         })
     }
 
-    fn sizes(&self) -> (usize, usize, usize) {
+    /// N, C, V.
+    pub(super) fn sizes(&self) -> (usize, usize, usize) {
         (self.hidden.rows(), self.hidden.row_len(), self.head.rows())
     }
 
     /// Log-probabilities of some rows, with their numbers.
-    fn exact(&self) -> Result<Vec<(usize, Vec<f64>)>> {
+    pub(super) fn exact(&self) -> Result<Vec<(usize, Vec<f64>)>> {
         let (hidden, head, c) = (values(&self.hidden)?, values(&self.head)?, self.hidden.row_len());
         let rows = some_rows(self.hidden.rows()).into_iter();
         Ok(rows.map(|n| (n, log_softmax(&logits(&hidden, &head, c, n)))).collect())
@@ -182,52 +183,6 @@ impl Operation for LogprobBackward {
     fn tolerance(&self) -> f64 {
         self.tolerance
     }
-}
-
-struct Divergence {
-    policy: Logprob,
-    reference: Logprob,
-    kl: Tensor,
-}
-
-impl Divergence {
-    fn new(inputs: &Inputs<'_>) -> Result<Divergence> {
-        let (mut policy, mut reference) =
-            (Logprob::new(inputs)?, Logprob::new(&Inputs { seed: inputs.seed ^ 1, ..*inputs })?);
-        policy.run()?;
-        reference.run()?;
-        Ok(Divergence { policy, reference, kl: inputs.wide(11, &[inputs.n], 1.0)? })
-    }
-}
-
-impl Operation for Divergence {
-    fn shape(&self) -> Vec<(&'static str, usize)> {
-        self.policy.shape()
-    }
-    fn cost(&self) -> Cost {
-        let (n, c, v) = self.policy.sizes();
-        cost::linear_kl_forward(n, c, c, v, self.policy.size)
-    }
-    fn poison(&mut self) -> Result<()> {
-        poison(&mut [&mut self.kl])
-    }
-    fn run(&mut self) -> Result<(), KernelError> {
-        let (p, q) = (distribution(&self.policy), distribution(&self.reference));
-        ops::linear_kl_forward(&mut self.kl, p, q, &self.policy.allowed, 1.0)
-    }
-    fn error(&self) -> Result<f64> {
-        let kl = values(&self.kl)?;
-        let both = self.policy.exact()?.into_iter().zip(self.reference.exact()?);
-        let want = |p: &[f64], q: &[f64]| p.iter().zip(q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>();
-        Ok(relative_error(both.map(|((n, p), (_, q))| (kl[n], want(&p, &q)))))
-    }
-    fn tolerance(&self) -> f64 {
-        3e-5
-    }
-}
-
-fn distribution(it: &Logprob) -> Distribution<'_> {
-    Distribution { hidden: &it.hidden, head: &it.head, lse: &it.columns[2] }
 }
 
 struct Sample {

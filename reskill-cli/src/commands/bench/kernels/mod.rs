@@ -1,9 +1,13 @@
 //! `reskill-cli bench kernels` and `bench ceilings`: every operation beside the floor that its bytes and operations set.
 
 mod attention;
+mod cached;
 mod ceilings;
+mod column_sums;
+mod divergence;
 mod exact;
 mod head;
+mod head_norms;
 mod operation;
 mod output;
 mod plot;
@@ -242,9 +246,13 @@ fn run_operation(
 fn operations() -> Vec<(&'static str, operation::Build)> {
     let mut all: Vec<(&'static str, operation::Build)> = Vec::new();
     all.extend(rows::OPERATIONS);
+    all.extend(column_sums::OPERATIONS);
+    all.extend(head_norms::OPERATIONS);
     all.extend(products::OPERATIONS);
     all.extend(attention::OPERATIONS);
+    all.extend(cached::OPERATIONS);
     all.extend(head::OPERATIONS);
+    all.extend(divergence::OPERATIONS);
     all.extend(update::OPERATIONS);
     all
 }

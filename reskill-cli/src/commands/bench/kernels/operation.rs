@@ -103,6 +103,11 @@ pub(super) fn some_rows(n: usize) -> Vec<usize> {
     rows
 }
 
+/// How many different ids there are.
+pub(super) fn distinct(ids: &Tensor<u32>) -> Result<usize> {
+    Ok(ids.to_vec()?.into_iter().collect::<std::collections::BTreeSet<u32>>().len())
+}
+
 /// Values of a tensor in f64, as stored.
 pub(super) fn values(tensor: &Tensor) -> Result<Vec<f64>> {
     Ok(tensor.to_vec()?.into_iter().map(f64::from).collect())

@@ -5,7 +5,7 @@ use reskill_kernels::ops::{self, Cost, RopeTable, cost};
 use reskill_kernels::{KernelError, Tensor};
 
 use super::exact::{inner, row};
-use super::operation::{Build, Inputs, Operation, poison, relative_error, some_rows, values};
+use super::operation::{Build, Inputs, Operation, distinct, poison, relative_error, some_rows, values};
 
 /// Under the root of a norm.
 const EPS: f32 = 1e-5;
@@ -24,6 +24,8 @@ struct Embedding {
     out: Tensor,
     table: Tensor,
     ids: Tensor<u32>,
+    /// Different tokens.
+    distinct: usize,
     size: usize,
 }
 
@@ -31,7 +33,8 @@ impl Embedding {
     fn new(inputs: &Inputs<'_>) -> Result<Embedding> {
         let (n, c, v) = (inputs.n, inputs.model.c, inputs.model.vocab);
         let (out, table) = (inputs.tensor(1, &[n, c], 1.0)?, inputs.tensor(2, &[v, c], 1.0)?);
-        Ok(Embedding { out, table, ids: inputs.ids(3, n, v)?, size: inputs.size() })
+        let ids = inputs.ids(3, n, v)?;
+        Ok(Embedding { out, table, distinct: distinct(&ids)?, ids, size: inputs.size() })
     }
 }
 
@@ -40,7 +43,7 @@ impl Operation for Embedding {
         vec![("N", self.out.rows()), ("C", self.out.row_len()), ("V", self.table.rows())]
     }
     fn cost(&self) -> Cost {
-        cost::embedding_forward(self.out.rows(), self.out.row_len(), self.size)
+        cost::embedding_forward(self.out.rows(), self.distinct, self.out.row_len(), self.size)
     }
     fn poison(&mut self) -> Result<()> {
         poison(&mut [&mut self.out])

@@ -2,6 +2,7 @@
 
 use clap::ValueEnum;
 use reskill_kernels::Device;
+use reskill_model::ModelConfig;
 
 /// A model by its widths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -53,6 +54,23 @@ impl Sizes {
             Sizes::Policy => 4,
             Sizes::SmolLm2 => 30,
             Sizes::Qwen3 => 28,
+        }
+    }
+
+    /// The whole network, for sequences of at most `longest` tokens.
+    pub(in crate::commands::bench) fn network(self, longest: usize) -> ModelConfig {
+        let widths = self.model();
+        ModelConfig {
+            vocab_size: widths.vocab,
+            hidden_size: widths.c,
+            intermediate_size: widths.f,
+            num_hidden_layers: self.layers(),
+            num_attention_heads: widths.heads,
+            num_key_value_heads: widths.kv_heads,
+            head_dim: widths.head_dim,
+            max_position_embeddings: longest,
+            qk_norm: self == Sizes::Qwen3,
+            ..ModelConfig::tiny()
         }
     }
 

@@ -1,0 +1,197 @@
+//! A step of decoding: attention to a paged cache, with pages of its own for each sequence or shared by eight of them, and
+//! writing new rows into the cache.
+
+use anyhow::Result;
+use reskill_kernels::ops::{self, AttentionShape, CachedPlan, CachedSpan, Cost, cached_cost, cost};
+use reskill_kernels::{KernelError, Tensor};
+
+use super::exact::{inner, log_softmax};
+use super::operation::{Build, Inputs, Operation, poison, relative_error, some_rows, values};
+
+/// Positions of a page, as in the model's cache.
+const PAGE: usize = 32;
+/// Sequences of a step, and positions of each; fewer where fewer rows are measured.
+const DECODE: usize = 128;
+const CONTEXT: usize = 2048;
+const SHORT_CONTEXT: usize = 128;
+/// Sequences that share the first half of their pages.
+const GROUP: usize = 8;
+
+/// The operations of this file.
+pub(super) const OPERATIONS: [(&str, Build); 3] = [
+    ("attention_cached", |inputs| Ok(Box::new(Decode::new(inputs, 1)?))),
+    ("attention_cached_shared", |inputs| Ok(Box::new(Decode::new(inputs, GROUP)?))),
+    ("cache_append", |inputs| Ok(Box::new(Append::new(inputs)?))),
+];
+
+/// Sequences of one length, and the pages they are on.
+struct Cache {
+    keys: Tensor,
+    values: Tensor,
+    qkv: Tensor,
+    shape: AttentionShape,
+    /// Of each sequence, in order.
+    pages: Vec<Vec<u32>>,
+    context: usize,
+    plan: CachedPlan,
+    size: usize,
+}
+
+impl Cache {
+    /// Groups of `group` sequences have the first half of their pages in common. Pages are handed out in turns, so those of
+    /// a sequence lie apart.
+    fn new(inputs: &Inputs<'_>, group: usize) -> Result<Cache> {
+        let model = inputs.model;
+        let shape =
+            AttentionShape { n_heads: model.heads, n_kv_heads: model.kv_heads, head_dim: model.head_dim };
+        let n = inputs.n.min(DECODE);
+        let context = if inputs.n < DECODE { SHORT_CONTEXT } else { CONTEXT };
+        let (n_pages, n_shared) = (context / PAGE, if group > 1 { context / PAGE / 2 } else { 0 });
+        let mut pages: Vec<Vec<u32>> = vec![Vec::new(); n];
+        let mut next = 0..;
+        for index in 0..n_pages {
+            let mut page = 0;
+            for (sequence, own) in pages.iter_mut().enumerate() {
+                if index >= n_shared || sequence % group == 0 {
+                    page = next.next().unwrap_or_default();
+                }
+                own.push(page);
+            }
+        }
+        let n_blocks = next.start as usize;
+        let width = shape.kv_width();
+        let mut plan = CachedPlan::new(inputs.device, shape, PAGE)?;
+        plan.set(&spans(&pages, context), n, n_blocks)?;
+        Ok(Cache {
+            keys: inputs.tensor(1, &[n_blocks, width, PAGE], 2.0)?,
+            values: inputs.tensor(2, &[n_blocks, PAGE, width], 1.0)?,
+            qkv: inputs.tensor(3, &[n, shape.qkv_width()], 2.0)?,
+            shape,
+            pages,
+            context,
+            plan,
+            size: inputs.size(),
+        })
+    }
+
+    fn sizes(&self) -> Vec<(&'static str, usize)> {
+        let AttentionShape { n_heads, n_kv_heads, head_dim } = self.shape;
+        let (n, context) = (self.qkv.rows(), self.context);
+        vec![("N", n), ("T", context), ("H", n_heads), ("K", n_kv_heads), ("D", head_dim)]
+    }
+}
+
+/// One new row of each sequence, at its last position.
+fn spans(pages: &[Vec<u32>], context: usize) -> Vec<CachedSpan<'_>> {
+    let sequences = pages.iter().enumerate();
+    sequences.map(|(row, blocks)| CachedSpan { row, len: 1, position: context - 1, blocks }).collect()
+}
+
+struct Decode {
+    cache: Cache,
+    out: Tensor,
+    tolerance: f64,
+}
+
+impl Decode {
+    fn new(inputs: &Inputs<'_>, group: usize) -> Result<Decode> {
+        let cache = Cache::new(inputs, group)?;
+        let out = inputs.tensor(4, &[cache.qkv.rows(), cache.shape.out_width()], 1.0)?;
+        Ok(Decode { cache, out, tolerance: inputs.rounding(2e-5) })
+    }
+}
+
+impl Operation for Decode {
+    fn shape(&self) -> Vec<(&'static str, usize)> {
+        self.cache.sizes()
+    }
+    fn cost(&self) -> Cost {
+        let Cache { pages, context, shape, size, .. } = &self.cache;
+        let (flops, bytes) = cached_cost(&spans(pages, *context), *shape, *size, PAGE, false);
+        Cost { bytes: bytes as u64, flops: flops as u64 }
+    }
+    fn poison(&mut self) -> Result<()> {
+        poison(&mut [&mut self.out])
+    }
+    fn run(&mut self) -> Result<(), KernelError> {
+        let Cache { keys, values, qkv, plan, .. } = &self.cache;
+        ops::attention_cached_planned(&mut self.out, qkv, keys, values, plan)
+    }
+    fn error(&self) -> Result<f64> {
+        let Cache { shape, pages, context, .. } = &self.cache;
+        let (keys, cached) = (values(&self.cache.keys)?, values(&self.cache.values)?);
+        let (qkv, got) = (values(&self.cache.qkv)?, values(&self.out)?);
+        let (d, width) = (shape.head_dim, shape.kv_width());
+        let scale = 1.0 / (d as f64).sqrt();
+        let mut pairs = Vec::new();
+        for (n, head) in some_rows(pages.len()).into_iter().flat_map(|n| [(n, 0), (n, shape.n_heads - 1)]) {
+            let first = head / (shape.n_heads / shape.n_kv_heads) * d;
+            let query = &qkv[n * shape.qkv_width() + head * d..][..d];
+            let place = |position: usize| (pages[n][position / PAGE] as usize, position % PAGE);
+            let score = |position: usize| {
+                let (page, at) = place(position);
+                let key: Vec<f64> = (0..d).map(|x| keys[(page * width + first + x) * PAGE + at]).collect();
+                scale * inner(query, &key)
+            };
+            let weights = log_softmax(&(0..*context).map(score).collect::<Vec<f64>>());
+            for x in 0..d {
+                let value = |position: usize| {
+                    let (page, at) = place(position);
+                    cached[(page * PAGE + at) * width + first + x]
+                };
+                let want = weights.iter().enumerate().map(|(position, p)| p.exp() * value(position)).sum();
+                pairs.push((got[n * shape.out_width() + head * d + x], want));
+            }
+        }
+        Ok(relative_error(pairs))
+    }
+    fn tolerance(&self) -> f64 {
+        self.tolerance
+    }
+}
+
+struct Append {
+    cache: Cache,
+}
+
+impl Append {
+    fn new(inputs: &Inputs<'_>) -> Result<Append> {
+        Ok(Append { cache: Cache::new(inputs, 1)? })
+    }
+}
+
+impl Operation for Append {
+    fn shape(&self) -> Vec<(&'static str, usize)> {
+        self.cache.sizes()
+    }
+    fn cost(&self) -> Cost {
+        cost::cache_append(self.cache.qkv.rows(), self.cache.shape.kv_width(), self.cache.size)
+    }
+    fn poison(&mut self) -> Result<()> {
+        poison(&mut [&mut self.cache.keys, &mut self.cache.values])
+    }
+    fn run(&mut self) -> Result<(), KernelError> {
+        let Cache { keys, values, qkv, plan, .. } = &mut self.cache;
+        ops::cache_append_planned(keys, values, qkv, plan)
+    }
+    fn error(&self) -> Result<f64> {
+        let Cache { shape, pages, context, .. } = &self.cache;
+        let (keys, cached, qkv) =
+            (values(&self.cache.keys)?, values(&self.cache.values)?, values(&self.cache.qkv)?);
+        let (width, last) = (shape.kv_width(), context - 1);
+        let mut pairs = Vec::new();
+        for (n, own) in pages.iter().enumerate() {
+            let (page, at) = (own[last / PAGE] as usize, last % PAGE);
+            let key = n * shape.qkv_width() + shape.out_width();
+            for x in 0..width {
+                pairs.push((keys[(page * width + x) * PAGE + at], qkv[key + x]));
+                pairs.push((cached[(page * PAGE + at) * width + x], qkv[key + width + x]));
+            }
+        }
+        Ok(relative_error(pairs))
+    }
+    fn tolerance(&self) -> f64 {
+        // Rows are copied.
+        0.0
+    }
+}
