@@ -10,6 +10,8 @@ pub mod model_config;
 pub mod env_config;
 pub mod presets;
 pub mod config;
+pub mod config_source;
+pub mod schema;
 pub mod streams;
 pub mod suites;
 pub mod search;
@@ -23,6 +25,8 @@ pub mod warm_start;
 pub mod creators;
 pub mod evaluate;
 pub mod statistics;
+pub mod unknown_words;
+pub mod validation;
 pub mod trainer;
 pub mod summary;
 pub mod checkpoint;
@@ -32,6 +36,7 @@ pub mod resources;
 pub mod memory;
 pub mod progress;
 pub mod report;
+pub mod remedy;
 pub mod commands;
 
 #[doc = include_str!("../README.md")]

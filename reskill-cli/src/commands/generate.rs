@@ -24,7 +24,9 @@ the input leaves.
 Examples:
   reskill-cli generate --model DIR --prompt 'The capital of France is' --temperature 0
   reskill-cli generate --model SmolLM2-135M-Instruct.Q4_1.gguf --chat --prompt 'Name three rivers.'
-  reskill-cli generate --model DIR --chat --temperature 0.7 --top-p 0.9"
+  reskill-cli generate --model DIR --chat --temperature 0.7 --top-p 0.9
+
+Exit codes: 0 done, 2 an error: one line says what and what to do."
 )]
 pub struct GenerateArgs {
     /// A folder with config.json and safetensors, a .gguf file, or org/name[@revision] on the Hugging Face hub.

@@ -8,9 +8,9 @@ use reskill_grpo::Optimizer;
 use reskill_model::{Gradients, Params, Transformer};
 use reskill_skills::SkillBank;
 
-use super::{Stage, TrainState, base_model, untrained};
+use super::{Stage, TrainState, base_models, untrained};
 use crate::base_model::BaseModel;
-use crate::checkpoint::{self, Checkpoint};
+use crate::checkpoint::{self, Checkpoint, CheckpointChoice, Learned};
 use crate::config::TrainConfig;
 use crate::policy::Policy;
 use crate::run_dir::RunDir;
@@ -21,48 +21,62 @@ pub(super) struct Restored {
     pub(super) suite: Box<dyn Suite>,
     /// With the weights of the checkpoint.
     pub(super) policy: Policy,
-    /// The frozen reference, if it is a copy.
-    pub(super) reference: Option<Transformer>,
-    pub(super) optimizer: Optimizer,
-    pub(super) base: Option<BaseModel>,
+    /// Optimizer and frozen reference, unless the weights are frozen.
+    pub(super) learned: Option<(Optimizer, Option<Transformer>)>,
+    pub(super) bases: Vec<BaseModel>,
     pub(super) state: TrainState,
 }
 
 impl Restored {
-    /// From the latest checkpoint.
-    pub(super) fn latest(config: &TrainConfig, run: &RunDir) -> Result<Restored> {
+    /// From the checkpoint in `path`.
+    pub(super) fn read(config: &TrainConfig, path: &Path) -> Result<Restored> {
         let (suite, mut policy) = untrained(config)?;
-        let Checkpoint { trained, reference, mut optimizer, base: began, state } =
-            checkpoint::load_latest(&run.checkpoints(), &policy.model, &config.grpo.optimizer)?;
-        let base = base_model(config)?;
-        if let (Some(base), Some(began)) = (&base, &began) {
+        let Checkpoint { learned, bases: began, state } =
+            checkpoint::load(path, &policy.model, &config.grpo.optimizer)?;
+        let bases = base_models(config)?;
+        for (base, began) in bases.iter().zip(&began) {
             base.check_same(began)?;
         }
-        let device = policy.model.device();
-        let is_warm_start = matches!(state.stage, Stage::WarmStart { .. });
-        let stage = if is_warm_start { &config.sft.optimizer } else { &config.grpo.optimizer };
-        let (m, v) = optimizer.moments()?;
-        let steps = optimizer.steps();
-        if !device.is_cpu() {
-            optimizer = Optimizer::restore_for(&policy.model, stage, (&*m, &*v), &trained, steps)?;
-        } else if is_warm_start {
-            let moments = (m.into_owned(), v.into_owned());
-            optimizer = Optimizer::restore(stage, moments, steps)?;
-        }
-        let placed = |weights: Params| match device.is_cpu() {
-            true => Ok(weights),
-            false => weights.to_device(&device, device.precision()),
-        };
-        match trained {
-            Gradients::Full(weights) => *policy.model.params_mut() = placed(weights)?,
-            Gradients::Adapter(adapter) => policy.model.attach(adapter)?,
-        }
-        let reference = match reference {
-            Some(weights) => Some(Transformer::new(policy.model.config(), placed(weights)?)?),
+        let learned = match learned {
+            Some(learned) => Some(place(config, &mut policy, learned, &state)?),
             None => None,
         };
-        Ok(Restored { suite, policy, reference, optimizer, base, state })
+        Ok(Restored { suite, policy, learned, bases, state })
     }
+}
+
+/// Gives the policy its trained weights; returns optimizer and reference, on its device.
+fn place(
+    config: &TrainConfig,
+    policy: &mut Policy,
+    learned: Learned,
+    state: &TrainState,
+) -> Result<(Optimizer, Option<Transformer>)> {
+    let Learned { trained, reference, mut optimizer } = learned;
+    let device = policy.model.device();
+    let is_warm_start = matches!(state.stage, Stage::WarmStart { .. });
+    let stage = if is_warm_start { &config.sft.optimizer } else { &config.grpo.optimizer };
+    let (m, v) = optimizer.moments()?;
+    let steps = optimizer.steps();
+    if !device.is_cpu() {
+        optimizer = Optimizer::restore_for(&policy.model, stage, (&*m, &*v), &trained, steps)?;
+    } else if is_warm_start {
+        let moments = (m.into_owned(), v.into_owned());
+        optimizer = Optimizer::restore(stage, moments, steps)?;
+    }
+    let placed = |weights: Params| match device.is_cpu() {
+        true => Ok(weights),
+        false => weights.to_device(&device, device.precision()),
+    };
+    match trained {
+        Gradients::Full(weights) => *policy.model.params_mut() = placed(weights)?,
+        Gradients::Adapter(adapter) => policy.model.attach(adapter)?,
+    }
+    let reference = match reference {
+        Some(weights) => Some(Transformer::new(policy.model.config(), placed(weights)?)?),
+        None => None,
+    };
+    Ok((optimizer, reference))
 }
 
 /// A trained policy with its bank and its environment.
@@ -71,22 +85,23 @@ pub struct Trained {
     pub config: TrainConfig,
     /// Its environment.
     pub suite: Box<dyn Suite>,
-    /// The policy of the latest checkpoint.
+    /// The policy of the checkpoint.
     pub policy: Policy,
     /// The live bank: the incumbent, never a candidate.
     pub bank: SkillBank,
 }
 
 impl Trained {
-    /// The run in `path`. `overrides` replace values of `env`, `eval` and `rollout`: other games, other lengths. The policy
+    /// The run in `path`, as the checkpoint `from` left it. `overrides` replace values of `env`, `eval` and `rollout`: other games, other lengths. The policy
     /// keeps the words it was trained with.
     ///
     /// # Errors
     /// If it is no run, another section is overridden, or the checkpoint is missing or damaged.
-    pub fn open(path: &Path, overrides: &[String]) -> Result<Trained> {
+    pub fn open(path: &Path, from: CheckpointChoice, overrides: &[String]) -> Result<Trained> {
         let run = RunDir::open(path)?;
         let trained_with = TrainConfig::load(Some(&run.config()), &[])?;
-        let Restored { mut suite, mut policy, state, .. } = Restored::latest(&trained_with, &run)?;
+        let checkpoint = checkpoint::choose(&run.checkpoints(), from)?;
+        let Restored { mut suite, mut policy, state, .. } = Restored::read(&trained_with, &checkpoint)?;
         pack(&trained_with, &mut policy);
         let mut config = trained_with;
         if !overrides.is_empty() {

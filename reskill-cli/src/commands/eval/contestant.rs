@@ -11,6 +11,7 @@ use reskill_envs::{Split, TaskId};
 use reskill_skills::{SkillBank, SkillEpisode};
 use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::CheckpointChoice;
 use crate::evaluate::play;
 use crate::progress::Progress;
 use crate::rollout::RolloutSettings;
@@ -138,7 +139,7 @@ impl Contestant {
         if path.is_file() {
             return Ok(Contestant { name, kind: Kind::Played(path.to_path_buf()) });
         }
-        let trained = Rc::new(Trained::open(path, overrides).context("--against")?);
+        let trained = Rc::new(Trained::open(path, CheckpointChoice::Latest, overrides).context("--against")?);
         let bank = trained.bank.clone();
         Ok(Contestant { name, kind: Kind::Run { trained, bank } })
     }
