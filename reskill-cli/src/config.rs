@@ -314,9 +314,8 @@ impl TrainConfig {
     pub fn with_absolute_paths(mut self) -> Result<TrainConfig> {
         let creator = &mut self.skills.creator;
         let folders = [&mut creator.prompts_dir, &mut creator.record_dir, &mut creator.replay_dir];
-        let model = &mut self.model;
-        let is_path = model.is_pretrained() && model_source::hub_name(&model.path).is_none();
-        let base = is_path.then_some(&mut model.path);
+        let is_path = self.model.is_pretrained() && model_source::hub_name(&self.model.path).is_none();
+        let base = is_path.then_some(&mut self.model.path);
         if self.env.name == EnvName::External {
             self.env.external.folder.get_or_insert_with(|| PathBuf::from("."));
         }
@@ -367,7 +366,9 @@ impl TrainConfig {
         self.skills.validate().context("skills")?;
         self.env.validate()?;
         if self.policy.path.is_some() && self.model.is_pretrained() {
-            bail!("`policy.path` and `model.path` are both set, expected one of them: where the policy comes from");
+            bail!(
+                "`policy.path` and `model.path` are both set, expected one of them: where the policy comes from"
+            );
         }
         if self.policy.vocabulary_games == 0 {
             bail!("`policy.vocabulary_games` = 0, expected at least 1");

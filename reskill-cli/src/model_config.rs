@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use reskill_model::{LoraConfig, WeightStorage};
+use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// A pretrained model to begin with, and what training does to it.
@@ -98,7 +98,9 @@ impl BaseModelConfig {
             }
         }
         if self.adapter.is_some() && self.lora.is_none() {
-            bail!("`model.adapter` is set, expected absent where `model.lora` is: set model.lora to its numbers");
+            bail!(
+                "`model.adapter` is set, expected absent where `model.lora` is: set model.lora to its numbers"
+            );
         }
         if self.merge && self.lora.is_none() {
             bail!(

@@ -15,7 +15,8 @@ use reskill_envs::{EnvError, Observation, Split, Suite, Task};
 use reskill_kernels::Device;
 use reskill_model::constraint::Unconstrained;
 use reskill_model::{
-    Lora, LoraConfig, ModelConfig, Next, PolicyTokenizer, Pretrained, Reply, TokenConstraint, TokenTrie, Transformer,
+    Lora, LoraConfig, ModelConfig, Next, PolicyTokenizer, Pretrained, Reply, TokenConstraint, TokenTrie,
+    Transformer,
 };
 use reskill_skills::creator::offline;
 
@@ -157,7 +158,9 @@ impl Policy {
                 language: None,
             })
         };
-        read().with_context(|| format!("`policy.path` = {}: no small policy of `policy.model`", folder.display()))
+        read().with_context(|| {
+            format!("`policy.path` = {}: no small policy of `policy.model`", folder.display())
+        })
     }
 
     /// The same in the words of an environment.

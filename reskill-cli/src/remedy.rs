@@ -5,7 +5,8 @@ use std::io::ErrorKind;
 /// A remedy for the first error of the system in the chain, if there is a common one.
 #[must_use]
 pub fn remedy(error: &anyhow::Error) -> Option<&'static str> {
-    let kinds = error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
+    let kinds =
+        error.chain().filter_map(|cause| cause.downcast_ref::<std::io::Error>()).map(std::io::Error::kind);
     kinds.into_iter().find_map(|kind| match kind {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some("make room on the disk"),
         ErrorKind::FileTooLarge => Some("raise the limit on the size of files (ulimit -f)"),

@@ -30,6 +30,10 @@ fn tidy(value: &mut Value) {
         }
         Value::Array(items) => items.iter_mut().for_each(tidy),
         Value::Object(fields) => {
+            // What a section consists of by default is said at its keys.
+            if fields.get("default").is_some_and(Value::is_object) {
+                fields.remove("default");
+            }
             for (key, value) in fields {
                 match value {
                     Value::String(text) if key == "description" => {

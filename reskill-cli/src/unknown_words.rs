@@ -112,11 +112,7 @@ impl UnknownWords {
 
 impl std::fmt::Display for UnknownWords {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "the policy does not know {:.1}% of the environment's words",
-            self.share() * 100.0
-        )?;
+        write!(f, "the policy does not know {:.2}% of the environment's words", self.share() * 100.0)?;
         if !self.examples.is_empty() {
             write!(f, " ({})", self.examples.join(", "))?;
         }

@@ -96,7 +96,8 @@ impl Adaptation {
     /// The result for a person, as lines.
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
-        let mut lines = vec![format!("{:<34} {:>18} {:>18}", "success in %, with 95% interval", SEEN, UNSEEN)];
+        let mut lines =
+            vec![format!("{:<34} {:>18} {:>18}", "success in %, with 95% interval", SEEN, UNSEEN)];
         for (index, point) in self.course.iter().enumerate() {
             let cell = |split: &str| {
                 point.success.get(split).map_or("-".to_string(), |success| {

@@ -85,7 +85,8 @@ pub fn choose(dir: &Path, choice: CheckpointChoice) -> Result<PathBuf> {
             let of_step = |path: &&PathBuf| step_of(path) == Some(step);
             // The end of a run before its last step: the same policy, and nothing left to do.
             all.iter().rev().find(of_step).cloned().with_context(|| {
-                let steps: Vec<String> = all.iter().filter_map(|path| step_of(path)).map(|n| n.to_string()).collect();
+                let steps: Vec<String> =
+                    all.iter().filter_map(|path| step_of(path)).map(|n| n.to_string()).collect();
                 format!("--from {step}: there is no checkpoint of that step, only of {}", steps.join(", "))
             })
         }
@@ -195,7 +196,8 @@ mod tests {
 
     #[test]
     fn the_latest_and_the_best_are_kept() {
-        let scores = [(5, Some(0.4)), (10, Some(0.7)), (15, None), (20, Some(0.7)), (25, Some(0.1)), (30, None)];
+        let scores =
+            [(5, Some(0.4)), (10, Some(0.7)), (15, None), (20, Some(0.7)), (25, Some(0.1)), (30, None)];
         for (keep, keep_best, want) in [
             (2, 0, vec![25, 30]),
             (2, 1, vec![20, 25, 30]),

@@ -136,7 +136,10 @@ pub fn save(
     if let Err(error) = written {
         // What was written so far takes room that others need; that it cannot be removed is the lesser trouble.
         let _ = std::fs::remove_dir_all(&temporary);
-        return Err(error.context(format!("{}: no checkpoint could be made; those before it stay", dir.join(name).display())));
+        return Err(error.context(format!(
+            "{}: no checkpoint could be made; those before it stay",
+            dir.join(name).display()
+        )));
     }
     let path = folder::put_in_place(dir, name)?;
     prune(dir, keep)?;

@@ -48,7 +48,11 @@ pub struct AdaptArgs {
     #[arg(long, value_name = "FOLDER")]
     bank: Option<PathBuf>,
     /// Run directory, new or empty.
-    #[arg(long, value_name = "DIR", help = "Run directory, new or empty [default: runs/adapt-<name>-<UTC time>]")]
+    #[arg(
+        long,
+        value_name = "DIR",
+        help = "Run directory, new or empty [default: runs/adapt-<name>-<UTC time>]"
+    )]
     out: Option<PathBuf>,
     /// Seed of every random choice; overrides the configuration
     #[arg(long, value_name = "N")]

@@ -14,7 +14,8 @@ use crate::progress::{print_data, print_line};
 
 /// Shows, checks and compares configurations.
 #[derive(Debug, Args)]
-#[command(after_help = "A SOURCE is a TOML file, a run directory, or the name of a preset (`config list`). A+B lays B over A: tables are merged,
+#[command(
+    after_help = "A SOURCE is a TOML file, a run directory, or the name of a preset (`config list`). A+B lays B over A: tables are merged,
 every other value of B takes the place of A's. The presets named ablation-... are made for that.
 
 Examples:
@@ -25,7 +26,8 @@ Examples:
   reskill-cli config schema > configs/schema.json                     for editors
   reskill-cli config diff runs/one runs/two                           what was set differently
 
-Exit codes: 0 done, 1 a check found something (check; diff with --exit-code), 2 an error.")]
+Exit codes: 0 done, 1 a check found something (check; diff with --exit-code), 2 an error."
+)]
 pub struct ConfigArgs {
     #[command(subcommand)]
     command: ConfigCommand,
@@ -140,9 +142,7 @@ pub fn run(args: &ConfigArgs) -> Result<u8> {
 fn list(json: bool) -> Result<()> {
     let all = || PRESETS.iter().map(|it| (it, false)).chain(OVERLAYS.iter().map(|it| (it, true)));
     if json {
-        let entry = |(preset, overlay): (&Preset, bool)| {
-            json!({ "name": preset.name, "title": title(preset), "overlay": overlay })
-        };
+        let entry = |(preset, overlay): (&Preset, bool)| json!({ "name": preset.name, "title": title(preset), "overlay": overlay });
         return print_json(&all().map(entry).collect::<Vec<_>>());
     }
     let names: String = all().map(|(preset, _)| format!("{}\n", preset.name)).collect();
@@ -156,9 +156,8 @@ fn check(sources: &[PathBuf], overrides: &[String], json: bool) -> Result<u8> {
     let checked: Vec<(&PathBuf, Option<String>)> =
         sources.iter().map(|source| (source, problem(source))).collect();
     if json {
-        let entry = |(source, problem): &(&PathBuf, Option<String>)| {
-            (source.display().to_string(), json!(problem))
-        };
+        let entry =
+            |(source, problem): &(&PathBuf, Option<String>)| (source.display().to_string(), json!(problem));
         print_json(&checked.iter().map(entry).collect::<BTreeMap<_, _>>())?;
     } else {
         for (source, problem) in &checked {

@@ -61,9 +61,10 @@ impl Trainer {
             })
         };
         let lifecycle = &self.state.lifecycle;
-        let adaptation = self.config.is_frozen().then(|| {
-            self.state.validation.adaptation(WARM_START, FINAL, self.state.unknown_words.clone())
-        });
+        let adaptation = self
+            .config
+            .is_frozen()
+            .then(|| self.state.validation.adaptation(WARM_START, FINAL, self.state.unknown_words.clone()));
         let summary = Summary {
             seen: split("seen")?,
             unseen: split("unseen")?,

@@ -157,7 +157,8 @@ impl Trainer {
             }
         };
         let bases = base_models(&config)?;
-        let mut trainer = Trainer::assemble(config, run, suite, policy, learning, bases, creator, state, stop)?;
+        let mut trainer =
+            Trainer::assemble(config, run, suite, policy, learning, bases, creator, state, stop)?;
         trainer.checkpoint()?;
         Ok(trainer)
     }
@@ -422,7 +423,7 @@ impl Trainer {
         let Learning { learner, optimizer, reference: copy } =
             self.learning.as_mut().context("frozen weights are not updated")?;
         let without_adapter = self.policy.model.adapter().map(|_| self.policy.model.without_adapter());
-        let reference = match (&without_adapter, copy) {
+        let reference = match (&without_adapter, &*copy) {
             (Some(model), _) | (None, Some(model)) => Reference::Frozen(model),
             (None, None) => Reference::None,
         };

@@ -92,7 +92,8 @@ pub(super) fn minibatches(
             batches.into_iter().map(|batch| batch.into_iter().map(Pick::Whole).collect()).collect()
         }
         MinibatchSplit::Turn => {
-            let turns = |(index, it): (usize, &TokenTrajectory)| (0..it.turns.len()).map(move |turn| (index, turn));
+            let turns =
+                |(index, it): (usize, &TokenTrajectory)| (0..it.turns.len()).map(move |turn| (index, turn));
             let order = shuffled(trajectories.iter().enumerate().flat_map(turns).collect(), rng);
             let batches = cut(order.into_iter().map(|turn| (turn, 1)), config.minibatch_turns);
             batches.into_iter().map(by_trajectory).collect()
@@ -153,7 +154,9 @@ mod tests {
         let turn = |n: usize| TokenTurn {
             trunk: vec![10 * n as u32, 10 * n as u32 + 1],
             branch: vec![100 + n as u32],
-            reply: (0..=n).map(|token| ReplyToken { token: token as u32, logprob: -1.0, allowed: vec![] }).collect(),
+            reply: (0..=n)
+                .map(|token| ReplyToken { token: token as u32, logprob: -1.0, allowed: vec![] })
+                .collect(),
             invalid: false,
         };
         TokenTrajectory { group: 0, stratum: 0, turns: (0..n_turns).map(turn).collect(), return_: 1.0 }
@@ -205,7 +208,8 @@ mod tests {
     #[test]
     fn a_picked_turn_keeps_its_prompt_its_advantage_and_its_log_probabilities() {
         let whole = trajectory(4);
-        let (advantages, old) = (vec![vec![0.0, 1.0, 2.0, 3.0]], vec![(0..10).map(|n| n as f32).collect::<Vec<_>>()]);
+        let (advantages, old) =
+            (vec![vec![0.0, 1.0, 2.0, 3.0]], vec![(0..10).map(|n| n as f32).collect::<Vec<_>>()]);
         let trajectories = [whole.clone()];
         let part = Pick::Turns(0, vec![1, 3]).part(&trajectories, &advantages, Some(&old));
         let turns = &part.trajectory.turns;

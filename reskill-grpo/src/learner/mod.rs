@@ -224,9 +224,8 @@ impl Learner {
                 Some(self.logprobs(model, &all, temperature, &mut metrics)?)
             }
         };
-        let orders: Vec<Vec<Pick>> = (0..self.config.epochs)
-            .flat_map(|_| minibatches(trajectories, &self.config, rng))
-            .collect();
+        let orders: Vec<Vec<Pick>> =
+            (0..self.config.epochs).flat_map(|_| minibatches(trajectories, &self.config, rng)).collect();
         for (index, minibatch) in orders.iter().enumerate() {
             progress(index, orders.len());
             let parts: Vec<Part<'_>> = minibatch
@@ -236,9 +235,7 @@ impl Learner {
             let batch = Batch {
                 members: parts.iter().map(|part| part.trajectory.as_ref()).collect(),
                 advantages: parts.iter().map(|part| part.advantages.as_ref()).collect(),
-                old: recomputed
-                    .as_ref()
-                    .map(|_| parts.iter().map(|part| part.old.as_ref()).collect()),
+                old: recomputed.as_ref().map(|_| parts.iter().map(|part| part.old.as_ref()).collect()),
                 loss,
                 temperature,
                 reference,

@@ -30,7 +30,8 @@ fn run(
     loss: &LossConfig,
     max_tokens: usize,
 ) -> (UpdateMetrics, Params) {
-    let learner_config = LearnerConfig { minibatch_turns: 1000, max_tokens, epochs: 1, ..LearnerConfig::default() };
+    let learner_config =
+        LearnerConfig { minibatch_turns: 1000, max_tokens, epochs: 1, ..LearnerConfig::default() };
     let mut learner = Learner::new(model.config(), &learner_config).unwrap();
     let mut optimizer = Optimizer::new(model.config(), &OptimizerConfig::default()).unwrap();
     let reference = crate::support::model(2);
@@ -239,7 +240,8 @@ fn minibatches_cover_every_trajectory_once_an_epoch() {
     let trained: u64 = trajectories.iter().map(|t| t.trained_len() as u64).sum();
     // A rest of at least half a mini-batch stands alone, a smaller one joins the one before.
     for (minibatch_turns, epochs) in [(1, 1), (5, 2), (24, 1), (100, 3)] {
-        let learner_config = LearnerConfig { minibatch_turns, max_tokens: 50, epochs, ..LearnerConfig::default() };
+        let learner_config =
+            LearnerConfig { minibatch_turns, max_tokens: 50, epochs, ..LearnerConfig::default() };
         let mut learner = Learner::new(model.config(), &learner_config).unwrap();
         let mut optimizer = Optimizer::new(model.config(), &OptimizerConfig::default()).unwrap();
         let metrics = learner

@@ -36,13 +36,17 @@ fn program() -> Finding {
     };
     let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
     let version = env!("CARGO_PKG_VERSION");
-    Finding::ok("program", format!("{version} for {os} on {arch}, with {}, without {}", names(true), names(false)))
+    Finding::ok(
+        "program",
+        format!("{version} for {os} on {arch}, with {}, without {}", names(true), names(false)),
+    )
 }
 
 fn processor() -> Finding {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = info.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split(':').nth(1));
+    let model =
+        info.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split(':').nth(1));
     let model = model.map_or("unknown processor", str::trim);
     let features = features();
     let features = if features.is_empty() { "no wide vectors".to_string() } else { features.join(" ") };

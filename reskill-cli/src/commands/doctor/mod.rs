@@ -15,7 +15,8 @@ use crate::progress::print_data;
 
 /// Says what this machine has, what is missing, and how to get it
 #[derive(Debug, Args)]
-#[command(after_help = "`ok` is there, `absent` is an optional part that is not, `problem` keeps the default run from working.
+#[command(
+    after_help = "`ok` is there, `absent` is an optional part that is not, `problem` keeps the default run from working.
 Nothing is downloaded, nothing is sent, and of keys only whether they are set is looked at.
 
 Examples:
@@ -23,7 +24,8 @@ Examples:
   reskill-cli doctor --data ~/alfworld --data ~/science      which environments these folders are for
   reskill-cli doctor --json | jq '.[] | select(.status != \"ok\")'
 
-Exit codes: 0 no problem, 1 a problem, 2 an error.")]
+Exit codes: 0 no problem, 1 a problem, 2 an error."
+)]
 pub struct DoctorArgs {
     /// Folder or file of an environment's data; may be given several times
     #[arg(long, value_name = "PATH")]

@@ -61,7 +61,9 @@ fn jar(data: &[PathBuf]) -> Finding {
 
 fn python() -> Finding {
     match first_line("python3", "--version") {
-        Some(said) => Finding::ok("python", format!("{said} (for scripts/get-... and environments in Python)")),
+        Some(said) => {
+            Finding::ok("python", format!("{said} (for scripts/get-... and environments in Python)"))
+        }
         None => Finding::absent(
             "python",
             "no program `python3` (for scripts/get-... and environments in Python; nothing else needs it)",
