@@ -190,7 +190,7 @@ fn words_that_a_small_policy_does_not_know_are_counted_named_and_refused_beyond_
     let (run, out) = (trained(dir.path()), dir.path().join("shop"));
     let args =
         ["adapt", run.to_str().unwrap(), "--config", "wands", "--steps", "1", "--out", out.to_str().unwrap()];
-    let few = ["env.wands.catalogue.n_queries=20", "eval.games=2", "policy.vocabulary_games=10"];
+    let few = ["eval.games=2", "policy.vocabulary_games=10"];
     let message = refused(reskill(&args, &few));
     for fragment in ["the policy does not know", "option", "policy.max_unknown", "pretrained language model"]
     {

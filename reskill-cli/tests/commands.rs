@@ -69,7 +69,9 @@ fn every_example_of_the_help_texts_is_a_command_line_that_is_understood() {
             for line in examples.lines().filter(|line| line.trim_start().starts_with("reskill-cli ")) {
                 // What follows two blanks explains the example; pipes and redirections are the shell's.
                 let line = line.trim_start().split("  ").next().unwrap_or_default();
-                let line = line.split([';', '|', '>', '<']).next().unwrap_or_default();
+                let line = [" | ", " > ", " < "]
+                    .iter()
+                    .fold(line, |line, mark| line.split(mark).next().unwrap_or_default());
                 let words = shlex::split(line).unwrap();
                 let mut args: Vec<&str> = words[1..].iter().map(String::as_str).collect();
                 // clap reads the whole line before it prints help; what it does not know it refuses with code 2.
