@@ -22,7 +22,10 @@ fn the_example_is_a_suite_whose_expert_wins() {
     // Four commands a task: go, take, go back, give.
     assert_eq!(solve_all(&suite, 4).unwrap(), 4 * 12);
     let mut env = suite.open(&TaskId("pen-attic".into())).unwrap();
-    assert_eq!(env.reset().unwrap().admissible, ["go to hall", "go to attic", "go to cellar", "go to counter", "give"]);
+    assert_eq!(
+        env.reset().unwrap().admissible,
+        ["go to hall", "go to attic", "go to cellar", "go to counter", "give"]
+    );
     let step = env.step("give").unwrap();
     assert_eq!((step.score, step.done, step.won), (0.0, true, false));
     assert!(matches!(suite.open(&TaskId("x".into())), Err(EnvError::UnknownTask { .. })));
