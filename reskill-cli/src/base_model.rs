@@ -1,4 +1,4 @@
-//! The files of a pretrained model, with sizes and checksums: what a resumed run must find as it was.
+//! The files of a model that a run begins with, with sizes and checksums: what a resumed run must find as it was.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -9,15 +9,16 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 /// Files of a folder that the policy depends on, beside its weights.
-const SMALL_FILES: [&str; 5] = [
+const SMALL_FILES: [&str; 6] = [
     "config.json",
+    "adapter_config.json",
     "generation_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "chat_template.jinja",
 ];
 
-/// A pretrained model on disk. A checkpoint of an adapter refers to it instead of holding its weights.
+/// A model or an adapter on disk. A checkpoint refers to it instead of holding weights that nothing updates.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BaseModel {
     /// The folder or the file.
@@ -69,7 +70,7 @@ impl BaseModel {
                 (Some(_), Some(_)) => "is not the file it was",
             };
             bail!(
-                "`model.path` = {}: {name} {is} since the run began; put the model back, or begin a new run",
+                "{}: {name} {is} since the run began; put the model back, or begin a new run",
                 self.path.display()
             );
         }

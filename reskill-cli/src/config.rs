@@ -8,25 +8,26 @@ use reskill_envs::search::SearchConfig;
 use reskill_grpo::{AdvantageConfig, LearnerConfig, LossConfig, OptimizerConfig};
 use reskill_model::ModelConfig;
 use reskill_skills::{LifecycleConfig, SkillMode, Trigger};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::config_source::{Layered, one_line, parse, read_layers, set};
 use crate::device::DeviceConfig;
 pub use crate::env_config::{EnvConfig, EnvName};
 use crate::log_config::LogConfig;
 use crate::model_config::BaseModelConfig;
 use crate::model_source;
-use crate::presets;
 use crate::schedule::Schedule;
 
 /// Everything a training run depends on.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
     /// Seed of every random choice.
     pub seed: u64,
     /// Threads; 0 takes all cores. Results do not depend on it.
     pub threads: usize,
-    /// Who learns when: `joint`, `skill_first` or `policy_first`.
+    /// Who learns when: `joint`, `skill_first`, `policy_first` or `skills_only`.
     pub schedule: Schedule,
     /// Where the policy runs and is trained.
     pub device: DeviceConfig,
@@ -55,7 +56,7 @@ pub struct TrainConfig {
 }
 
 /// The policy: its sizes and what it is shown.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PolicyConfig {
     /// Sizes of the transformer; `vocab_size` is set from the tokenizer.
@@ -64,6 +65,12 @@ pub struct PolicyConfig {
     pub prompt: PromptConfig,
     /// Training games that the words of a policy without pretrained model are read from, >= 1.
     pub vocabulary_games: usize,
+    /// Folder `policy` of an earlier run: its weights, of the sizes in `model`, and its words. Absent: random weights, and the
+    /// words of the training games.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// With `path`: the largest share of the environment's words that the policy may not know, in 0..=1.
+    pub max_unknown: f64,
 }
 
 impl Default for PolicyConfig {
@@ -72,6 +79,8 @@ impl Default for PolicyConfig {
             model: ModelConfig::default(),
             prompt: PromptConfig::default(),
             vocabulary_games: VOCABULARY_GAMES,
+            path: None,
+            max_unknown: 0.2,
         }
     }
 }
@@ -80,14 +89,14 @@ impl Default for PolicyConfig {
 const VOCABULARY_GAMES: usize = 400;
 
 /// The warm start: imitation of expert episodes.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SftConfig {
     /// Expert episodes, >= 1.
     pub episodes: usize,
     /// Passes over them; 0: no warm start.
     pub epochs: usize,
-    /// Optimizer steps at most, >= 1. Absent: as many as the passes have.
+    /// Optimizer steps at most; 0: no warm start. Absent: as many as the passes have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub steps: Option<usize>,
     /// Episodes in one optimizer step, >= 1.
@@ -109,7 +118,7 @@ pub struct SftConfig {
 }
 
 /// Demonstrations in a world whose habit only the prompt asks for.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GuidedDemonstration {
     /// Household: share of closed containers, in 0..=1.
@@ -121,7 +130,7 @@ pub struct GuidedDemonstration {
 }
 
 /// Guidance after an action.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tip {
     /// Pattern searched in the previous action.
@@ -172,7 +181,7 @@ impl Default for SftConfig {
 }
 
 /// Rollouts of one step.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RolloutConfig {
     /// Tasks (GRPO groups) per step, >= 1.
@@ -192,7 +201,7 @@ pub struct RolloutConfig {
 }
 
 /// What the return of an episode is made of.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Reward {
     /// `success_reward` for a success, else 0.
@@ -217,7 +226,7 @@ impl Default for RolloutConfig {
 }
 
 /// Policy optimisation.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct GrpoConfig {
     /// Training steps.
@@ -233,7 +242,7 @@ pub struct GrpoConfig {
 }
 
 /// Evaluation on fixed games.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EvalConfig {
     /// Games per split in the evaluations before and after training; fewer if the split has fewer.
@@ -253,30 +262,41 @@ impl Default for EvalConfig {
 }
 
 /// Checkpoints.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CheckpointConfig {
     /// Steps between checkpoints; 0: only at the end and when interrupted.
     pub every: u64,
     /// How many of the latest are kept, >= 1.
     pub keep: usize,
+    /// How many of the best are kept beside them: by success on the seen validation games, of checkpoints that were
+    /// evaluated as they are. After an evaluation that beats all before it a checkpoint is made at once. 0: none.
+    pub keep_best: usize,
 }
 
 impl Default for CheckpointConfig {
     fn default() -> Self {
-        CheckpointConfig { every: 10, keep: 2 }
+        CheckpointConfig { every: 10, keep: 2, keep_best: 1 }
     }
 }
 
 impl TrainConfig {
-    /// Reads a configuration: the file, the preset of that name, or the embedded default, then each `key=value` of
-    /// `overrides` in order.
+    /// Reads a configuration: the layers that `source` names ([`crate::config_source`]) or the embedded default, then each
+    /// `key=value` of `overrides` in order.
     ///
     /// # Errors
     /// One line that names the file (or `--set`), the key and what to do.
-    pub fn load(file: Option<&Path>, overrides: &[String]) -> Result<TrainConfig> {
-        let (name, mut table) = read_table(file)?;
-        let mut origin = name;
+    pub fn load(source: Option<&Path>, overrides: &[String]) -> Result<TrainConfig> {
+        let Layered { name, table } = read_layers(source.unwrap_or(Path::new("default")))?;
+        TrainConfig::from_table(&name, table, overrides)
+    }
+
+    /// The configuration in `table`, which is called `name` in messages, then each `key=value` of `overrides` in order.
+    ///
+    /// # Errors
+    /// As [`TrainConfig::load`].
+    pub fn from_table(name: &str, mut table: toml::Table, overrides: &[String]) -> Result<TrainConfig> {
+        let mut origin = name.to_string();
         if !overrides.is_empty() {
             // A wrong key in the file should not be blamed on --set.
             parse(&table).with_context(|| origin.clone())?;
@@ -297,20 +317,32 @@ impl TrainConfig {
     pub fn with_absolute_paths(mut self) -> Result<TrainConfig> {
         let creator = &mut self.skills.creator;
         let folders = [&mut creator.prompts_dir, &mut creator.record_dir, &mut creator.replay_dir];
-        let model = &mut self.model;
-        let is_path = model.is_pretrained() && model_source::hub_name(&model.path).is_none();
-        let base = is_path.then_some(&mut model.path);
+        let is_path = self.model.is_pretrained() && model_source::hub_name(&self.model.path).is_none();
+        let base = is_path.then_some(&mut self.model.path);
         if self.env.name == EnvName::External {
             self.env.external.folder.get_or_insert_with(|| PathBuf::from("."));
         }
         let folder = &mut self.env.external.folder;
         let SearchConfig { corpus, index, model: embedding, .. } = &mut self.env.search;
         let folders = folders.into_iter().chain([folder, corpus, index, embedding]);
-        for path in [&mut self.env.data, &mut self.bank].into_iter().chain(folders).flatten().chain(base) {
+        let own = [&mut self.env.data, &mut self.bank, &mut self.policy.path, &mut self.model.adapter];
+        for path in own.into_iter().chain(folders).flatten().chain(base) {
             *path = std::path::absolute(&*path)
                 .with_context(|| format!("{}: cannot be made absolute", path.display()))?;
         }
         Ok(self)
+    }
+
+    /// Whether demonstrations are imitated before the first step.
+    #[must_use]
+    pub fn has_warm_start(&self) -> bool {
+        self.sft.epochs > 0 && self.sft.steps != Some(0)
+    }
+
+    /// Whether the weights stay as they begin, from the first step to the last.
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.schedule == Schedule::SkillsOnly && !self.has_warm_start()
     }
 
     /// The configuration as TOML.
@@ -331,18 +363,23 @@ impl TrainConfig {
         self.grpo.advantage.validate().context("grpo")?;
         self.grpo.loss.validate().context("grpo")?;
         self.grpo.learner.validate().context("grpo")?;
+        self.grpo.learner.check_with(&self.grpo.loss).context("grpo")?;
         self.grpo.optimizer.validate().context("grpo")?;
         self.sft.optimizer.validate().context("sft")?;
         self.skills.validate().context("skills")?;
         self.env.validate()?;
         self.log.validate().context("log")?;
+        if self.policy.path.is_some() && self.model.is_pretrained() {
+            bail!(
+                "`policy.path` and `model.path` are both set, expected one of them: where the policy comes from"
+            );
+        }
         if self.policy.vocabulary_games == 0 {
             bail!("`policy.vocabulary_games` = 0, expected at least 1");
         }
         let at_least_one = [
             ("sft.episodes", self.sft.episodes),
             ("sft.batch_episodes", self.sft.batch_episodes),
-            ("sft.steps", self.sft.steps.unwrap_or(1)),
             ("rollout.tasks_per_step", self.rollout.tasks_per_step),
             ("rollout.group_size", self.rollout.group_size),
             ("rollout.max_turns", self.rollout.max_turns),
@@ -359,6 +396,7 @@ impl TrainConfig {
             ("sft.skill_fraction", self.sft.skill_fraction),
             ("sft.closed_fraction", self.sft.closed_fraction),
             ("sft.idle_fraction", self.sft.idle_fraction),
+            ("policy.max_unknown", self.policy.max_unknown),
         ] {
             if !(0.0..=1.0).contains(&value) {
                 bail!("`{key}` = {value}, expected a number in [0, 1]");
@@ -403,82 +441,4 @@ impl TrainConfig {
         }
         Ok(())
     }
-}
-
-/// The file, or the preset of that name if there is no such file; without either the default preset.
-fn read_table(file: Option<&Path>) -> Result<(String, toml::Table)> {
-    let path = file.unwrap_or(Path::new("default"));
-    let preset = path.to_str().and_then(presets::preset).filter(|_| file.is_none() || !path.exists());
-    let (name, text) = match preset {
-        Some(text) => (format!("configs/{}.toml (embedded)", path.display()), text.to_string()),
-        None => {
-            let name = path.display().to_string();
-            let text = std::fs::read_to_string(path).with_context(|| {
-                format!(
-                    "{name}: cannot be read; give --config an existing file, or a preset: {}",
-                    presets::names()
-                )
-            })?;
-            (name, text)
-        }
-    };
-    let table = text.parse().map_err(|error: toml::de::Error| {
-        let line = error.span().map_or(0, |span| text[..span.start].matches('\n').count() + 1);
-        anyhow::anyhow!("{name}: line {line}: {}", one_line(error.message()))
-    })?;
-    Ok((name, table))
-}
-
-/// Puts `key=value` into the table; the value is TOML, or a string if it is not.
-fn set(table: &mut toml::Table, assignment: &str) -> Result<()> {
-    let Some((key, text)) = assignment.split_once('=') else {
-        bail!("--set {assignment}: expected key=value, as in --set rollout.group_size=4");
-    };
-    let (key, text) = (key.trim(), text.trim());
-    let value = format!("value = {text}")
-        .parse::<toml::Table>()
-        .ok()
-        .and_then(|mut parsed| parsed.remove("value"))
-        .unwrap_or_else(|| toml::Value::String(text.to_string()));
-    let mut at = table;
-    let mut parts = key.split('.').peekable();
-    while let Some(part) = parts.next() {
-        if part.is_empty() {
-            bail!("--set {assignment}: `{key}` is not a key");
-        }
-        if parts.peek().is_none() {
-            at.insert(part.to_string(), value);
-            return Ok(());
-        }
-        let next = at.entry(part).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        let toml::Value::Table(next) = next else {
-            bail!("--set {assignment}: `{part}` is a value, not a section");
-        };
-        at = next;
-    }
-    Ok(())
-}
-
-fn parse(table: &toml::Table) -> Result<TrainConfig> {
-    serde_path_to_error::deserialize(toml::Value::Table(table.clone())).map_err(|error| {
-        let path = error.path().to_string();
-        let message = one_line(error.inner().message());
-        let hint = nearest(&message).map_or(String::new(), |name| format!("; did you mean `{name}`?"));
-        anyhow::anyhow!("`{path}`: {message}{hint}")
-    })
-}
-
-/// The known field nearest to the unknown one that serde complains of.
-fn nearest(message: &str) -> Option<String> {
-    let mut quoted = message.split('`').skip(1).step_by(2);
-    let wrong = message.starts_with("unknown").then(|| quoted.next()).flatten()?;
-    quoted
-        .map(|name| (strsim::damerau_levenshtein(wrong, name), name))
-        .filter(|(distance, _)| *distance <= 3)
-        .min()
-        .map(|(_, name)| name.to_string())
-}
-
-fn one_line(message: &str) -> String {
-    message.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -4,10 +4,11 @@
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use reskill_kernels::{DType, Device, GemmBackend};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The section `[device]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DeviceConfig {
     /// `cpu`, `cuda` (the first) or `cuda:N`.
@@ -21,7 +22,7 @@ pub struct DeviceConfig {
 }
 
 /// How weights and activations are stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum PrecisionName {
     /// 4 bytes a number.

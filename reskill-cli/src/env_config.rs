@@ -11,10 +11,11 @@ use reskill_envs::scienceworld::ScienceWorldOptions;
 use reskill_envs::search::SearchConfig;
 use reskill_envs::sql::SqlConfig;
 use reskill_envs::wands::WandsConfig;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Which environment, and its own settings.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct EnvConfig {
     /// The environment, e.g. `household`.
@@ -38,7 +39,7 @@ pub struct EnvConfig {
 }
 
 /// The environments that can be trained on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "snake_case")]
 pub enum EnvName {
     /// Generated household games; needs no data

@@ -11,6 +11,8 @@ pub mod env_config;
 pub mod presets;
 pub mod log_config;
 pub mod config;
+pub mod config_source;
+pub mod schema;
 pub mod streams;
 pub mod suites;
 pub mod search;
@@ -24,6 +26,8 @@ pub mod warm_start;
 pub mod creators;
 pub mod evaluate;
 pub mod statistics;
+pub mod unknown_words;
+pub mod validation;
 pub mod trainer;
 pub mod summary;
 pub mod checkpoint;
@@ -40,6 +44,7 @@ pub mod progress;
 pub mod tui;
 pub mod report;
 pub mod study;
+pub mod remedy;
 pub mod commands;
 
 #[doc = include_str!("../README.md")]

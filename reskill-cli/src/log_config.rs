@@ -3,10 +3,11 @@
 use std::net::SocketAddr;
 
 use anyhow::{Result, bail};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What a run writes beside its results. Nothing here changes them.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogConfig {
     /// Whether `tensorboard/` holds the numbers of `metrics.jsonl` as TensorBoard event files.
@@ -20,7 +21,7 @@ pub struct LogConfig {
 }
 
 /// Which episodes `episodes.jsonl` keeps, turn by turn.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct KeptEpisodes {
     /// Steps between training steps of which groups are kept, the first one included; 0: none.

@@ -2,17 +2,30 @@
 
 use std::process::ExitCode;
 
-use clap::{ArgAction, Parser, Subcommand};
+use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use reskill_cli::commands::{
-    bench, config, env, eval, export, generate, index, report, score, sft, skills, study, train,
+    adapt, bench, completions, config, doctor, env, eval, export, generate, index, report, score, sft, skills,
+    study, train,
 };
 use reskill_cli::output::{LogWriter, be_quiet, print_error};
+use reskill_cli::remedy::remedy;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
 
 /// Trains language-model agents whose skills evolve with the policy.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(
+    version,
+    about,
+    after_help = "Examples:
+  reskill-cli train                         the default run, on the CPU, in minutes
+  reskill-cli eval runs/NAME                what it learned, with its skills and without
+  reskill-cli doctor                        what this machine has, and how to get what is missing
+  reskill-cli COMMAND --help                more of each, with examples
+
+Exit codes: 0 done; 1 a check found something; 2 an error, which one line names with what to do; 130 interrupted by Ctrl-C
+after a checkpoint. RESKILL_LOG takes a filter of what is logged to standard error, as -v does."
+)]
 struct Cli {
     /// Prints errors only, no progress; data on standard output stays
     #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = "Output")]
@@ -28,6 +41,7 @@ struct Cli {
 enum Command {
     Train(train::TrainArgs),
     Sft(sft::SftArgs),
+    Adapt(adapt::AdaptArgs),
     Eval(eval::EvalArgs),
     Report(report::ReportArgs),
     Export(export::ExportArgs),
@@ -39,6 +53,8 @@ enum Command {
     Env(env::EnvArgs),
     Index(index::IndexArgs),
     Bench(bench::BenchArgs),
+    Doctor(doctor::DoctorArgs),
+    Completions(completions::CompletionsArgs),
 }
 
 fn main() -> ExitCode {
@@ -58,11 +74,15 @@ fn main() -> ExitCode {
         Command::Env(args) => env::run(args),
         Command::Index(args) => index::run(args),
         Command::Bench(args) => bench::run(args),
+        Command::Adapt(args) => adapt::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Completions(args) => completions::run(args, &mut Cli::command()),
     };
     match result {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            print_error(&format!("error: {error:#}"));
+            let remedy = remedy(&error).map_or(String::new(), |remedy| format!("; {remedy}"));
+            print_error(&format!("error: {error:#}{remedy}"));
             ExitCode::from(2)
         }
     }

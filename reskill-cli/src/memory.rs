@@ -66,13 +66,22 @@ pub fn check_memory(plan: &MemoryPlan, device: &Device) -> Result<()> {
 }
 
 /// Bytes of memory, if the system tells: the smaller of the machine's and the control group's.
-fn physical_memory() -> Option<u64> {
-    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
-        line.split_whitespace().nth(1)?.parse::<u64>().ok()?.checked_mul(1024)
-    });
+#[must_use]
+pub fn physical_memory() -> Option<u64> {
     let group = std::fs::read_to_string("/sys/fs/cgroup/memory.max")
         .ok()
         .and_then(|text| text.trim().parse::<u64>().ok());
-    machine.into_iter().chain(group).min()
+    meminfo("MemTotal:").into_iter().chain(group).min()
+}
+
+/// Bytes of memory that new programs can have, if the system tells.
+#[must_use]
+pub fn available_memory() -> Option<u64> {
+    meminfo("MemAvailable:")
+}
+
+fn meminfo(key: &str) -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find(|line| line.starts_with(key))?;
+    line.split_whitespace().nth(1)?.parse::<u64>().ok()?.checked_mul(1024)
 }

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use reskill_model::{LoraConfig, WeightStorage};
+use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 /// A pretrained model to begin with, and what training does to it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct BaseModelConfig {
     /// A folder with `config.json`, safetensors and `tokenizer.json`, a `.gguf` file, or `hf:org/name[@revision]` on the
@@ -19,7 +20,12 @@ pub struct BaseModelConfig {
     /// Trains an adapter of these numbers (`r`, `lora_alpha`, `target_modules`, `use_rslora`) beside frozen weights; `true`
     /// for one of the default numbers. `false` or absent: all weights are trained.
     #[serde(deserialize_with = "adapter", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<AdapterChoice>")]
     pub lora: Option<LoraConfig>,
+    /// Folder of an adapter that was trained before (`adapter_config.json`, `adapter_model.safetensors`), with the numbers in
+    /// `lora`. Absent: a fresh one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<PathBuf>,
     /// Whether the backward pass computes activations again instead of keeping them: the same result in less memory and
     /// more time.
     pub recompute: bool,
@@ -39,6 +45,7 @@ impl Default for BaseModelConfig {
         BaseModelConfig {
             path: PathBuf::new(),
             lora: None,
+            adapter: None,
             recompute: false,
             storage: None,
             context: 2048,
@@ -48,7 +55,7 @@ impl Default for BaseModelConfig {
 }
 
 /// How weights are stored for rollouts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Panels {
     /// Not a second time.
@@ -90,6 +97,11 @@ impl BaseModelConfig {
                 );
             }
         }
+        if self.adapter.is_some() && self.lora.is_none() {
+            bail!(
+                "`model.adapter` is set, expected absent where `model.lora` is: set model.lora to its numbers"
+            );
+        }
         if self.merge && self.lora.is_none() {
             bail!(
                 "`model.merge` = true, expected false where `model.lora` is absent: there is no adapter to merge"
@@ -100,6 +112,17 @@ impl BaseModelConfig {
         }
         Ok(())
     }
+}
+
+/// What `model.lora` may be in a file.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+#[expect(dead_code, reason = "read off by the schema alone")]
+enum AdapterChoice {
+    /// Whether there is an adapter of the default numbers.
+    On(bool),
+    /// Its numbers.
+    Numbers(LoraConfig),
 }
 
 /// A table of numbers, or whether there is an adapter at all.

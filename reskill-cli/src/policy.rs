@@ -1,20 +1,22 @@
 //! The policy as an agent: tokenizer, network, prompts, and how a reply is read.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 use reskill_envs::prompt::{
     ANSWER, ActionFormat, ENTRY, Manner, ParsedReply, PromptConfig, PromptLayout, PromptStyle,
     compact_command, paper_words,
 };
-use reskill_envs::{EnvError, Split, Suite, Task};
+use reskill_envs::{EnvError, Observation, Split, Suite, Task};
 use reskill_kernels::Device;
 use reskill_model::constraint::Unconstrained;
 use reskill_model::{
-    Lora, ModelConfig, Next, PolicyTokenizer, Pretrained, Reply, TokenConstraint, TokenTrie, Transformer,
+    Lora, LoraConfig, ModelConfig, Next, PolicyTokenizer, Pretrained, Reply, TokenConstraint, TokenTrie,
+    Transformer,
 };
 use reskill_skills::creator::offline;
 
@@ -75,36 +77,41 @@ pub fn build_tokenizer(suite: &dyn Suite, prompt: &PromptConfig, games: usize) -
     for task in tasks {
         texts.insert(task.goal.clone());
     }
-    let read = |task: &Arc<Task>| {
-        words_of(suite, task).or_else(|error| match error.is_fault() {
-            // A program that failed once is replaced; the words must not depend on it.
-            true => words_of(suite, task),
-            false => Err(error),
-        })
-    };
-    let read: Vec<Vec<String>> =
-        fixed_games(tasks, games).par_iter().map(read).collect::<Result<_, EnvError>>()?;
-    texts.extend(read.into_iter().flatten());
+    let read: Vec<Vec<Observation>> = fixed_games(tasks, games)
+        .par_iter()
+        .map(|task| read_game(suite, task))
+        .collect::<Result<_, EnvError>>()?;
+    for now in read.into_iter().flatten() {
+        texts.insert(now.text);
+        texts.extend(now.admissible);
+    }
     Ok(PolicyTokenizer::word_level(texts.iter().map(String::as_str))?)
 }
 
 /// What a player of a game reads on the expert's way.
-fn words_of(suite: &dyn Suite, task: &Task) -> Result<Vec<String>, EnvError> {
+///
+/// # Errors
+/// If the game cannot be played, or its environment lost it twice.
+pub(crate) fn read_game(suite: &dyn Suite, task: &Task) -> Result<Vec<Observation>, EnvError> {
+    read_once(suite, task).or_else(|error| match error.is_fault() {
+        // A program that failed once is replaced; the words must not depend on it.
+        true => read_once(suite, task),
+        false => Err(error),
+    })
+}
+
+fn read_once(suite: &dyn Suite, task: &Task) -> Result<Vec<Observation>, EnvError> {
     let mut env = suite.open(&task.id)?;
-    let first = env.reset()?;
-    let mut texts = vec![first.text];
-    texts.extend(first.admissible);
+    let mut seen = vec![env.reset()?];
     let plan = match env.expert() {
         Err(error) if error.is_fault() => return Err(error),
         // A game without a plan still gives its first words.
         plan => plan.unwrap_or_default(),
     };
     for action in plan {
-        let step = env.step(&action)?;
-        texts.push(step.observation.text);
-        texts.extend(step.observation.admissible);
+        seen.push(env.step(&action)?.observation);
     }
-    Ok(texts)
+    Ok(seen)
 }
 
 impl Policy {
@@ -135,6 +142,36 @@ impl Policy {
             evaluation_slots: EVALUATION_SLOTS,
             manner: Arc::default(),
             language: None,
+        })
+    }
+
+    /// The small policy of these sizes that an earlier run left in a folder, with its words: `model.safetensors`,
+    /// `tokenizer.json`.
+    ///
+    /// # Errors
+    /// If a file is missing, odd, or of other sizes: one line names it.
+    pub fn load(
+        config: &ModelConfig,
+        prompt: &PromptConfig,
+        folder: &Path,
+        device: &Device,
+    ) -> Result<Policy> {
+        let read = || -> Result<Policy> {
+            let tokenizer = PolicyTokenizer::load(&folder.join("tokenizer.json"))?;
+            let config = ModelConfig { vocab_size: tokenizer.vocab_size(), ..config.clone() };
+            let params = reskill_model::weights::from_folder(&config, folder, device)?;
+            Ok(Policy {
+                context: config.max_position_embeddings,
+                model: Transformer::new(&config, params)?,
+                tokenizer: Arc::new(tokenizer),
+                prompt: prompt.clone(),
+                evaluation_slots: EVALUATION_SLOTS,
+                manner: Arc::default(),
+                language: None,
+            })
+        };
+        read().with_context(|| {
+            format!("`policy.path` = {}: no small policy of `policy.model`", folder.display())
         })
     }
 
@@ -170,7 +207,11 @@ impl Policy {
             fits(sizes, context)?;
             let mut model = language.checkpoint.model_on(device)?;
             if let Some(lora) = &base.lora {
-                model.attach(Lora::init(model.config(), lora, rng)?)?;
+                let adapter = match &base.adapter {
+                    Some(folder) => trained_adapter(model.config(), lora, folder)?,
+                    None => Lora::init(model.config(), lora, rng)?,
+                };
+                model.attach(adapter)?;
             }
             let style = Some(prompt.style.unwrap_or(PromptStyle::Plain));
             Ok(Policy {
@@ -214,6 +255,15 @@ impl Policy {
     fn choice(&self, command: &str) -> Result<Arc<[u32]>> {
         let words = if self.language.is_some() { command.to_string() } else { compact_command(command) };
         Ok(self.tokenizer.encode(&words)?)
+    }
+
+    /// Whether no two of these commands read the same.
+    ///
+    /// # Errors
+    /// If a command cannot be encoded.
+    pub fn tells_apart(&self, commands: &[String]) -> Result<bool> {
+        let encoded = commands.iter().map(|command| self.choice(command)).collect::<Result<HashSet<_>>>()?;
+        Ok(encoded.len() == commands.len())
     }
 
     /// What a reply may be when these commands are admissible.
@@ -286,6 +336,19 @@ impl Policy {
             }
         }
     }
+}
+
+/// An adapter that was trained before, with the numbers that the configuration expects of it.
+fn trained_adapter(model: &ModelConfig, expected: &LoraConfig, folder: &Path) -> Result<Lora> {
+    let adapter = Lora::load(model, folder)?;
+    if adapter.config() != expected {
+        bail!(
+            "`model.adapter` = {}: was trained with {:?}, `model.lora` says {expected:?}",
+            folder.display(),
+            adapter.config()
+        );
+    }
+    Ok(adapter)
 }
 
 /// What a reply may be.

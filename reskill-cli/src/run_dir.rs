@@ -19,9 +19,11 @@ impl RunDir {
     pub fn new(root: &Path) -> Result<RunDir> {
         let shown = root.display();
         if root.exists() {
-            let mut entries = std::fs::read_dir(root)
+            let entries = std::fs::read_dir(root)
                 .with_context(|| format!("--out {shown}: is not a directory that can be read"))?;
-            if entries.next().is_some() {
+            // What a run leaves that was killed before its configuration was there.
+            let is_left = |name: &std::ffi::OsStr| name == "config.tmp";
+            if entries.flatten().any(|entry| !is_left(&entry.file_name())) {
                 bail!(
                     "--out {shown}: the directory is not empty; give another one, or go on with --resume {shown}"
                 );
@@ -142,7 +144,7 @@ impl RunDir {
 /// Writes a file under a temporary name, syncs it, and renames it: a reader sees the old content or the new.
 ///
 /// # Errors
-/// If it cannot be written.
+/// If it cannot be written; no temporary file is left.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     use std::io::Write;
     let temporary = path.with_extension("tmp");
@@ -155,7 +157,26 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
         file.sync_all()?;
         std::fs::rename(&temporary, path)
     };
-    write().with_context(|| format!("{}: cannot be written", path.display()))
+    write()
+        .inspect_err(|_| {
+            // What is left of it takes room that others need; that it cannot be removed is the lesser trouble.
+            let _ = std::fs::remove_file(&temporary);
+        })
+        .with_context(|| format!("{}: cannot be written", path.display()))?;
+    path.parent().map_or(Ok(()), sync_dir)
+}
+
+/// Waits until the names in a folder are on the disk. Only Unix lets a folder be synced.
+///
+/// # Errors
+/// If the disk refuses.
+pub fn sync_dir(dir: &Path) -> Result<()> {
+    if cfg!(unix) {
+        let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+        let synced = std::fs::File::open(dir).and_then(|dir| dir.sync_all());
+        synced.with_context(|| format!("{}: cannot be written", dir.display()))?;
+    }
+    Ok(())
 }
 
 /// `20260131T235959Z`.

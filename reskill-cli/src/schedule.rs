@@ -1,5 +1,6 @@
 //! Who learns when: policy and bank together, or one after the other.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Which of the two learns in which half of the steps.
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// The first half of n steps is 1..=n/2, rounded down. While the policy is frozen no update is made: weights, moments and
 /// the optimizer's step count stay. While the bank is frozen all rollouts play the live bank; nothing is proposed and
 /// nothing is tested, but episodes are still collected for the creator.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Schedule {
     /// Both in every step.
@@ -17,6 +18,8 @@ pub enum Schedule {
     SkillFirst,
     /// The policy in the first half, the bank in the second.
     PolicyFirst,
+    /// The bank in every step, the policy in none: adaptation with frozen weights.
+    SkillsOnly,
 }
 
 impl Schedule {
@@ -27,6 +30,7 @@ impl Schedule {
             Schedule::Joint => true,
             Schedule::SkillFirst => step > steps / 2,
             Schedule::PolicyFirst => step <= steps / 2,
+            Schedule::SkillsOnly => false,
         }
     }
 
@@ -43,6 +47,7 @@ impl Schedule {
             Schedule::Joint => "joint",
             Schedule::SkillFirst => "skill_first",
             Schedule::PolicyFirst => "policy_first",
+            Schedule::SkillsOnly => "skills_only",
         }
     }
 }
@@ -65,6 +70,9 @@ mod tests {
                 assert_ne!(schedule.updates_policy(step, 7), schedule.evolves_bank(step, 7));
             }
         }
+        assert!((1..=7).all(|step| {
+            !Schedule::SkillsOnly.updates_policy(step, 7) && Schedule::SkillsOnly.evolves_bank(step, 7)
+        }));
         assert!((1..=7).all(|step| {
             Schedule::Joint.updates_policy(step, 7) && Schedule::Joint.evolves_bank(step, 7)
         }));

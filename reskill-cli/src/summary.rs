@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::creators::CreatorSummary;
 use crate::evaluate::Evaluation;
+use crate::validation::Adaptation;
 
 /// The result of a run. Rates are in 0..=1.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,12 +37,16 @@ pub struct Summary {
     pub tokens_by_phase: BTreeMap<String, u64>,
     /// The evaluations behind the numbers.
     pub evaluations: BTreeMap<String, Evaluation>,
+    /// What adaptation was worth; absent where the policy was trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adaptation: Option<Adaptation>,
 }
 
 /// Success on one split.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SplitSummary {
-    /// After the warm start, without skills.
+    /// After the warm start, without skills; with frozen weights: before the first step, with the bank that the run began
+    /// with.
     pub warm_start: f64,
     /// After training, with the bank.
     pub r#final: f64,

@@ -33,7 +33,7 @@ use crate::suites::open_variant;
 /// # Errors
 /// If a game cannot be opened or solved.
 pub fn demonstrations(config: &TrainConfig, policy: &Policy) -> Result<Vec<TokenTrajectory>> {
-    if config.sft.epochs == 0 {
+    if !config.has_warm_start() {
         return Ok(Vec::new());
     }
     let plans: Vec<Plan> = (0..config.sft.episodes).map(|index| Plan::draw(config, index)).collect();

@@ -93,6 +93,11 @@ fn generate_repeats_itself_at_a_seed_and_talks_until_it_is_told_to_quit() {
     assert_eq!(say(&["--seed", "5"]), say(&["--seed", "5"]));
     assert_ne!(say(&["--seed", "5", "--temperature", "1"]), say(&["--seed", "6", "--temperature", "1"]));
     assert_eq!(say(&["--temperature", "0", "--seed", "1"]), say(&["--top-k", "1", "--seed", "2"]));
+    let plain = String::from_utf8(say(&["--seed", "5"])).unwrap();
+    let line: Value = serde_json::from_slice(&say(&["--seed", "5", "--json"])).unwrap();
+    assert_eq!(line["text"].as_str().unwrap(), plain.trim_end_matches('\n'));
+    let (ids, logprobs) = (line["ids"].as_array().unwrap(), line["logprobs"].as_array().unwrap());
+    assert!(ids.len() == logprobs.len() && logprobs.iter().all(|x| x.as_f64().unwrap() <= 0.0), "{line}");
     let refused = run(&["generate", "--model", model, "--chat"], "hello\n\n");
     assert!(String::from_utf8(refused.stderr).unwrap().contains("has no chat template"));
     let refused = run(&["generate", "--model", model, "--prompt", "the", "--top-p", "2"], "");

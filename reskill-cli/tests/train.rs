@@ -316,15 +316,13 @@ fn damaged_game_files_and_checkpoints_are_named() {
 
     let run = dir.path().join("run");
     assert!(small(&run, &["grpo.steps=2"]).output().unwrap().status.success());
-    let checkpoints = std::fs::read_dir(run.join("checkpoints")).unwrap();
-    let latest = checkpoints.map(|entry| entry.unwrap().path()).max().unwrap();
-    let weights = latest.join("policy.safetensors");
+    let weights = run.join("checkpoints/2-done-000002").join("policy.safetensors");
     let mut bytes = std::fs::read(&weights).unwrap();
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     std::fs::write(&weights, bytes).unwrap();
     check_refused(
         command(&["train", "--resume", run.to_str().unwrap()]),
-        &["policy.safetensors", "checksum", "remove"],
+        &["policy.safetensors", "checksum", "--from last-good"],
     );
 }

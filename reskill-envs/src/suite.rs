@@ -23,6 +23,7 @@ impl fmt::Display for TaskId {
 
 /// The part of a benchmark a task belongs to. The names are ALFWorld's folder names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Split {
     /// Training tasks.

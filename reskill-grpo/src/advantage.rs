@@ -10,6 +10,7 @@ use crate::trajectory::TokenTrajectory;
 
 /// What is taken off a return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Baseline {
     /// The mean over the group.
@@ -22,6 +23,7 @@ pub enum Baseline {
 
 /// What the advantage is divided by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum StdNorm {
     /// The standard deviation of the group's returns.
@@ -32,6 +34,7 @@ pub enum StdNorm {
 
 /// The advantage in a group of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Singleton {
     /// 0.
@@ -42,6 +45,7 @@ pub enum Singleton {
 
 /// How returns become advantages.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct AdvantageConfig {
     /// What is taken off a return: `group`, `leave_one_out` or `arm`.

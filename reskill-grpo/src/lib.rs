@@ -29,7 +29,9 @@ pub mod error;
 
 pub use advantage::{AdvantageConfig, Baseline, Singleton, StdNorm, group_advantages, turn_advantages};
 pub use error::GrpoError;
-pub use learner::{ImitationMetrics, Learner, LearnerConfig, RatioQuantiles, Reference, UpdateMetrics};
+pub use learner::{
+    ImitationMetrics, Learner, LearnerConfig, MinibatchSplit, RatioQuantiles, Reference, UpdateMetrics,
+};
 pub use loss::{Aggregation, KlEstimator, LossConfig, OldLogprobs, RatioLevel, SequenceUnit, Surrogate};
 pub use memory::{MemoryPlan, MemoryRequest};
 pub use moments::MomentPrecision;

@@ -8,6 +8,7 @@ use crate::trajectory::TokenTrajectory;
 
 /// How the losses of tokens become one number. Sequences without a trained token are not counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Aggregation {
     /// Mean over all tokens of the mini-batch (DAPO, verl's default).
@@ -22,6 +23,7 @@ pub enum Aggregation {
 
 /// What a sequence is, for aggregation and for sequence ratios.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SequenceUnit {
     /// The reply of one turn.
@@ -32,6 +34,7 @@ pub enum SequenceUnit {
 
 /// The term that advantages enter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Surrogate {
     /// PPO's clipped surrogate, with the dual clip.
@@ -46,6 +49,7 @@ pub enum Surrogate {
 
 /// Whose ratio a token has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RatioLevel {
     /// Its own.
@@ -56,6 +60,7 @@ pub enum RatioLevel {
 
 /// How the divergence from the reference is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum KlEstimator {
     /// `logprob - ref`: unbiased value, but as a loss its expected gradient is 0.
@@ -70,6 +75,7 @@ pub enum KlEstimator {
 
 /// Where the log-probabilities come from that ratios are taken against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OldLogprobs {
     /// From the sampler, as it reported them.
@@ -80,6 +86,7 @@ pub enum OldLogprobs {
 
 /// The clipped policy-gradient loss with a penalty against a reference policy.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct LossConfig {
     /// The term that advantages enter: `clip`, `cispo`, `sapo` or `policy-gradient`.

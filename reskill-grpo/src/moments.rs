@@ -11,6 +11,7 @@ use crate::error::GrpoError;
 
 /// How moments are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 pub enum MomentPrecision {
     /// f32: 8 bytes a parameter.
     #[serde(rename = "f32")]

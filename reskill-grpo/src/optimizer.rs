@@ -13,6 +13,7 @@ use crate::schedule::Schedule;
 
 /// Numbers of the optimizer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct OptimizerConfig {
     /// Learning rate after the warm-up, > 0.

@@ -6,6 +6,7 @@ use crate::error::{GrpoError, check};
 
 /// How the learning rate falls after the warm-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Decay {
     /// Not at all.
@@ -18,6 +19,7 @@ pub enum Decay {
 
 /// The learning rate as a share of its peak, by optimizer step.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct Schedule {
     /// `constant`, `linear` or `cosine`.

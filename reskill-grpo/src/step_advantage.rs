@@ -13,6 +13,7 @@ use crate::trajectory::TokenTrajectory;
 
 /// How turns are compared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct StepAdvantageConfig {
     /// Weight of a turn's advantage beside its episode's, >= 0.

@@ -13,6 +13,7 @@ const MOST_LAYERS: usize = 4096;
 
 /// Sizes of a decoder.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct ModelConfig {
     /// Size of the vocabulary V. 0 in a training configuration: set from the tokenizer that is built.

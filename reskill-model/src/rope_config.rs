@@ -11,6 +11,7 @@ pub const LONGEST_CONTEXT: usize = 262_144;
 
 /// How angles are computed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum RopeAngles {
     /// In f64 throughout: models that are trained here.
@@ -22,6 +23,7 @@ pub enum RopeAngles {
 
 /// How the frequencies of a longer context differ from `theta^(-2d/D)`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(tag = "rope_type", rename_all = "lowercase", deny_unknown_fields)]
 pub enum RopeScaling {
     /// All divided by a factor.

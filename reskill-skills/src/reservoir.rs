@@ -10,6 +10,7 @@ use crate::version_test::Arm;
 
 /// What makes two episodes the same entry, beside arm and outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ReservoirKey {
     /// The task's id.
@@ -21,6 +22,7 @@ pub enum ReservoirKey {
 
 /// Size of the reservoir.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct ReservoirConfig {
     /// Most entries; the oldest go first.

@@ -39,6 +39,7 @@ impl TokenEstimate for CharsPerToken {
 
 /// Budgets of transcripts.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct TranscriptConfig {
     /// Longest transcript of one task group, in characters, 2,000..=1,000,000. Its episodes share it.

@@ -125,7 +125,13 @@ fn the_embedded_configuration_is_the_one_in_configs() {
         // What a preset leaves to the user.
         let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         assert!(reskill_cli::presets::preset(&stem).is_some(), "{stem} is not among the presets");
+        let path = match reskill_cli::presets::is_overlay(&stem) {
+            true => PathBuf::from(format!("default+{}", path.display())),
+            false => path,
+        };
         let mut more = Vec::new();
+        more.extend(stem.starts_with("paper-").then(|| "skills.creator.model=\"m\"".to_string()));
+        more.extend((stem == "ablation-static").then(|| "bank=\"x\"".to_string()));
         let needs_data =
             ["alfworld", "scienceworld", "search", "sql"].iter().any(|name| stem.ends_with(name));
         more.extend(needs_data.then(|| "env.data=x".to_string()));

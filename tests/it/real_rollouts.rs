@@ -92,7 +92,8 @@ fn rollouts(world: &World, n: usize, only: Option<usize>) -> Vec<Trajectory> {
 
 fn gradient(world: &World, trajectories: &[TokenTrajectory], advantages: &[Vec<f32>]) -> (f64, Params) {
     let mut model = world.policy.model.clone();
-    let config = LearnerConfig { minibatch_turns: usize::MAX, max_tokens: 700, epochs: 1 };
+    let config =
+        LearnerConfig { minibatch_turns: usize::MAX, max_tokens: 700, epochs: 1, ..LearnerConfig::default() };
     let mut learner = Learner::new(model.config(), &config).unwrap();
     let mut optimizer = Optimizer::new(model.config(), &OptimizerConfig::default()).unwrap();
     let reference = model.clone();

@@ -9,20 +9,25 @@ use serde_json::{Value, json};
 
 use super::skills::{FOUND, print_json};
 use crate::config::TrainConfig;
-use crate::presets::PRESETS;
+use crate::presets::{OVERLAYS, PRESETS, Preset, title};
 use crate::progress::{print_data, print_line};
 
 /// Shows, checks and compares configurations.
 #[derive(Debug, Args)]
-#[command(after_help = "A SOURCE is a TOML file, a run directory, or the name of a preset (`config list`).
+#[command(
+    after_help = "A SOURCE is a TOML file, a run directory, or the name of a preset (`config list`). A+B lays B over A: tables are merged,
+every other value of B takes the place of A's. The presets named ablation-... are made for that.
 
 Examples:
   reskill-cli config list
   reskill-cli config show alfworld --set env.data=DIR > mine.toml     every key with its value
+  reskill-cli config show default+ablation-uniform                    a preset with an ablation over it
   reskill-cli config check mine.toml
+  reskill-cli config schema > configs/schema.json                     for editors
   reskill-cli config diff runs/one runs/two                           what was set differently
 
-Exit codes: 0 done, 1 a check found something (check; diff with --exit-code), 2 an error.")]
+Exit codes: 0 done, 1 a check found something (check; diff with --exit-code), 2 an error."
+)]
 pub struct ConfigArgs {
     #[command(subcommand)]
     command: ConfigCommand,
@@ -31,8 +36,23 @@ pub struct ConfigArgs {
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
     /// Prints the names of the presets
-    List,
+    #[command(after_help = "Examples:
+  reskill-cli config list
+  reskill-cli config list --json | jq -r '.[] | select(.overlay) | .name'")]
+    List {
+        /// Prints JSON: [{"name", "title", "overlay"}]
+        #[arg(long)]
+        json: bool,
+    },
+    /// Prints the JSON schema of a configuration, which editors complete and check TOML files with
+    #[command(after_help = "Examples:
+  reskill-cli config schema > configs/schema.json
+  head -1 configs/mine.toml      #:schema ./schema.json")]
+    Schema,
     /// Prints every key of a configuration with its value, as TOML
+    #[command(after_help = "Examples:
+  reskill-cli config show alfworld --set env.data=DIR > mine.toml
+  reskill-cli config show default+ablation-uniform --json")]
     Show {
         /// File, run or preset
         #[arg(default_value = "default")]
@@ -45,6 +65,10 @@ enum ConfigCommand {
         json: bool,
     },
     /// Says whether configurations are valid: one line each
+    #[command(after_help = "Examples:
+  reskill-cli config check mine.toml default+ablation-off
+  
+  Exit codes: 0 all are valid, 1 one is not, 2 an error.")]
     Check {
         /// Files, runs or presets
         #[arg(required = true)]
@@ -52,8 +76,14 @@ enum ConfigCommand {
         /// Overrides one value in all of them; may be given several times
         #[arg(long = "set", value_name = "KEY=VALUE")]
         overrides: Vec<String>,
+        /// Prints JSON: {"source": null, or what is wrong}
+        #[arg(long)]
+        json: bool,
     },
     /// Prints the keys whose values differ
+    #[command(after_help = "Examples:
+  reskill-cli config diff runs/one runs/two
+  reskill-cli config diff default default+ablation-uniform --json")]
     Diff {
         /// File, run or preset
         old: PathBuf,
@@ -77,9 +107,12 @@ enum ConfigCommand {
 /// One line for the person who typed the command.
 pub fn run(args: &ConfigArgs) -> Result<u8> {
     match &args.command {
-        ConfigCommand::List => {
-            let names: String = PRESETS.iter().map(|(name, _)| format!("{name}\n")).collect();
-            print_data(names.as_bytes())?;
+        ConfigCommand::List { json } => {
+            list(*json)?;
+            Ok(0)
+        }
+        ConfigCommand::Schema => {
+            print_data(crate::schema::text()?.as_bytes())?;
             Ok(0)
         }
         ConfigCommand::Show { source, overrides, json } => {
@@ -91,19 +124,7 @@ pub fn run(args: &ConfigArgs) -> Result<u8> {
             }
             Ok(0)
         }
-        ConfigCommand::Check { sources, overrides } => {
-            let mut code = 0;
-            for source in sources {
-                match load(source, overrides) {
-                    Ok(_) => print_line(&format!("{}: valid", source.display())),
-                    Err(error) => {
-                        print_line(&format!("{}: {error:#}", source.display()));
-                        code = FOUND;
-                    }
-                }
-            }
-            Ok(code)
-        }
+        ConfigCommand::Check { sources, overrides, json } => check(sources, overrides, *json),
         ConfigCommand::Diff { old, new, overrides, exit_code, json } => {
             let differences = differences(&flat(old, overrides)?, &flat(new, overrides)?);
             if *json {
@@ -115,6 +136,36 @@ pub fn run(args: &ConfigArgs) -> Result<u8> {
             Ok(if *exit_code && !differences.is_empty() { FOUND } else { 0 })
         }
     }
+}
+
+/// The names, those that stand alone first.
+fn list(json: bool) -> Result<()> {
+    let all = || PRESETS.iter().map(|it| (it, false)).chain(OVERLAYS.iter().map(|it| (it, true)));
+    if json {
+        let entry = |(preset, overlay): (&Preset, bool)| json!({ "name": preset.name, "title": title(preset), "overlay": overlay });
+        return print_json(&all().map(entry).collect::<Vec<_>>());
+    }
+    let names: String = all().map(|(preset, _)| format!("{}\n", preset.name)).collect();
+    print_data(names.as_bytes())?;
+    Ok(())
+}
+
+/// Says of each source what is wrong with it, if anything is.
+fn check(sources: &[PathBuf], overrides: &[String], json: bool) -> Result<u8> {
+    let problem = |source: &PathBuf| load(source, overrides).err().map(|error| format!("{error:#}"));
+    let checked: Vec<(&PathBuf, Option<String>)> =
+        sources.iter().map(|source| (source, problem(source))).collect();
+    if json {
+        let entry =
+            |(source, problem): &(&PathBuf, Option<String>)| (source.display().to_string(), json!(problem));
+        print_json(&checked.iter().map(entry).collect::<BTreeMap<_, _>>())?;
+    } else {
+        for (source, problem) in &checked {
+            let found = problem.as_deref().unwrap_or("valid");
+            print_line(&format!("{}: {found}", source.display()));
+        }
+    }
+    Ok(if checked.iter().any(|(_, problem)| problem.is_some()) { FOUND } else { 0 })
 }
 
 fn load(source: &Path, overrides: &[String]) -> Result<TrainConfig> {

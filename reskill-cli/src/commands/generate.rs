@@ -12,6 +12,7 @@ use reskill_model::{
     ChatTemplate, Engine, EngineConfig, Message, ModelError, PolicyTokenizer, Pretrained, Transformer,
     WeightStorage,
 };
+use serde::Serialize;
 
 use crate::device::DeviceArgs;
 use crate::model_source;
@@ -27,7 +28,10 @@ Examples:
   reskill-cli generate --model DIR --prompt 'The capital of France is' --temperature 0
   reskill-cli generate --model SmolLM2-135M-Instruct.Q4_1.gguf --chat --prompt 'Name three rivers.'
   reskill-cli generate --model DIR --chat --temperature 0.7 --top-p 0.9
-  reskill-cli generate --model DIR --adapter runs/one/policy --prompt 'Your task:'"
+  reskill-cli generate --model DIR --adapter runs/one/policy --prompt 'Your task:'
+  reskill-cli generate --model DIR --prompt 'One, two,' --json | jq -r .text
+
+Exit codes: 0 done, 2 an error: one line says what and what to do."
 )]
 pub struct GenerateArgs {
     /// A folder with config.json and safetensors, a .gguf file, or org/name[@revision] on the Hugging Face hub.
@@ -76,6 +80,18 @@ pub struct GenerateArgs {
     /// Longest prompt and replies together, in tokens; the model's own limit if that is smaller.
     #[arg(long, default_value_t = 4096)]
     context: usize,
+    /// Prints one JSON line a reply when it is complete: {"text","ids","logprobs"}
+    #[arg(long)]
+    json: bool,
+}
+
+/// A reply as `--json` prints it.
+#[derive(Serialize)]
+struct Line<'a> {
+    text: &'a str,
+    ids: Vec<u32>,
+    /// Natural logarithms under the model, without temperature and truncation.
+    logprobs: Vec<f32>,
 }
 
 /// How weights are kept.
@@ -123,6 +139,7 @@ pub fn run(args: &GenerateArgs) -> Result<u8> {
         rng: ChaCha8Rng::seed_from_u64(args.seed),
         model,
         tokenizer,
+        json: args.json,
     };
     match (&args.prompt, &template) {
         (Some(prompt), None) => {
@@ -144,6 +161,8 @@ struct Session {
     engine: Engine,
     options: DecodeOptions,
     rng: ChaCha8Rng,
+    /// Replies are printed as JSON, when they are complete.
+    json: bool,
 }
 
 impl Session {
@@ -154,6 +173,7 @@ impl Session {
         }
         let mut out = std::io::stdout().lock();
         let mut written = Ok(());
+        let streams = !self.json;
         let made = reply(
             &self.model,
             &self.tokenizer,
@@ -162,12 +182,20 @@ impl Session {
             &self.options,
             ChaCha8Rng::from_rng(&mut self.rng),
             &mut |text| {
-                if written.is_ok() {
+                if streams && written.is_ok() {
                     written = write!(out, "{text}").and_then(|()| out.flush());
                 }
             },
         )?;
-        written.and_then(|()| writeln!(out)).context("the reply cannot be written")?;
+        let end = match streams {
+            true => "\n".to_string(),
+            false => {
+                let logprobs = made.tokens.iter().map(|token| token.logprob).collect();
+                let line = Line { text: &made.text, ids: made.ids(), logprobs };
+                serde_json::to_string(&line).context("a reply cannot be written as JSON")? + "\n"
+            }
+        };
+        written.and_then(|()| out.write_all(end.as_bytes())).context("the reply cannot be written")?;
         if made.ending == Ending::Length && std::io::stderr().is_terminal() {
             let (n, limit) = (made.tokens.len(), self.options.max_new_tokens);
             let remedy = if n < limit { "--context" } else { "--max-new-tokens" };

@@ -21,7 +21,9 @@ first token has none. A text is encoded as the model's tokenizer does by itself,
 Examples:
   reskill-cli score --model SmolLM2-135M-Instruct.Q4_1.gguf --text-file texts.txt
   reskill-cli score --model DIR --ids-file ids.json
-  reskill-cli score --model SmolLM2-135M-Instruct.Q4_1.gguf --adapter runs/one/policy --text-file texts.txt"
+  reskill-cli score --model SmolLM2-135M-Instruct.Q4_1.gguf --adapter runs/one/policy --text-file texts.txt
+
+Exit codes: 0 done, 2 an error: one line says what and what to do."
 )]
 pub struct ScoreArgs {
     /// A folder with config.json and safetensors, a .gguf file, or org/name[@revision] on the Hugging Face hub.

@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::train::{self, TrainArgs};
+use crate::checkpoint::CheckpointChoice;
 use crate::device::DeviceArgs;
 
 /// Imitates expert episodes, and stops there: the first stage of `train`, with the same files.
@@ -17,7 +18,9 @@ model.lora an adapter that PEFT loads beside the model it was trained on.
 Examples:
   reskill-cli sft --config configs/smollm2-alfworld.toml --set env.data=DIR --set model.path=MODEL --steps 20
   reskill-cli sft --set model.path=MODEL --set model.lora.r=8 --merge --out runs/merged
-  reskill-cli sft --resume runs/merged"
+  reskill-cli sft --resume runs/merged
+
+Exit codes: 0 done, 2 an error, 130 interrupted by Ctrl-C after a checkpoint (go on with --resume)."
 )]
 pub struct SftArgs {
     /// Configuration file (TOML) of a training run; what comes after the warm start is left out
@@ -47,6 +50,9 @@ pub struct SftArgs {
     /// Goes on with an interrupted run, as its own config.toml says
     #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "out", "seed", "steps", "merge", "overrides", "device", "precision", "gemm"])]
     resume: Option<PathBuf>,
+    /// Checkpoint to go on from: latest, last-good (the newest that is whole), best, or a step
+    #[arg(long, value_name = "CHECKPOINT", requires = "resume", default_value_t)]
+    from: CheckpointChoice,
 }
 
 /// Runs the command; the result is the exit code.
@@ -70,5 +76,6 @@ pub fn run(args: &SftArgs) -> Result<u8> {
         overrides,
         tui: false,
         resume: args.resume.clone(),
+        from: args.from,
     })
 }

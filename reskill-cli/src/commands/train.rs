@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::{Context, Result};
 use clap::Args;
 
+use crate::checkpoint::CheckpointChoice;
 use crate::config::TrainConfig;
+use crate::config_source::short_name;
 use crate::device::DeviceArgs;
 use crate::model_source;
 use crate::progress::print_line;
@@ -33,10 +35,16 @@ pub const INTERRUPTED: u8 = 130;
   reskill-cli train --env-cmd 'python3 my_env.py'
   reskill-cli train --tui                            curves, groups in flight, posteriors; also over ssh
   reskill-cli train --set log.tensorboard=true --set log.prometheus=127.0.0.1:9090
-  reskill-cli train --resume runs/one                goes on after an interruption")]
+  reskill-cli train --config default+ablation-uniform                  an ablation over a preset (`config list`)
+  reskill-cli train --resume runs/one                goes on after an interruption
+  reskill-cli train --resume runs/one --from last-good    where the newest checkpoint is damaged
+
+Exit codes: 0 the run is finished, 2 an error: one line says what and what to do, 130 interrupted by Ctrl-C after a
+checkpoint (go on with --resume).")]
 pub struct TrainArgs {
-    /// Configuration file (TOML). Without it the embedded default runs, which is also at configs/default.toml
-    #[arg(long, value_name = "FILE")]
+    /// Configuration file (TOML) or preset; A+B lays B over A. Without it the embedded default runs, which is also at
+    /// configs/default.toml
+    #[arg(long, value_name = "FILE|PRESET")]
     pub(super) config: Option<PathBuf>,
     /// Run directory, new or empty.
     #[arg(
@@ -62,6 +70,10 @@ pub struct TrainArgs {
     /// Goes on with an interrupted run, as its own config.toml says
     #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "out", "seed", "overrides", "env_cmd", "device", "precision", "gemm"])]
     pub(super) resume: Option<PathBuf>,
+    /// Checkpoint to go on from: latest, last-good (the newest that is whole), best (by validation success), or a step; later
+    /// ones step aside
+    #[arg(long, value_name = "CHECKPOINT", requires = "resume", default_value_t)]
+    pub(super) from: CheckpointChoice,
 }
 
 /// Runs the command; the result is the exit code.
@@ -71,13 +83,7 @@ pub struct TrainArgs {
 pub fn run(args: &TrainArgs) -> Result<u8> {
     let stop = Arc::new(AtomicBool::new(false));
     let trainer = match &args.resume {
-        Some(path) => {
-            let run = RunDir::open(path)?;
-            let config = TrainConfig::load(Some(&run.config()), &[])?;
-            limit_threads(config.threads)?;
-            print_line(&format!("going on with {}", path.display()));
-            Trainer::resume(config, run, Arc::clone(&stop))?
-        }
+        Some(path) => resumed(path, args.from, &stop)?,
         None => {
             let mut overrides = args.env_cmd.as_deref().map_or(Ok(Vec::new()), overrides_of_command)?;
             overrides.extend(args.overrides.iter().cloned());
@@ -85,20 +91,47 @@ pub fn run(args: &TrainArgs) -> Result<u8> {
             overrides.extend(args.device.overrides());
             let external = args.env_cmd.as_ref().map(|_| Path::new("external"));
             let config = TrainConfig::load(args.config.as_deref().or(external), &overrides)?;
-            let mut config = config.with_absolute_paths()?;
-            config.model.path = model_source::pinned(&config.model.path)?;
-            limit_threads(config.threads)?;
-            let name = args.config.as_ref().and_then(|path| path.file_stem());
-            let name = name.map_or("default".into(), |stem| stem.to_string_lossy().into_owned());
-            let path = args.out.clone().unwrap_or_else(|| RunDir::default_path(&name));
-            let run = RunDir::new(&path)?;
-            print_line(&format!("writing to {}", path.display()));
-            Trainer::new(config, run, Arc::clone(&stop))?
+            let name = args.config.as_deref().map_or("default".into(), short_name);
+            begun(config, args.out.as_deref(), &name, &stop)?
         }
     };
+    Ok(carry_out(trainer, stop, args.tui)?.0)
+}
+
+/// A run as a checkpoint left it.
+pub(super) fn resumed(path: &Path, from: CheckpointChoice, stop: &Arc<AtomicBool>) -> Result<Trainer> {
+    let run = RunDir::open(path)?;
+    let config = TrainConfig::load(Some(&run.config()), &[])?;
+    limit_threads(config.threads)?;
+    print_line(&format!("going on with {}", path.display()));
+    Trainer::resume(config, run, from, Arc::clone(stop))
+}
+
+/// A new run in `out`, or in a folder called `name` and the time.
+pub(super) fn begun(
+    config: TrainConfig,
+    out: Option<&Path>,
+    name: &str,
+    stop: &Arc<AtomicBool>,
+) -> Result<Trainer> {
+    let mut config = config.with_absolute_paths()?;
+    config.model.path = model_source::pinned(&config.model.path)?;
+    limit_threads(config.threads)?;
+    let path = out.map_or_else(|| RunDir::default_path(name), Path::to_path_buf);
+    let run = RunDir::new(&path)?;
+    print_line(&format!("writing to {}", path.display()));
+    Trainer::new(config, run, Arc::clone(stop))
+}
+
+/// Runs to the end and prints the result; returns the exit code, and the summary of a run that is finished.
+pub(super) fn carry_out(
+    trainer: Trainer,
+    stop: Arc<AtomicBool>,
+    tui: bool,
+) -> Result<(u8, Option<Box<Summary>>)> {
     let root = trainer.run_dir().root().to_path_buf();
     stop_on_interrupt(Arc::clone(&stop))?;
-    let screen = if args.tui { start_screen(&trainer, stop)? } else { None };
+    let screen = if tui { start_screen(&trainer, stop)? } else { None };
     let ending = trainer.run();
     if let Some(screen) = screen {
         screen.finish();
@@ -107,17 +140,17 @@ pub fn run(args: &TrainArgs) -> Result<u8> {
         Ending::Finished(summary) => {
             print_summary(&summary);
             print_line(&format!(
-                "\n{}  the report; summary.json, skills/ and policy/ lie beside it",
+                "\n{}  the report; summary.json and the other results lie beside it",
                 root.join("report.html").display()
             ));
-            Ok(0)
+            Ok((0, Some(summary)))
         }
         Ending::Interrupted => {
             print_line(&format!(
                 "stopped with a checkpoint; go on with: reskill-cli train --resume {}",
                 root.display()
             ));
-            Ok(INTERRUPTED)
+            Ok((INTERRUPTED, None))
         }
     }
 }
@@ -163,6 +196,23 @@ pub(super) fn stop_on_interrupt(stop: Arc<AtomicBool>) -> Result<()> {
 }
 
 fn print_summary(summary: &Summary) {
+    match &summary.adaptation {
+        Some(adaptation) => {
+            print_line("");
+            adaptation.lines().iter().for_each(|line| print_line(line));
+        }
+        None => print_results(summary),
+    }
+    print_versions(summary);
+    print_line(&format!(
+        "\n{:.0} s, {:.2} GiB resident at most",
+        summary.seconds,
+        summary.peak_rss_bytes as f64 / f64::from(1 << 30)
+    ));
+}
+
+/// Success before and after training, by split and family.
+fn print_results(summary: &Summary) {
     print_line(
         "\nsuccess in %, with 95% interval        after warm start      after training       bank off",
     );
@@ -202,6 +252,9 @@ fn print_summary(summary: &Summary) {
             ));
         }
     }
+}
+
+fn print_versions(summary: &Summary) {
     print_line("\nversions of the skill bank that were tested");
     for version in &summary.versions {
         let verdict = serde_json::to_value(version.verdict).ok();
@@ -220,9 +273,4 @@ fn print_summary(summary: &Summary) {
     if summary.versions.is_empty() {
         print_line("  none");
     }
-    print_line(&format!(
-        "\n{:.0} s, {:.2} GiB resident at most",
-        summary.seconds,
-        summary.peak_rss_bytes as f64 / f64::from(1 << 30)
-    ));
 }

@@ -8,7 +8,7 @@ use reskill_skills::{SkillBank, SkillMode};
 use serde_json::json;
 use tracing::instrument;
 
-use super::{FINAL, Trainer};
+use super::{FINAL, Trainer, WARM_START};
 use crate::evaluate::{play, summarise};
 use crate::progress::{Progress, print_line};
 
@@ -78,6 +78,13 @@ impl Trainer {
             evaluation.overall.n_games,
             evaluation.mean_turns,
         ));
+        let skills: Vec<String> = bank.skills().iter().map(|skill| super::name(skill).to_string()).collect();
+        if bank == self.state.lifecycle.incumbent() {
+            self.state.validation.note(step, name, &evaluation, &skills);
+        }
+        if phase == FINAL || phase == WARM_START {
+            self.state.validation.keep_games(&format!("{phase}/{name}"), &played);
+        }
         self.state.evaluations.insert(format!("{phase}/{name}"), evaluation);
         if let Some(off) = off {
             let phase = format!("{phase}_bank_off");

@@ -62,6 +62,10 @@ impl Trainer {
             })
         };
         let lifecycle = &self.state.lifecycle;
+        let adaptation = self
+            .config
+            .is_frozen()
+            .then(|| self.state.validation.adaptation(WARM_START, FINAL, self.state.unknown_words.clone()));
         let summary = Summary {
             seen: split("seen")?,
             unseen: split("unseen")?,
@@ -75,12 +79,23 @@ impl Trainer {
             seconds_by_phase: self.state.costs.seconds.clone(),
             tokens_by_phase: self.state.costs.tokens.clone(),
             evaluations: self.state.evaluations.clone(),
+            adaptation,
         };
         let json = serde_json::to_vec_pretty(&summary).context("the summary cannot be written as JSON")?;
         write_atomically(&self.run.summary(), &json)?;
         self.checkpoint()?;
         crate::report::write(&self.run)?;
         Ok(summary)
+    }
+
+    /// Whether this step was evaluated and did better than every checkpoint there is.
+    pub(super) fn is_best_so_far(&self) -> Result<bool> {
+        if self.config.checkpoint.keep_best == 0 {
+            return Ok(false);
+        }
+        let Some(score) = self.state.score() else { return Ok(false) };
+        let best = checkpoint::best_score(&self.run.checkpoints())?;
+        Ok(best.is_none_or(|best| score.success > best.success))
     }
 
     /// Saves everything that the run needs to go on.
@@ -96,15 +111,17 @@ impl Trainer {
             Stage::Train { steps } => format!("1-step-{steps:06}"),
             Stage::Done => format!("2-done-{:06}", self.config.grpo.steps),
         };
+        let learning = self.learning.as_ref();
         checkpoint::save(
             &self.run.checkpoints(),
             &name,
-            self.config.checkpoint.keep,
+            &self.config.checkpoint,
+            self.state.score(),
             Parts {
                 policy: &self.policy.model,
-                reference: self.reference.as_ref(),
-                optimizer: &self.optimizer,
-                base: self.base.as_ref(),
+                optimizer: learning.map(|learning| &learning.optimizer),
+                reference: learning.and_then(|learning| learning.reference.as_ref()),
+                bases: &self.bases,
                 state: &self.state,
             },
         )?;
@@ -127,6 +144,10 @@ impl Trainer {
 
     /// The policy as a folder with Hugging Face's file names; an adapter alone as a folder of PEFT.
     pub(super) fn write_policy(&self) -> Result<()> {
+        if self.learning.is_none() {
+            // The policy lies where it came from.
+            return Ok(());
+        }
         let dir = self.run.policy();
         if let Some(language) = &self.policy.language {
             let model = &self.policy.model;

@@ -3,18 +3,40 @@
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
-use reskill_grpo::{Optimizer, TokenTrajectory};
+use anyhow::{Context, Result, bail};
+use reskill_grpo::TokenTrajectory;
 use reskill_skills::SkillBank;
 use serde_json::json;
 
+use super::learning::Learning;
 use super::{HELD_OUT, Stage, Trainer, WARM_START};
 use crate::progress::{Progress, print_line};
 use crate::warm_start::{demonstrations, epoch_batches};
 
 impl Trainer {
-    /// Imitates the demonstrations; `false` if it was asked to stop.
+    /// Imitates the demonstrations and sees how far that carries; `false` if it was asked to stop.
     pub(super) fn warm_start(&mut self, done: usize) -> Result<bool> {
+        if self.config.has_warm_start() && !self.imitate(done)? {
+            return Ok(false);
+        }
+        if let Some(learning) = &mut self.learning {
+            learning.begin_optimisation(&self.config, &self.policy)?;
+        }
+        self.state.stage = Stage::Train { steps: 0 };
+        // After imitation there is nothing that a bank could have taught; frozen weights play what they came with.
+        let bank = match self.config.is_frozen() {
+            true => self.state.lifecycle.incumbent().clone(),
+            false => SkillBank::default(),
+        };
+        for (name, split) in HELD_OUT {
+            self.evaluate(0, WARM_START, name, split, self.config.eval.games, &bank)?;
+        }
+        self.checkpoint()?;
+        Ok(true)
+    }
+
+    /// The mini-batches from `done` on; `false` if it was asked to stop.
+    fn imitate(&mut self, done: usize) -> Result<bool> {
         let start = Instant::now();
         let demos = demonstrations(&self.config, &self.policy)?;
         let longest = demos.iter().map(TokenTrajectory::longest_context).max().unwrap_or(0);
@@ -48,7 +70,9 @@ impl Trainer {
             let (epoch, batch) = (index / per_epoch, index % per_epoch);
             let members: Vec<&TokenTrajectory> =
                 batches[epoch][batch].iter().map(|&demo| &demos[demo]).collect();
-            let metrics = self.learner.imitate(&mut self.policy.model, &mut self.optimizer, &members)?;
+            let Learning { learner, optimizer, .. } =
+                self.learning.as_mut().context("frozen weights are not trained")?;
+            let metrics = learner.imitate(&mut self.policy.model, optimizer, &members)?;
             let seconds = self.state.costs.add("warm_start", start, metrics.packed_tokens);
             let tokens_per_second = metrics.packed_tokens as f64 / seconds.max(1e-9);
             self.metrics.write(&json!({
@@ -73,16 +97,6 @@ impl Trainer {
             }
         }
         progress.finish();
-        // The reference of an adapter is the model without it.
-        let needs_copy = self.policy.model.adapter().is_none() && self.config.grpo.loss.kl_coef > 0.0;
-        self.reference = needs_copy.then(|| self.policy.model.clone());
-        self.optimizer = Optimizer::for_model(&self.policy.model, &self.config.grpo.optimizer)?;
-        self.state.stage = Stage::Train { steps: 0 };
-        for (name, split) in HELD_OUT {
-            let bank = SkillBank::default();
-            self.evaluate(0, WARM_START, name, split, self.config.eval.games, &bank)?;
-        }
-        self.checkpoint()?;
         Ok(true)
     }
 }

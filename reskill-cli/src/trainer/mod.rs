@@ -1,6 +1,7 @@
 //! A training run: warm start, GRPO with the skill lifecycle, evaluation, files.
 
 mod start;
+mod learning;
 mod imitation;
 mod lost;
 mod evaluation;
@@ -19,18 +20,19 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use reskill_envs::{Split, Suite};
 use reskill_grpo::{
-    Learner, Optimizer, Reference, StepOutcome, TokenTrajectory, UpdateMetrics, turn_advantages_with_steps,
+    Optimizer, Reference, StepOutcome, TokenTrajectory, UpdateMetrics, turn_advantages_with_steps,
 };
-use reskill_model::Transformer;
 use reskill_skills::Lifecycle;
 use serde::{Deserialize, Serialize};
 use tracing::{info, info_span, instrument};
 
 use self::record::StepFacts;
+use self::learning::Learning;
 use self::restore::Restored;
 pub use self::restore::Trained;
-use self::start::{base_model, initial_bank, untrained};
+use self::start::{base_models, initial_bank, unknown_words, untrained};
 use crate::base_model::BaseModel;
+use crate::checkpoint::{self, CheckpointChoice, Score};
 use crate::config::TrainConfig;
 use crate::creators::CreatorRunner;
 use crate::episodes::uses;
@@ -47,6 +49,8 @@ use crate::rollout::{Assignment, RolloutCost, RolloutSettings, Trajectory, colle
 use crate::run_dir::{RunDir, write_atomically};
 use crate::streams::{permutation, stream};
 use crate::summary::Summary;
+use crate::unknown_words::UnknownWords;
+use crate::validation::Validation;
 
 /// How far a run has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -82,6 +86,23 @@ pub struct TrainState {
     /// Bytes of `episodes.jsonl`.
     #[serde(default)]
     pub episodes_len: u64,
+    /// What the evaluations show together.
+    #[serde(default)]
+    pub validation: Validation,
+    /// What the policy cannot read, if it was trained on other words.
+    #[serde(default)]
+    pub unknown_words: Option<UnknownWords>,
+}
+
+impl TrainState {
+    /// The validation success of exactly this policy and bank, if they were evaluated.
+    fn score(&self) -> Option<Score> {
+        match self.stage {
+            Stage::WarmStart { .. } => None,
+            Stage::Train { steps } => self.validation.score_of(steps),
+            Stage::Done => self.validation.score,
+        }
+    }
 }
 
 /// How a run ended.
@@ -99,11 +120,9 @@ pub struct Trainer {
     run: RunDir,
     suite: Box<dyn Suite>,
     policy: Policy,
-    /// The frozen copy that the divergence is measured from, if there is one.
-    reference: Option<Transformer>,
-    optimizer: Optimizer,
-    base: Option<BaseModel>,
-    learner: Learner,
+    /// What updates the policy; absent if its weights are frozen from the first step to the last.
+    learning: Option<Learning>,
+    bases: Vec<BaseModel>,
     creator: CreatorRunner,
     metrics: Journal,
     /// Kept episodes.
@@ -123,6 +142,11 @@ const FINAL_BANK_OFF: &str = "final_bank_off";
 /// The held-out splits, with their names in the summary.
 const HELD_OUT: [(&str, Split); 2] = [("seen", Split::ValidSeen), ("unseen", Split::ValidUnseen)];
 
+/// What memory is needed for: frozen weights are played with, and nothing else.
+fn purpose(config: &TrainConfig) -> Purpose {
+    if config.is_frozen() { Purpose::Playing(None) } else { Purpose::Training }
+}
+
 impl Trainer {
     /// A new run in an empty directory.
     ///
@@ -130,7 +154,7 @@ impl Trainer {
     /// If the environment cannot be opened.
     pub fn new(config: TrainConfig, run: RunDir, stop: Arc<AtomicBool>) -> Result<Trainer> {
         let prometheus = config.log.prometheus.map(PrometheusServer::start).transpose()?;
-        let (suite, policy) = untrained(&config, Purpose::Training)?;
+        let (suite, policy) = untrained(&config, purpose(&config))?;
         let state = TrainState {
             stage: Stage::WarmStart { batches: 0 },
             lifecycle: Lifecycle::new(config.skills.clone(), initial_bank(&config)?)?,
@@ -138,31 +162,57 @@ impl Trainer {
             costs: Costs::default(),
             metrics_len: 0,
             episodes_len: 0,
+            validation: Validation::default(),
+            unknown_words: unknown_words(&config, suite.as_ref(), &policy)?,
         };
         let creator = CreatorRunner::open(&config, &run, &policy.tokenizer)?;
-        run.create()?;
+        // The configuration first: a run that was killed before its first checkpoint begins anew from it.
         write_atomically(&run.config(), config.to_toml()?.as_bytes())?;
-        let optimizer = Optimizer::for_model(&policy.model, &config.sft.optimizer)?;
-        let base = base_model(&config)?;
-        let mut trainer = Trainer::assemble(
-            config, run, suite, policy, None, optimizer, base, creator, state, stop, prometheus,
-        )?;
+        run.create()?;
+        let learning = match config.is_frozen() {
+            true => None,
+            false => {
+                let optimizer = Optimizer::for_model(&policy.model, &config.sft.optimizer)?;
+                Some(Learning::new(&config, &run, &policy, optimizer, None)?)
+            }
+        };
+        let bases = base_models(&config)?;
+        let mut trainer =
+            Trainer::assemble(config, run, suite, policy, learning, bases, creator, state, stop, prometheus)?;
         trainer.checkpoint()?;
         Ok(trainer)
     }
 
-    /// A run as its latest checkpoint left it; `config` is the run's own.
+    /// A run as a checkpoint left it, or from its beginning if it was stopped before the first one; `config` is the run's own.
+    /// Checkpoints after the chosen one step aside.
     ///
     /// # Errors
     /// If the checkpoint is missing or damaged.
-    pub fn resume(config: TrainConfig, run: RunDir, stop: Arc<AtomicBool>) -> Result<Trainer> {
+    pub fn resume(
+        config: TrainConfig,
+        run: RunDir,
+        from: CheckpointChoice,
+        stop: Arc<AtomicBool>,
+    ) -> Result<Trainer> {
+        if !checkpoint::any(&run.checkpoints())? {
+            print_line("there is no checkpoint yet: the run begins anew");
+            return Trainer::new(config, run, stop);
+        }
         let prometheus = config.log.prometheus.map(PrometheusServer::start).transpose()?;
-        let Restored { suite, policy, reference, optimizer, base, state } = Restored::latest(&config, &run, Purpose::Training)?;
+        let path = checkpoint::choose(&run.checkpoints(), from)?;
+        let Restored { suite, policy, learned, bases, state } = Restored::read(&config, &path, purpose(&config))?;
+        for moved in checkpoint::set_aside_after(&run.checkpoints(), &path)? {
+            print_line(&format!("a later checkpoint steps aside: {}", moved.display()));
+        }
+        let learning = match learned {
+            Some((optimizer, reference)) => {
+                Some(Learning::new(&config, &run, &policy, optimizer, reference)?)
+            }
+            None => None,
+        };
         let mut creator = CreatorRunner::open(&config, &run, &policy.tokenizer)?;
         creator.resume(&state.lifecycle);
-        Trainer::assemble(
-            config, run, suite, policy, reference, optimizer, base, creator, state, stop, prometheus,
-        )
+        Trainer::assemble(config, run, suite, policy, learning, bases, creator, state, stop, prometheus)
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of a run, from two constructors")]
@@ -171,18 +221,13 @@ impl Trainer {
         run: RunDir,
         suite: Box<dyn Suite>,
         policy: Policy,
-        reference: Option<Transformer>,
-        optimizer: Optimizer,
-        base: Option<BaseModel>,
+        learning: Option<Learning>,
+        bases: Vec<BaseModel>,
         creator: CreatorRunner,
         state: TrainState,
         stop: Arc<AtomicBool>,
         prometheus: Option<PrometheusServer>,
     ) -> Result<Trainer> {
-        let mut learner = Learner::for_model(&policy.model, &config.grpo.learner)?.dumping_to(&run.skipped());
-        if config.model.recompute {
-            learner = learner.recomputing(policy.model.config())?;
-        }
         if let Some(server) = &prometheus {
             print_line(&format!("numbers for Prometheus: http://{}/metrics", server.address()));
         }
@@ -194,10 +239,8 @@ impl Trainer {
             run,
             suite,
             policy,
-            reference,
-            optimizer,
-            base,
-            learner,
+            learning,
+            bases,
             creator,
             metrics,
             episodes,
@@ -243,7 +286,7 @@ impl Trainer {
         let device = self.policy.model.device();
         print_line(&format!("device: {}", device.describe()));
         let (sizes, context) = (self.policy.model.config(), self.policy.context);
-        let plan = planned_memory(&self.config, sizes, context, &device, Purpose::Training);
+        let plan = planned_memory(&self.config, sizes, context, &device, purpose(&self.config));
         print_line(&format!("memory: {plan}"));
         if let Stage::WarmStart { batches } = self.state.stage
             && !self.warm_start(batches)?
@@ -322,7 +365,7 @@ impl Trainer {
             }
         }
         let every = self.config.checkpoint.every;
-        if every > 0 && step.is_multiple_of(every) {
+        if (every > 0 && step.is_multiple_of(every)) || self.is_best_so_far()? {
             self.checkpoint()?;
         }
         Ok(())
@@ -390,14 +433,16 @@ impl Trainer {
         let advantages = turn_advantages_with_steps(&tokens, &steps, &grpo.advantage)?;
         let mut progress: Option<Progress> = None;
         // With the adapter off the policy is its own reference, and the weights are shared.
+        let Learning { learner, optimizer, reference: copy } =
+            self.learning.as_mut().context("frozen weights are not updated")?;
         let without_adapter = self.policy.model.adapter().map(|_| self.policy.model.without_adapter());
-        let reference = match (&without_adapter, &self.reference) {
+        let reference = match (&without_adapter, &*copy) {
             (Some(model), _) | (None, Some(model)) => Reference::Frozen(model),
             (None, None) => Reference::None,
         };
-        let metrics = self.learner.update_reporting(
+        let metrics = learner.update_reporting(
             &mut self.policy.model,
-            &mut self.optimizer,
+            optimizer,
             reference,
             &tokens,
             &advantages,

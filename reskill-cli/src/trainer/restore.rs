@@ -8,9 +8,9 @@ use reskill_grpo::Optimizer;
 use reskill_model::{Gradients, Params, Transformer};
 use reskill_skills::SkillBank;
 
-use super::{Stage, TrainState, base_model, untrained};
+use super::{Stage, TrainState, base_models, untrained};
 use crate::base_model::BaseModel;
-use crate::checkpoint::{self, Checkpoint};
+use crate::checkpoint::{self, Checkpoint, CheckpointChoice, Learned};
 use crate::config::TrainConfig;
 use crate::device::DeviceArgs;
 use crate::memory::Purpose;
@@ -23,49 +23,67 @@ pub(super) struct Restored {
     pub(super) suite: Box<dyn Suite>,
     /// With the weights of the checkpoint.
     pub(super) policy: Policy,
-    /// The frozen reference, if it is a copy.
-    pub(super) reference: Option<Transformer>,
-    pub(super) optimizer: Optimizer,
-    pub(super) base: Option<BaseModel>,
+    /// Optimizer and frozen reference, unless the weights are frozen.
+    pub(super) learned: Option<(Optimizer, Option<Transformer>)>,
+    pub(super) bases: Vec<BaseModel>,
     pub(super) state: TrainState,
 }
 
 impl Restored {
-    /// From the latest checkpoint. Who only plays gets no reference, and the optimizer as it was read.
-    pub(super) fn latest(config: &TrainConfig, run: &RunDir, purpose: Purpose) -> Result<Restored> {
+    /// From the checkpoint in `path`. Who only plays gets neither optimizer nor reference.
+    pub(super) fn read(config: &TrainConfig, path: &Path, purpose: Purpose) -> Result<Restored> {
         let (suite, mut policy) = untrained(config, purpose)?;
-        let Checkpoint { trained, reference, mut optimizer, base: began, state } =
-            checkpoint::load_latest(&run.checkpoints(), &policy.model, &config.grpo.optimizer)?;
-        let base = base_model(config)?;
-        if let (Some(base), Some(began)) = (&base, &began) {
+        let Checkpoint { learned, bases: began, state } =
+            checkpoint::load(path, &policy.model, &config.grpo.optimizer)?;
+        let bases = base_models(config)?;
+        for (base, began) in bases.iter().zip(&began) {
             base.check_same(began)?;
         }
-        let device = policy.model.device();
-        let is_warm_start = matches!(state.stage, Stage::WarmStart { .. });
-        let stage = if is_warm_start { &config.sft.optimizer } else { &config.grpo.optimizer };
-        let learns = purpose == Purpose::Training;
-        if learns && (is_warm_start || !device.is_cpu()) {
-            let steps = optimizer.steps();
-            let (m, v) = optimizer.moments()?;
-            optimizer = match device.is_cpu() {
-                true => Optimizer::restore(stage, (m.into_owned(), v.into_owned()), steps)?,
-                false => Optimizer::restore_for(&policy.model, stage, (&*m, &*v), &trained, steps)?,
-            };
-        }
-        let placed = |weights: Params| match device.is_cpu() {
-            true => Ok(weights),
-            false => weights.to_device(&device, device.precision()),
-        };
-        match trained {
-            Gradients::Full(weights) => *policy.model.params_mut() = placed(weights)?,
-            Gradients::Adapter(adapter) => policy.model.attach(adapter)?,
-        }
-        let reference = match reference.filter(|_| learns) {
-            Some(weights) => Some(Transformer::new(policy.model.config(), placed(weights)?)?),
+        let learned = match learned {
+            Some(learned) => place(config, &mut policy, learned, &state, purpose)?,
             None => None,
         };
-        Ok(Restored { suite, policy, reference, optimizer, base, state })
+        Ok(Restored { suite, policy, learned, bases, state })
     }
+}
+
+/// Gives the policy its trained weights; returns optimizer and reference, on its device, to who goes on with training.
+fn place(
+    config: &TrainConfig,
+    policy: &mut Policy,
+    learned: Learned,
+    state: &TrainState,
+    purpose: Purpose,
+) -> Result<Option<(Optimizer, Option<Transformer>)>> {
+    let Learned { trained, reference, mut optimizer } = learned;
+    let device = policy.model.device();
+    let is_warm_start = matches!(state.stage, Stage::WarmStart { .. });
+    let stage = if is_warm_start { &config.sft.optimizer } else { &config.grpo.optimizer };
+    let learns = purpose == Purpose::Training;
+    if learns && (is_warm_start || !device.is_cpu()) {
+        let steps = optimizer.steps();
+        let (m, v) = optimizer.moments()?;
+        optimizer = match device.is_cpu() {
+            true => Optimizer::restore(stage, (m.into_owned(), v.into_owned()), steps)?,
+            false => Optimizer::restore_for(&policy.model, stage, (&*m, &*v), &trained, steps)?,
+        };
+    }
+    let placed = |weights: Params| match device.is_cpu() {
+        true => Ok(weights),
+        false => weights.to_device(&device, device.precision()),
+    };
+    match trained {
+        Gradients::Full(weights) => *policy.model.params_mut() = placed(weights)?,
+        Gradients::Adapter(adapter) => policy.model.attach(adapter)?,
+    }
+    if !learns {
+        return Ok(None);
+    }
+    let reference = match reference {
+        Some(weights) => Some(Transformer::new(policy.model.config(), placed(weights)?)?),
+        None => None,
+    };
+    Ok(Some((optimizer, reference)))
 }
 
 /// A trained policy with its bank and its environment.
@@ -74,14 +92,14 @@ pub struct Trained {
     pub config: TrainConfig,
     /// Its environment.
     pub suite: Box<dyn Suite>,
-    /// The policy of the latest checkpoint.
+    /// The policy of the checkpoint.
     pub policy: Policy,
     /// The live bank: the incumbent, never a candidate.
     pub bank: SkillBank,
 }
 
 impl Trained {
-    /// The run in `path`, to be played where `device` says, or else where it was trained, `slots` episodes at once or as many
+    /// The run in `path` as the checkpoint `from` left it, to be played where `device` says, or else where it was trained, `slots` episodes at once or as many
     /// as its evaluations. `overrides` replace values of `env`, `eval` and `rollout`: other games, other lengths. The policy
     /// keeps the words it was trained with.
     ///
@@ -90,6 +108,7 @@ impl Trained {
     /// too small.
     pub fn open(
         path: &Path,
+        from: CheckpointChoice,
         overrides: &[String],
         device: &DeviceArgs,
         slots: Option<usize>,
@@ -105,8 +124,9 @@ impl Trained {
             }
             _ => "the run cannot be played there".to_string(),
         })?;
-        let purpose = Purpose::Playing(slots);
-        let Restored { mut suite, mut policy, state, .. } = Restored::latest(&trained_with, &run, purpose)?;
+        let checkpoint = checkpoint::choose(&run.checkpoints(), from)?;
+        let Restored { mut suite, mut policy, state, .. } =
+            Restored::read(&trained_with, &checkpoint, Purpose::Playing(slots))?;
         pack(&trained_with, &mut policy);
         let mut config = trained_with;
         if !overrides.is_empty() {

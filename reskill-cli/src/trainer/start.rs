@@ -10,8 +10,10 @@ use crate::config::TrainConfig;
 use crate::memory::{Purpose, check_memory, planned_memory};
 use crate::model_source;
 use crate::policy::{Policy, build_tokenizer};
+use crate::progress::print_line;
 use crate::streams::stream;
 use crate::suites::open_suite;
+use crate::unknown_words::UnknownWords;
 
 /// The environment, and the policy as it begins, if the memory that `purpose` needs is there.
 pub(super) fn untrained(config: &TrainConfig, purpose: Purpose) -> Result<(Box<dyn Suite>, Policy)> {
@@ -33,6 +35,9 @@ pub(super) fn untrained(config: &TrainConfig, purpose: Purpose) -> Result<(Box<d
         let (prompt, manner) = (&config.policy.prompt, suite.manner());
         let rng = &mut stream(config.seed, "adapter", &[]);
         Policy::open(&config.model, prompt, &manner, slots, rng, &device, &fits)?
+    } else if let Some(folder) = &config.policy.path {
+        let policy = Policy::load(&config.policy.model, &config.policy.prompt, folder, &device)?;
+        policy.speaking(suite.manner())
     } else {
         let tokenizer =
             build_tokenizer(suite.as_ref(), &config.policy.prompt, config.policy.vocabulary_games)?;
@@ -45,10 +50,36 @@ pub(super) fn untrained(config: &TrainConfig, purpose: Purpose) -> Result<(Box<d
     Ok((suite, policy))
 }
 
-/// The pretrained model as it lies on disk now.
-pub(super) fn base_model(config: &TrainConfig) -> Result<Option<BaseModel>> {
-    let of = |path| BaseModel::of(path, &model_source::locate(path)?);
-    config.model.is_pretrained().then(|| of(&config.model.path)).transpose()
+/// The models that the run begins with, as they lie on disk now.
+pub(super) fn base_models(config: &TrainConfig) -> Result<Vec<BaseModel>> {
+    let mut bases = Vec::new();
+    if config.model.is_pretrained() {
+        let path = &config.model.path;
+        bases.push(BaseModel::of(path, &model_source::locate(path)?)?);
+    }
+    for folder in config.model.adapter.iter().chain(&config.policy.path) {
+        bases.push(BaseModel::of(folder, folder)?);
+    }
+    Ok(bases)
+}
+
+/// What a policy that was trained elsewhere cannot read here; an error if that is too much.
+pub(super) fn unknown_words(
+    config: &TrainConfig,
+    suite: &dyn Suite,
+    policy: &Policy,
+) -> Result<Option<UnknownWords>> {
+    if config.policy.path.is_none() {
+        return Ok(None);
+    }
+    let unknown = UnknownWords::survey(suite, policy, config.policy.vocabulary_games)?;
+    if let Some(unknown) = &unknown {
+        unknown.check(config.policy.max_unknown)?;
+        if unknown.unknown > 0 {
+            print_line(&unknown.to_string());
+        }
+    }
+    Ok(unknown)
 }
 
 /// Games of every kind must be there.

@@ -9,6 +9,7 @@ use crate::error::EnvError;
 
 /// Which command is run, and how long it is waited for.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct ExternalOptions {
     /// The program and its arguments, e.g. `["python3", "my_env.py"]`.

@@ -11,6 +11,7 @@ const MAX_GAMES: usize = 1_000_000;
 
 /// A kind of task. The names are ALFWorld's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Family {
     /// Put an object in or on a receptacle.
@@ -60,6 +61,7 @@ impl fmt::Display for Family {
 
 /// How many games of what sort. Equal configurations give equal games.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct HouseholdConfig {
     /// Seed of everything that is drawn. Default 0.

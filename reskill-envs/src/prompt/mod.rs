@@ -27,6 +27,7 @@ const LINKS: [&str; 6] = ["to", "from", "in", "on", "with", "in/on"];
 
 /// How a reply names its action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum ActionFormat {
     /// The words of a command, without link words, as far as they are needed to tell it from the other admissible
@@ -38,6 +39,7 @@ pub enum ActionFormat {
 
 /// The order of a prompt's parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum PromptLayout {
     /// What stays comes first and is encoded once an episode; what changes comes last.
@@ -49,6 +51,7 @@ pub enum PromptLayout {
 
 /// How a prompt is worded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum PromptStyle {
     /// As few words as possible, for small policies that know no others.
@@ -59,6 +62,7 @@ pub enum PromptStyle {
 
 /// What a prompt shows beyond task, history, observation and skills. Everything here is help that the policy is given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct PromptConfig {
     /// The order of the parts. Default `trunk_branch`. Of the fields below, `paper` heeds `action_format` and

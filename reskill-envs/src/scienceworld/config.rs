@@ -9,6 +9,7 @@ use crate::error::EnvError;
 
 /// How ScienceWorld is run, and which of its tasks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct ScienceWorldOptions {
     /// Tasks to train on: their train variations are the split `train`, their test variations `valid_seen`, their dev

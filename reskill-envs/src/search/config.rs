@@ -11,6 +11,7 @@ use crate::error::EnvError;
 
 /// Where passages come from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum RetrieverKind {
     /// An index on this machine, by words.
@@ -26,6 +27,7 @@ pub enum RetrieverKind {
 
 /// The search environment: which questions, which retriever, how results are shown.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct SearchConfig {
     /// Where passages come from: `bm25`, `dense`, `hybrid` or `http`. Default `bm25`.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 /// Spellings of the seven known sets are brought to one (`HotpotQA`, `searchR1_hotpotqa`, `hotpot_qa`: `hotpotqa`); other
 /// names are kept in lower case.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(from = "String", into = "String")]
 pub struct Dataset(String);
 

@@ -6,6 +6,7 @@ use super::retriever::Passage;
 
 /// The layout of what a search brings.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum InformationFormat {
     /// As Search-R1 prints it: a line `Doc 1(Title: T) text` a passage.

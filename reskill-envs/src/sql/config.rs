@@ -6,6 +6,7 @@ use crate::error::EnvError;
 
 /// What an agent may ask, what it is shown, and which databases it never sees in training.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct SqlConfig {
     /// Databases whose tasks are `valid_unseen`. Absent: [`UNSEEN`], as far as the data has them.

@@ -6,6 +6,7 @@ use crate::error::EnvError;
 
 /// What is chosen from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum OptionSet {
     /// Two products.
@@ -36,6 +37,7 @@ impl OptionSet {
 
 /// Which tasks are made of a catalogue, and what an agent is shown.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct WandsConfig {
     /// Seed of the tasks and of the splits. Default 0.
@@ -58,6 +60,7 @@ pub struct WandsConfig {
 
 /// A generated catalogue. Equal settings give equal catalogues.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct CatalogueConfig {
     /// Seed of everything that is drawn. Default 0.

@@ -25,19 +25,36 @@ use self::guard::{Guard, SkippedBatch};
 use self::metrics::add;
 use self::minibatch::minibatches;
 use self::token_columns::TokenColumns;
+use self::minibatch::{Part, Pick, minibatches};
 use crate::error::{GrpoError, check};
 use crate::loss::{BatchTotals, LossConfig, OldLogprobs, SequenceUnit};
 use crate::optimizer::Optimizer;
 use crate::packing::Packing;
 use crate::trajectory::TokenTrajectory;
 
+/// What is never cut between mini-batches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum MinibatchSplit {
+    /// A whole trajectory.
+    #[default]
+    Trajectory,
+    /// A turn.
+    Turn,
+}
+
 /// How an update goes through its trajectories.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct LearnerConfig {
-    /// Turns in one mini-batch (one optimizer step), >= 1: whole trajectories are added until the count is reached. A
-    /// rest of less than half of it joins the mini-batch before.
+    /// Turns in one mini-batch (one optimizer step), >= 1. A rest of less than half of it joins the mini-batch before.
     pub minibatch_turns: usize,
+    /// What is never cut between mini-batches: `trajectory` (whole ones are added until the count is reached, so that a trunk
+    /// is run once) or `turn` (exactly the count, drawn from all trajectories, as published; a trunk is run again for every
+    /// mini-batch that has turns of it).
+    pub minibatch_split: MinibatchSplit,
     /// Packed tokens that are run at once, >= 1: bounds memory, does not change the result beyond rounding.
     pub max_tokens: usize,
     /// Passes over the trajectories of a step, >= 1.
@@ -46,7 +63,12 @@ pub struct LearnerConfig {
 
 impl Default for LearnerConfig {
     fn default() -> Self {
-        LearnerConfig { minibatch_turns: 64, max_tokens: 4096, epochs: 1 }
+        LearnerConfig {
+            minibatch_turns: 64,
+            minibatch_split: MinibatchSplit::Trajectory,
+            max_tokens: 4096,
+            epochs: 1,
+        }
     }
 }
 
@@ -59,6 +81,19 @@ impl LearnerConfig {
         check(self.minibatch_turns > 0, "learner.minibatch_turns", self.minibatch_turns, "at least 1")?;
         check(self.max_tokens > 0, "learner.max_tokens", self.max_tokens, "at least 1")?;
         check(self.epochs > 0, "learner.epochs", self.epochs, "at least 1")
+    }
+
+    /// Refuses what does not go together with a loss.
+    ///
+    /// # Errors
+    /// [`GrpoError::Config`].
+    pub fn check_with(&self, loss: &LossConfig) -> Result<(), GrpoError> {
+        check(
+            self.minibatch_split == MinibatchSplit::Trajectory || loss.sequence == SequenceUnit::Turn,
+            "learner.minibatch_split",
+            "turn",
+            "`trajectory` where loss.sequence is `episode`: a sequence is not cut",
+        )
     }
 }
 
@@ -128,7 +163,7 @@ impl Learner {
         self
     }
 
-    /// GRPO: mini-batches of whole trajectories in an order drawn from `rng`, gradients accumulated over packs so that
+    /// GRPO: mini-batches of whole trajectories, or of turns, in an order drawn from `rng`, gradients accumulated over packs so that
     /// they equal those of the whole mini-batch, one AdamW step each. A mini-batch whose loss or gradient is not finite
     /// changes nothing but the count of skipped updates.
     ///
@@ -182,6 +217,7 @@ impl Learner {
     ) -> Result<UpdateMetrics, GrpoError> {
         check_lengths(trajectories, advantages)?;
         loss.validate()?;
+        self.config.check_with(loss)?;
         let reference = reference.into().model(loss.kl_coef)?;
         let mut metrics = UpdateMetrics::default();
         let mut all = GrpoLossSums::default();
@@ -193,17 +229,18 @@ impl Learner {
                 Some(self.logprobs(model, &all, temperature, &mut metrics)?)
             }
         };
-        let orders: Vec<Vec<usize>> = (0..self.config.epochs)
-            .flat_map(|_| minibatches(trajectories, self.config.minibatch_turns, rng))
-            .collect();
+        let orders: Vec<Vec<Pick>> =
+            (0..self.config.epochs).flat_map(|_| minibatches(trajectories, &self.config, rng)).collect();
         for (index, minibatch) in orders.iter().enumerate() {
             progress(index, orders.len());
+            let parts: Vec<Part<'_>> = minibatch
+                .iter()
+                .map(|pick| pick.part(trajectories, advantages, recomputed.as_deref()))
+                .collect();
             let batch = Batch {
-                members: minibatch.iter().map(|&i| &trajectories[i]).collect(),
-                advantages: minibatch.iter().map(|&i| advantages[i].as_slice()).collect(),
-                old: recomputed
-                    .as_ref()
-                    .map(|recomputed| minibatch.iter().map(|&i| recomputed[i].as_slice()).collect()),
+                members: parts.iter().map(|part| part.trajectory.as_ref()).collect(),
+                advantages: parts.iter().map(|part| part.advantages.as_ref()).collect(),
+                old: recomputed.as_ref().map(|_| parts.iter().map(|part| part.old.as_ref()).collect()),
                 loss,
                 temperature,
                 reference,

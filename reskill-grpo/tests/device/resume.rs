@@ -1,12 +1,17 @@
 use std::path::Path;
 
-use reskill_grpo::{Learner, LearnerConfig, Optimizer, OptimizerConfig};
+use reskill_grpo::{Learner, LearnerConfig, MinibatchSplit, Optimizer, OptimizerConfig};
 use reskill_kernels::{DType, Device};
 use reskill_model::{Gradients, Transformer};
 
 use crate::support::{adapted, bits, device, model, narrow, trajectories};
 
-const CONFIG: LearnerConfig = LearnerConfig { minibatch_turns: 5, max_tokens: 60, epochs: 1 };
+const CONFIG: LearnerConfig = LearnerConfig {
+    minibatch_turns: 5,
+    minibatch_split: MinibatchSplit::Trajectory,
+    max_tokens: 60,
+    epochs: 1,
+};
 
 fn steps(policy: &mut Transformer, optimizer: &mut Optimizer, n: usize) {
     let trajectories = trajectories(4, 4);

@@ -29,7 +29,7 @@ fn train(
         Some(_) => policy.without_adapter(),
         None => model(2).to_device(device).unwrap(),
     };
-    let config = LearnerConfig { minibatch_turns: 5, max_tokens: 60, epochs: 1 };
+    let config = LearnerConfig { minibatch_turns: 5, max_tokens: 60, epochs: 1, ..LearnerConfig::default() };
     let mut learner = Learner::for_model(&policy, &config).unwrap();
     let mut optimizer = Optimizer::for_model(&policy, optimizer).unwrap();
     let (trajectories, rng) = (trajectories(7, 3), &mut rng(1));
@@ -125,7 +125,8 @@ fn imitation_on_a_device_is_that_of_the_processor() {
     let all: Vec<_> = trajectories.iter().collect();
     let run = |device: &Device| {
         let mut policy = model(1).to_device(device).unwrap();
-        let config = LearnerConfig { minibatch_turns: 5, max_tokens: 60, epochs: 1 };
+        let config =
+            LearnerConfig { minibatch_turns: 5, max_tokens: 60, epochs: 1, ..LearnerConfig::default() };
         let mut learner = Learner::for_model(&policy, &config).unwrap();
         let mut optimizer = Optimizer::for_model(&policy, &optimizer()).unwrap();
         let mut losses = Vec::new();

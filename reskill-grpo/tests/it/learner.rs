@@ -1,7 +1,7 @@
 use rand::RngExt;
 use reskill_grpo::{
-    Aggregation, Learner, LearnerConfig, LossConfig, Optimizer, OptimizerConfig, TokenTrajectory,
-    UpdateMetrics,
+    Aggregation, Learner, LearnerConfig, LossConfig, MinibatchSplit, OldLogprobs, Optimizer, OptimizerConfig,
+    SequenceUnit, TokenTrajectory, UpdateMetrics,
 };
 use reskill_model::{Params, Transformer};
 
@@ -30,7 +30,8 @@ fn run(
     loss: &LossConfig,
     max_tokens: usize,
 ) -> (UpdateMetrics, Params) {
-    let learner_config = LearnerConfig { minibatch_turns: 1000, max_tokens, epochs: 1 };
+    let learner_config =
+        LearnerConfig { minibatch_turns: 1000, max_tokens, epochs: 1, ..LearnerConfig::default() };
     let mut learner = Learner::new(model.config(), &learner_config).unwrap();
     let mut optimizer = Optimizer::new(model.config(), &OptimizerConfig::default()).unwrap();
     let reference = crate::support::model(2);
@@ -239,7 +240,8 @@ fn minibatches_cover_every_trajectory_once_an_epoch() {
     let trained: u64 = trajectories.iter().map(|t| t.trained_len() as u64).sum();
     // A rest of at least half a mini-batch stands alone, a smaller one joins the one before.
     for (minibatch_turns, epochs) in [(1, 1), (5, 2), (24, 1), (100, 3)] {
-        let learner_config = LearnerConfig { minibatch_turns, max_tokens: 50, epochs };
+        let learner_config =
+            LearnerConfig { minibatch_turns, max_tokens: 50, epochs, ..LearnerConfig::default() };
         let mut learner = Learner::new(model.config(), &learner_config).unwrap();
         let mut optimizer = Optimizer::new(model.config(), &OptimizerConfig::default()).unwrap();
         let metrics = learner
@@ -258,6 +260,79 @@ fn minibatches_cover_every_trajectory_once_an_epoch() {
         assert_eq!(metrics.optimizer_steps, optimizer.steps());
         assert!(metrics.optimizer_steps <= (epochs * turns.div_ceil(minibatch_turns)) as u64);
     }
+}
+
+#[test]
+fn a_mini_batch_of_turns_has_the_gradient_of_the_same_turns_in_whole_trajectories() {
+    let model = model(1);
+    let trajectories = random_trajectories(6, 3);
+    let advantages = advantages(&trajectories);
+    for old_logprobs in [OldLogprobs::Sampler, OldLogprobs::Recompute] {
+        let loss = LossConfig { old_logprobs, ..loss() };
+        let (_, whole) = run(&model, &trajectories, &advantages, &loss, 4096);
+        // All turns in one mini-batch, drawn turn by turn, in packs of a few tokens.
+        let config = LearnerConfig {
+            minibatch_turns: 1000,
+            minibatch_split: MinibatchSplit::Turn,
+            max_tokens: 30,
+            ..LearnerConfig::default()
+        };
+        let mut learner = Learner::new(model.config(), &config).unwrap();
+        let mut optimizer = Optimizer::new(model.config(), &OptimizerConfig::default()).unwrap();
+        let reference = crate::support::model(2);
+        let (mut updated, mut order) = (model.clone(), rng(9));
+        learner
+            .update(
+                &mut updated,
+                &mut optimizer,
+                &reference,
+                &trajectories,
+                &advantages,
+                &loss,
+                TEMPERATURE,
+                &mut order,
+            )
+            .unwrap();
+        for (a, b) in whole.tensors().iter().zip(learner.grads().full().unwrap().tensors()) {
+            let largest = a.as_slice().iter().fold(0.0_f32, |a, x| a.max(x.abs()));
+            // The same terms in another order.
+            assert!(a.as_slice().iter().zip(b.as_slice()).all(|(a, b)| (a - b).abs() < 1e-5 * largest));
+        }
+    }
+}
+
+#[test]
+fn mini_batches_of_turns_make_one_step_for_each_count() {
+    let model = model(1);
+    let trajectories = random_trajectories(12, 3);
+    let trained: u64 = trajectories.iter().map(|t| t.trained_len() as u64).sum();
+    let config = LearnerConfig {
+        minibatch_turns: 5,
+        minibatch_split: MinibatchSplit::Turn,
+        ..LearnerConfig::default()
+    };
+    let mut learner = Learner::new(model.config(), &config).unwrap();
+    let mut optimizer = Optimizer::new(model.config(), &OptimizerConfig::default()).unwrap();
+    let mut update = |loss: &LossConfig| {
+        learner.update(
+            &mut model.clone(),
+            &mut optimizer,
+            &model,
+            &trajectories,
+            &advantages(&trajectories),
+            loss,
+            TEMPERATURE,
+            &mut rng(5),
+        )
+    };
+    let metrics = update(&loss()).unwrap();
+    // 24 turns: four fives and a rest of four, which is more than half.
+    assert_eq!((metrics.optimizer_steps, metrics.trained_tokens), (5, trained));
+    let episodes = LossConfig { sequence: SequenceUnit::Episode, ..loss() };
+    assert_eq!(
+        update(&episodes).unwrap_err().to_string(),
+        "`learner.minibatch_split` = turn, expected `trajectory` where loss.sequence is `episode`: a sequence is not cut"
+    );
 }
 
 #[test]

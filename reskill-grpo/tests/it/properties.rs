@@ -16,7 +16,8 @@ fn gradient(
     max_tokens: usize,
     seed: u64,
 ) -> (f64, Params) {
-    let learner_config = LearnerConfig { minibatch_turns: 10_000, max_tokens, epochs: 1 };
+    let learner_config =
+        LearnerConfig { minibatch_turns: 10_000, max_tokens, epochs: 1, ..LearnerConfig::default() };
     let mut learner = Learner::new(&config(), &learner_config).unwrap();
     let mut optimizer = Optimizer::new(&config(), &OptimizerConfig::default()).unwrap();
     let metrics = learner

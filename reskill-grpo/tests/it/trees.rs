@@ -50,7 +50,12 @@ fn run(
     trajectories: &[TokenTrajectory],
     advantages: &[Vec<f32>],
 ) -> (UpdateMetrics, Params) {
-    let learner_config = LearnerConfig { minibatch_turns: 100_000, max_tokens: 100_000, epochs: 1 };
+    let learner_config = LearnerConfig {
+        minibatch_turns: 100_000,
+        max_tokens: 100_000,
+        epochs: 1,
+        ..LearnerConfig::default()
+    };
     let mut learner = Learner::new(&sizes(), &learner_config).unwrap();
     let mut optimizer = Optimizer::new(&sizes(), &OptimizerConfig::default()).unwrap();
     let frozen = Transformer::init(&sizes(), &mut rng(2)).unwrap();

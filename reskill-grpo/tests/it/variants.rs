@@ -21,7 +21,8 @@ fn advantages(trajectories: &[TokenTrajectory]) -> Vec<Vec<f32>> {
 
 fn run(model: &Transformer, trajectories: &[TokenTrajectory], loss: &LossConfig) -> (UpdateMetrics, Params) {
     // Packs of few tokens: sequences must stay whole.
-    let learner_config = LearnerConfig { minibatch_turns: 1000, max_tokens: 30, epochs: 1 };
+    let learner_config =
+        LearnerConfig { minibatch_turns: 1000, max_tokens: 30, epochs: 1, ..LearnerConfig::default() };
     let mut learner = Learner::new(model.config(), &learner_config).unwrap();
     let mut optimizer = Optimizer::new(model.config(), &OptimizerConfig::default()).unwrap();
     let frozen = crate::support::model(2);

@@ -21,6 +21,7 @@ use crate::params::LayerParams;
 
 /// A projection that an adapter is put beside; names as in Hugging Face's checkpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the projections of a block")]
 pub enum Target {
@@ -95,6 +96,7 @@ impl Target {
 
 /// Numbers of an adapter; field names as in PEFT's `adapter_config.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(default, deny_unknown_fields)]
 pub struct LoraConfig {
     /// Rank R, >= 1.

@@ -10,6 +10,7 @@ use crate::transcript::TranscriptConfig;
 
 /// Who writes the skills.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum CreatorKind {
     /// Statistics over the reservoir: no network, no key, bit-reproducible.
@@ -47,6 +48,7 @@ impl CreatorKind {
 
 /// How a server is told the shape of an answer. The prompt states it and the reply is checked in every case.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum StructuredOutput {
     /// The JSON schema itself: OpenAI `json_schema`, or a forced tool call for Anthropic and Bedrock.
@@ -60,6 +62,7 @@ pub enum StructuredOutput {
 
 /// The creator of skills.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct CreatorConfig {
     /// Who writes the skills.

@@ -16,6 +16,7 @@ const NEARLY_ALWAYS: f64 = 0.9;
 
 /// Which episodes must see the skill.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum VerifyScope {
     /// Those of at least one task family.
@@ -27,6 +28,7 @@ pub enum VerifyScope {
 
 /// Thresholds of the gate.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct VerifyConfig {
     /// Where `min_rate` must be reached.

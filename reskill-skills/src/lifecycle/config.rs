@@ -11,6 +11,7 @@ use crate::version_test::VersionTestConfig;
 
 /// What happens to the bank during training.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum SkillMode {
     /// Skills are created and tested.
@@ -24,6 +25,7 @@ pub enum SkillMode {
 
 /// Which triggers new skills may have.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum TriggerScope {
     /// Those their author gives them.
@@ -35,6 +37,7 @@ pub enum TriggerScope {
 
 /// Configuration of a [`crate::Lifecycle`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct LifecycleConfig {
     /// What happens to the bank.

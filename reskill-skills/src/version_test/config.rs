@@ -8,6 +8,7 @@ use crate::version_test::spending::Spending;
 
 /// How large a share of the rollouts a candidate gets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Assignment {
     /// Its probability of being the best, clamped.
@@ -19,6 +20,7 @@ pub enum Assignment {
 
 /// How rollouts are drawn given the shares.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Sampling {
     /// Every group splits as the shares say, up to rounding, and holds both arms.
@@ -30,6 +32,7 @@ pub enum Sampling {
 
 /// How a test is decided.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Rule {
     /// Compare the arms inside each group (Cochran-Mantel-Haenszel) at a one-sided level.
@@ -43,6 +46,7 @@ pub enum Rule {
 
 /// Configuration of version tests.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct VersionTestConfig {
     /// Shares of the arms.

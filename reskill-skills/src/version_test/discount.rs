@@ -24,6 +24,7 @@ const FLOOR: f64 = 1e-6;
 
 /// Strategy of discounting.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Discount {
     /// All evidence counts alike.

@@ -11,6 +11,7 @@ const MAX_BOUND: f64 = 8.0;
 
 /// How much of the level may be spent by a fraction t of the test.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum Spending {
     /// `2 - 2 Phi(z_{1 - level/2} / sqrt(t))`: little at first (Lan & DeMets 1983).

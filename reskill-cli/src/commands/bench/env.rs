@@ -26,7 +26,11 @@ const ORIGINAL: (&str, f64) = ("original engine", 9.5);
 /// Steps, resets, loading and memory of the native environments
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Without --data only generated games are measured. Times are those of the clock: run it on a quiet machine."
+    after_help = "Without --data only generated games are measured. Times are those of the clock: run it on a quiet machine.
+
+Examples:
+  reskill-cli bench env --data DIR
+  reskill-cli bench env --env wands --games 50 --json"
 )]
 pub(super) struct EnvBenchArgs {
     /// Another environment than ALFWorld and the household: its tasks are played by its expert

@@ -24,7 +24,11 @@ use crate::progress::print_line;
   R2  finished episodes are dropped; a group runs its common opening once a turn
   R3  log-probabilities of the sampler are kept; the head runs on replies alone
   R4  prompts grow at the end, so that the cache keeps their history from turn to turn
-  R5  an episode is trained as one trunk with its branches")]
+  R5  an episode is trained as one trunk with its branches
+
+Examples:
+  reskill-cli bench grpo --quick
+  reskill-cli bench grpo --trace trace.json --scale 0.05")]
 pub struct GrpoArgs {
     /// A trace of lengths (JSON). Without it 16 tasks x 8 rollouts of at most 50 turns, as on ALFWorld
     #[arg(long, value_name = "FILE")]

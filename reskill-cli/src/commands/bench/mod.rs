@@ -17,6 +17,12 @@ use clap::{Args, Subcommand};
 
 /// Measures parts of the program on this machine.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  reskill-cli bench kernels --sizes smollm2
+  reskill-cli bench env --data DIR
+  reskill-cli bench cpu --model DIR
+  
+  Exit codes: 0 done, 1 an operation is not what f64 says (kernels), 2 an error.")]
 pub struct BenchArgs {
     #[command(subcommand)]
     bench: Bench,

@@ -37,6 +37,9 @@ pub(super) struct ModelArgs {
 
 /// Measures how fast prompts go through the cache.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  reskill-cli bench prefill --sizes smollm2 --tokens 512
+  reskill-cli bench prefill --model DIR --batch 4 --json")]
 pub(super) struct PrefillArgs {
     #[command(flatten)]
     model: ModelArgs,
@@ -44,6 +47,9 @@ pub(super) struct PrefillArgs {
 
 /// Measures how fast tokens are drawn, one a step for all sequences.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  reskill-cli bench decode --sizes policy --batch 32
+  reskill-cli bench decode --model DIR --steps 64 --json")]
 pub(super) struct DecodeArgs {
     #[command(flatten)]
     model: ModelArgs,
@@ -54,6 +60,9 @@ pub(super) struct DecodeArgs {
 
 /// Measures forward and backward passes over packed sequences, all weights trained, without the optimizer.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  reskill-cli bench train --sizes policy --batch 8
+  reskill-cli bench train --device cuda --dtype bf16 --sizes qwen3-0.6b --tokens 2048 --json")]
 pub(super) struct TrainArgs {
     #[command(flatten)]
     model: ModelArgs,

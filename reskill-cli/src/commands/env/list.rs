@@ -15,6 +15,9 @@ use crate::suites::open_suite;
 
 /// Prints the games: id, family and goal
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  reskill-cli env list --env household --split valid_unseen
+  reskill-cli env list --env alfworld --data DIR --type pick_two_obj_and_place --order-seed 1 --json")]
 pub(super) struct ListArgs {
     #[command(flatten)]
     source: Source,

@@ -18,7 +18,9 @@ use clap::{Args, Subcommand};
   reskill-cli env play --env wands --game 3-opt/0/0
   reskill-cli env list --env-cmd 'python3 my_env.py'
   reskill-cli env play --env alfworld --data DIR --game valid_seen/TASK/TRIAL
-  echo '[\"look\"]' | reskill-cli env replay --env alfworld --data game.tw-pddl --actions -")]
+  echo '[\"look\"]' | reskill-cli env replay --env alfworld --data game.tw-pddl --actions -
+
+Exit codes: 0 done, 2 an error: one line says what and what to do.")]
 pub struct EnvArgs {
     #[command(subcommand)]
     command: EnvCommand,

@@ -12,7 +12,11 @@ use crate::progress::print_data;
 
 /// Plays a game in the terminal
 #[derive(Debug, Args)]
-#[command(after_help = "Type a command or its number; :hint shows the expert's next command, :q leaves.")]
+#[command(after_help = "Type a command or its number; :hint shows the expert's next command, :q leaves.
+
+Examples:
+  reskill-cli env play --env household
+  reskill-cli env play --env alfworld --data DIR --game valid_seen/TASK/TRIAL")]
 pub(super) struct PlayArgs {
     #[command(flatten)]
     source: Source,

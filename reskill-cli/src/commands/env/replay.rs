@@ -14,7 +14,11 @@ use crate::progress::print_data;
 /// Plays actions from a file and prints JSON lines
 #[derive(Debug, Args)]
 #[command(after_help = "Prints {\"obs\",\"admissible\"} for the start, then a line \
-{\"action\",\"obs\",\"admissible\",\"score\",\"done\",\"won\"} for each action.")]
+{\"action\",\"obs\",\"admissible\",\"score\",\"done\",\"won\"} for each action.
+
+Examples:
+  echo '[\"look\"]' | reskill-cli env replay --env household --game train/0 --actions -
+  reskill-cli env replay --env alfworld --data game.tw-pddl --actions walkthrough.json")]
 pub(super) struct ReplayArgs {
     #[command(flatten)]
     source: Source,

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use reskill_envs::{Split, TaskId};
 use reskill_skills::{SkillBank, SkillEpisode};
 
+use crate::checkpoint::CheckpointChoice;
 use crate::device::DeviceArgs;
 use crate::episodes::EpisodeLine;
 use crate::evaluate::play;
@@ -134,7 +135,7 @@ impl Contestant {
         if path.is_file() {
             return Ok(Contestant { name, kind: Kind::Played(path.to_path_buf()) });
         }
-        let trained = Rc::new(Trained::open(path, overrides, device, slots).context("--against")?);
+        let trained = Rc::new(Trained::open(path, CheckpointChoice::Latest, overrides, device, slots).context("--against")?);
         let bank = trained.bank.clone();
         Ok(Contestant { name, kind: Kind::Run { trained, bank } })
     }

@@ -14,6 +14,7 @@ use serde::Serialize;
 use self::contestant::{Contestant, Play};
 use self::measure::{Comparison, Measured};
 use super::skills::print_json;
+use crate::checkpoint::CheckpointChoice;
 use crate::device::DeviceArgs;
 use crate::progress::print_data;
 use crate::trainer::Trained;
@@ -30,16 +31,22 @@ however many seeds it is played with); p-values are sign-flip tests on the diffe
 Examples:
   reskill-cli eval runs/one                                seen and unseen games, with the bank and without
   reskill-cli eval runs/one --split unseen --seeds 4       each game four times
+  reskill-cli eval runs/one --from best                    the checkpoint with the best validation success
   reskill-cli eval runs/one --greedy --bank off
   reskill-cli eval runs/one --bank skills/                 another bank: a folder of Agent Skills
   reskill-cli eval runs/one --against runs/two --json
   reskill-cli eval runs/one --episodes one.jsonl           every episode, turn by turn
   reskill-cli eval runs/two --against one.jsonl            compared with episodes played before
-  reskill-cli eval runs/one --device cuda                  on a CUDA device, wherever it was trained"
+  reskill-cli eval runs/one --device cuda                  on a CUDA device, wherever it was trained
+
+Exit codes: 0 done, 2 an error: one line says what and what to do."
 )]
 pub struct EvalArgs {
     /// Run directory
     run: PathBuf,
+    /// Checkpoint to play: latest, last-good (the newest that is whole), best (by validation success), or a step
+    #[arg(long, value_name = "CHECKPOINT", default_value_t)]
+    from: CheckpointChoice,
     /// Splits to play; may be given several times
     #[arg(long, value_enum, default_values = ["seen", "unseen"])]
     split: Vec<SplitChoice>,
@@ -124,7 +131,7 @@ struct SplitReport {
 /// One line for the person who typed the command.
 pub fn run(args: &EvalArgs) -> Result<u8> {
     let slots = args.slots.map(|slots| slots as usize);
-    let trained = Trained::open(&args.run, &args.overrides, &args.device, slots)?;
+    let trained = Trained::open(&args.run, args.from, &args.overrides, &args.device, slots)?;
     let temperature =
         if args.greedy { 0.0 } else { args.temperature.unwrap_or(trained.config.eval.temperature) };
     if !(temperature >= 0.0 && temperature.is_finite()) {

@@ -16,7 +16,11 @@ use crate::sentence_embedder::SentenceEmbedder;
 #[derive(Debug, Args)]
 #[command(
     after_help = "The index is a folder that appears when it is complete. `manifest.json` in it says which corpus it \
-belongs to; whoever opens it with another one is told so."
+belongs to; whoever opens it with another one is told so.
+
+Examples:
+  reskill-cli index build --corpus corpus.jsonl.gz --out wiki.index
+  reskill-cli index build --corpus corpus.tsv --out wiki.index --dense MODEL_DIR --json"
 )]
 pub(super) struct BuildArgs {
     /// Passages: .jsonl with {\"title\",\"text\"} or {\"contents\"}, or .tsv with columns text and title; also .gz or .zst

@@ -12,7 +12,9 @@ use clap::{Args, Subcommand};
   reskill-cli index build --corpus corpus.jsonl.gz --out wiki.index
   reskill-cli index build --corpus corpus.jsonl.gz --out wiki.index --dense MODEL_DIR
   reskill-cli index query --index wiki.index 'who wrote the first program?'
-  reskill-cli index query --index wiki.index --corpus corpus.jsonl.gz --dense MODEL_DIR --ranking hybrid --json QUERY")]
+  reskill-cli index query --index wiki.index --corpus corpus.jsonl.gz --dense MODEL_DIR --ranking hybrid --json QUERY
+
+Exit codes: 0 done, 2 an error: one line says what and what to do.")]
 pub struct IndexArgs {
     #[command(subcommand)]
     command: IndexCommand,

@@ -16,6 +16,9 @@ use crate::sentence_embedder::SentenceEmbedder;
 
 /// Prints the best passages of an index
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  reskill-cli index query --index wiki.index 'who wrote the first program?'
+  reskill-cli index query --index wiki.index --top-k 5 --json - < questions.txt")]
 pub(super) struct QueryArgs {
     /// The index
     #[arg(long, value_name = "DIR")]

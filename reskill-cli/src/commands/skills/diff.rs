@@ -10,6 +10,11 @@ use super::source::{bank, print, print_json};
 
 /// Compares two banks, skill by skill (by id)
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  reskill-cli skills diff runs/one runs/two
+  reskill-cli skills diff my-skills runs/one --exit-code --json
+  
+  Exit codes: 0 done, 1 a difference with --exit-code, 2 an error.")]
 pub(super) struct DiffArgs {
     /// Run directory or folder of Agent Skills
     before: PathBuf,

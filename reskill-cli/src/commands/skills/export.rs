@@ -11,6 +11,9 @@ use super::source::{bank, conflicts, library, print, print_json};
 
 /// Writes the skills of a run or a folder as an Agent Skills library, with all their files
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  reskill-cli skills export runs/one library
+  reskill-cli skills export runs/one library --force")]
 pub(super) struct ExportArgs {
     /// Run directory or folder of Agent Skills
     source: PathBuf,

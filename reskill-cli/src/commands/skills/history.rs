@@ -11,6 +11,9 @@ use super::source::{print, print_json, short, table};
 
 /// Lists every proposed, accepted, rejected and pruned version of a run
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  reskill-cli skills history runs/one --kind accepted
+  reskill-cli skills history runs/one --skill open-after-go-to --json")]
 pub(super) struct HistoryArgs {
     /// Run directory, or a history.jsonl
     run: PathBuf,

@@ -10,6 +10,9 @@ use super::source::{conflicts, library, print, print_json};
 
 /// Takes the skills of a library, a run, or one skill's folder over into a bank folder, with all their files
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  reskill-cli skills import their-skills my-skills --rename
+  reskill-cli train --set bank=my-skills")]
 pub(super) struct ImportArgs {
     /// Library, run directory, or the folder of one skill
     from: PathBuf,

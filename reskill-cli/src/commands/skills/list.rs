@@ -9,6 +9,9 @@ use super::source::{bank, print, print_json, short, table};
 
 /// Lists the skills of a run or a folder
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  reskill-cli skills list runs/one
+  reskill-cli skills list my-skills --json | jq -r '.[].content.name'")]
 pub(super) struct ListArgs {
     /// Run directory or folder of Agent Skills
     source: PathBuf,

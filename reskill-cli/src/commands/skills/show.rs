@@ -11,6 +11,9 @@ use super::source::{bank, library, print, print_json, skill};
 
 /// Shows one skill in full
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  reskill-cli skills show runs/one open-after-go-to
+  reskill-cli skills show runs/one open-after-go-to --file > SKILL.md")]
 pub(super) struct ShowArgs {
     /// Run directory or folder of Agent Skills
     source: PathBuf,

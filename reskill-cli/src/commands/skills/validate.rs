@@ -11,6 +11,11 @@ use super::source::{library, print, print_json};
 
 /// Checks skills against the Agent Skills format and this program's metadata; ends with 1 if anything is wrong
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  reskill-cli skills validate my-skills
+  reskill-cli skills validate runs/one runs/two --json
+  
+  Exit codes: 0 all is well, 1 there are violations, 2 an error.")]
 pub(super) struct ValidateArgs {
     /// Run directories, folders of Agent Skills, or single skills' folders
     #[arg(required = true)]

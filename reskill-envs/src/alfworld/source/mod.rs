@@ -16,6 +16,7 @@ use crate::suite::{Split, TaskId};
 
 /// Which games to take.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct AlfworldOptions {
     /// The splits to take. Default: `train`, `valid_seen` and `valid_unseen`.

@@ -17,6 +17,7 @@ const MAX_QUOTED: usize = 200;
 
 /// Servers, and how patient to be with them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpConfig {
     /// Addresses, e.g. `http://127.0.0.1:8000/retrieve`; tried in turn, each request beginning at the next one.

@@ -6,6 +6,7 @@ use crate::error::SkillError;
 
 /// Thresholds of the statistical creator.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields, default)]
 pub struct OfflineConfig {
     /// Smallest standardised score of a habit. Low on purpose: the version test decides, the creator only suggests.

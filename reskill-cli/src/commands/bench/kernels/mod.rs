@@ -64,6 +64,9 @@ pub(super) struct KernelArgs {
 
 /// Measures what the device can do at best: bandwidth, matrix rate, launches.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  reskill-cli bench ceilings
+  reskill-cli bench ceilings --device cuda --dtype bf16 --json")]
 pub(super) struct CeilingArgs {
     #[command(flatten)]
     common: CommonArgs,
