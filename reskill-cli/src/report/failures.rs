@@ -47,7 +47,7 @@ fn modes(steps: &[StepLine]) -> String {
     if seen.is_empty() {
         return "<p>No training episode failed.</p>\n".to_string();
     }
-    let mut chart = Chart::new(940.0, 230.0, Axis::counting(first.step, last.step), Axis::shares());
+    let mut chart = Chart::new(620.0, 220.0, Axis::counting(first.step, last.step), Axis::shares());
     let mut floor = vec![0.0; steps.len()];
     for mode in &seen {
         let area: Vec<(f64, f64, f64)> = steps
