@@ -3,10 +3,11 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use serde::de::DeserializeOwned;
 
 use super::config::ExternalOptions;
@@ -19,10 +20,13 @@ const EXIT_LIMIT: Duration = Duration::from_secs(1);
 /// Longest request, in bytes: what a pipe takes without anybody reading.
 const LONGEST_REQUEST: usize = 60_000;
 
-/// A running process. It is told to exit, and made to, when it is dropped.
+/// A running process, the leader of a process group. It is told to exit, and made to, when it is dropped; with it ends
+/// whatever it started and left running in its group.
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
+    /// How it ended, once that has been asked of the system.
+    ended: Option<ExitStatus>,
     stdin: Option<ChildStdin>,
     /// What it wrote, line by line; an error is the last item.
     lines: Receiver<Result<String, String>>,
@@ -59,7 +63,7 @@ impl Process {
             });
         }
         let timeout = options.timeout();
-        let mut process = Process { stdin: child.stdin.take(), child, lines, timeout };
+        let mut process = Process { stdin: child.stdin.take(), child, ended: None, lines, timeout };
         let hello: Hello =
             process.ask_within(&Request::Hello { protocol: PROTOCOL }, options.start_timeout())?;
         if hello.protocol != PROTOCOL {
@@ -125,22 +129,26 @@ impl Process {
     }
 
     /// How the process ended, if it does so in time.
-    fn exit_status(&mut self, limit: Duration) -> Option<std::process::ExitStatus> {
+    fn exit_status(&mut self, limit: Duration) -> Option<ExitStatus> {
         let deadline = Instant::now() + limit;
-        loop {
-            if let Some(status) = self.child.try_wait().ok().flatten() {
-                return Some(status);
-            }
+        while self.is_running() {
             if Instant::now() >= deadline {
                 return None;
             }
             std::thread::sleep(Duration::from_millis(5));
         }
+        self.kill()
     }
 
-    /// Whether the process has not ended.
-    pub(super) fn is_running(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+    /// Whether the process has not ended. What has ended keeps its number until [`Process::kill`], so that the number of its
+    /// group cannot mean another one by then.
+    pub(super) fn is_running(&self) -> bool {
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        self.ended.is_none() && matches!(waitid(WaitId::Pid(self.pid()), look), Ok(None))
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
     }
 
     /// Process id.
@@ -148,11 +156,14 @@ impl Process {
         self.child.id()
     }
 
-    /// Ends it without asking.
-    pub(super) fn kill(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    /// Ends it and its group without asking, and says how it ended.
+    pub(super) fn kill(&mut self) -> Option<ExitStatus> {
+        if self.ended.is_none() {
+            // Nobody may be left in the group.
+            let _ = kill_process_group(self.pid(), Signal::KILL);
+            self.ended = self.child.wait().ok();
+        }
+        self.ended
     }
 }
 

@@ -111,7 +111,7 @@ impl Programs {
         let deadline = Instant::now() + self.options.start_timeout();
         let mut state = self.lock();
         loop {
-            while let Some(mut process) = state.idle.pop() {
+            while let Some(process) = state.idle.pop() {
                 if process.is_running() {
                     return Ok(process);
                 }

@@ -22,7 +22,7 @@ fn the_example_is_a_suite_whose_expert_wins() {
     // Four commands a task: go, take, go back, give.
     assert_eq!(solve_all(&suite, 4).unwrap(), 4 * 12);
     let mut env = suite.open(&TaskId("pen-attic".into())).unwrap();
-    assert_eq!(env.reset().unwrap().admissible, ["go to hall", "go to attic", "go to cellar", "give"]);
+    assert_eq!(env.reset().unwrap().admissible, ["go to hall", "go to attic", "go to cellar", "go to counter", "give"]);
     let step = env.step("give").unwrap();
     assert_eq!((step.score, step.done, step.won), (0.0, true, false));
     assert!(matches!(suite.open(&TaskId("x".into())), Err(EnvError::UnknownTask { .. })));
@@ -40,6 +40,32 @@ fn a_process_is_used_again_and_ends_with_the_suite() {
     assert!(is_there());
     drop(suite);
     assert!(!is_there());
+}
+
+#[test]
+fn what_a_process_started_ends_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pid");
+    let start = |after: &str| {
+        let child = format!("sleep 600 >/dev/null & echo $! >{}; {after}", file.display());
+        let suite = External::start(&script(HELLO, &child)).unwrap();
+        let mut env = suite.open(&TaskId("a".into())).unwrap();
+        env.reset().unwrap();
+        env.step("go").unwrap_err();
+        drop(env);
+        drop(suite);
+        std::fs::read_to_string(&file).unwrap().trim().to_string()
+    };
+    for after in ["exit 3", "echo nonsense", "sleep 60"] {
+        let id = start(after);
+        // The signal is sent, not yet obeyed. In the end it is gone, or dead and not yet collected by who inherits it.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let state = || std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        while !(state().is_empty() || state().contains(") Z ")) {
+            assert!(Instant::now() < deadline, "{after}: {}", state());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
 }
 
 const HELLO: &str = r#"{"protocol":1,"name":"t","tasks":[{"id":"a","split":"train","family":"f","goal":"g"}],"vocabulary":["go"]}"#;
