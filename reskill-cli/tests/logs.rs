@@ -129,9 +129,16 @@ fn kept_episodes_are_exported_and_shown_in_reports_of_one_run_and_of_several() {
         "{steps:?}"
     );
 
-    let (turns, _) = done(reskill(&["export", one, "--played", "final", "--won"]));
+    let n_won = episodes.iter().filter(|line| line["episode"]["outcome"] == "success").count();
+    let won = reskill(&["export", one, "--won"]).output().unwrap();
+    // Of a policy this small and this young, perhaps none.
+    assert_eq!(won.status.success(), n_won > 0);
+    let won = json_lines(&String::from_utf8(won.stdout).unwrap());
+    assert_eq!(won.iter().filter(|turn| turn["won"] == true && turn["last"] == true).count(), n_won);
+    let (turns, _) = done(reskill(&["export", one, "--played", "final"]));
     let turns = json_lines(&turns);
-    assert!(turns.iter().all(|turn| turn["won"] == true && turn["played"] == "final"));
+    assert!(turns.iter().all(|turn| turn["played"] == "final"));
+    assert_eq!(turns.iter().filter(|turn| turn["last"] == true).count(), 10);
     let (_, said) = done(reskill(&["export", one, "--format", "parquet"]));
     let n_turns: usize = episodes.iter().map(|line| line["episode"]["turns"].as_array().unwrap().len()).sum();
     assert!(said.contains(&format!("episodes.parquet: {n_turns} turns")), "{said}");

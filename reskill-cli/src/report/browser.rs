@@ -19,8 +19,8 @@ pub(super) struct Browser<'a> {
     n_all: usize,
     /// Who played, in the order in which they come.
     players: Vec<&'a str>,
-    /// Skills that were shown: id and name, the most used first.
-    skills: Vec<(&'a str, &'a str)>,
+    /// Names of skills that were shown, the most used first. Ids of several runs would be mixed up.
+    skills: Vec<&'a str>,
 }
 
 impl<'a> Browser<'a> {
@@ -39,18 +39,18 @@ impl<'a> Browser<'a> {
             .iter()
             .flat_map(|(_, lines)| spread(lines.len(), of_each).into_iter().map(|index| lines[index]))
             .collect();
-        let mut shown: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
-        for (id, skill) in episodes.iter().flat_map(|line| &line.shown) {
-            shown.entry(&id.0).or_insert((0, &skill.name)).0 += 1;
+        let mut shown: BTreeMap<&str, usize> = BTreeMap::new();
+        for skill in episodes.iter().flat_map(|line| line.shown.values()) {
+            *shown.entry(&skill.name).or_default() += 1;
         }
-        let mut skills: Vec<(&str, (usize, &str))> = shown.into_iter().collect();
-        skills.sort_by_key(|(_, (times, _))| std::cmp::Reverse(*times));
+        let mut skills: Vec<(&str, usize)> = shown.into_iter().collect();
+        skills.sort_by_key(|(_, times)| std::cmp::Reverse(*times));
         skills.truncate(MAX_SKILLS);
         Browser {
             episodes,
             n_all,
             players: by_player.iter().map(|(player, _)| *player).collect(),
-            skills: skills.into_iter().map(|(id, (_, name))| (id, name)).collect(),
+            skills: skills.into_iter().map(|(name, _)| name).collect(),
         }
     }
 
@@ -77,10 +77,7 @@ impl<'a> Browser<'a> {
             ("played by", all(self.players.iter().map(|player| player.replace('_', " ")).collect())),
         ];
         if !self.skills.is_empty() {
-            questions.push((
-                "skill that fired",
-                all(self.skills.iter().map(|(id, name)| format!("{name} ({id})")).collect()),
-            ));
+            questions.push(("skill that fired", all(self.skills.iter().map(ToString::to_string).collect())));
         }
         questions
     }
@@ -135,8 +132,8 @@ impl<'a> Browser<'a> {
         let mut classes = vec![format!("c0-{outcome}")];
         let player = self.players.iter().position(|player| *player == line.played);
         classes.extend(player.map(|index| format!("c1-{}", index + 1)));
-        let shown = |id: &str| line.shown.keys().any(|other| other.0 == id);
-        let skills = self.skills.iter().enumerate().filter(|(_, (id, _))| shown(id));
+        let shown = |name: &str| line.shown.values().any(|skill| skill.name == name);
+        let skills = self.skills.iter().enumerate().filter(|(_, name)| shown(name));
         classes.extend(skills.map(|(index, _)| format!("c2-{}", index + 1)));
         let mut facts = vec![line.played.replace('_', " "), episode.task.split.as_str().replace('_', " ")];
         if line.played == "training" {

@@ -50,7 +50,7 @@ fn chart(data: &RunData, trials: &[Trial<'_>], name: &str, split: Split) -> Stri
     let curve: Vec<(f64, Success)> = data
         .evaluations
         .iter()
-        .filter(|line| line.evaluation.split == split && line.phase != "final_bank_off")
+        .filter(|line| line.evaluation.split == split && !line.phase.ends_with("bank_off"))
         .map(|line| (line.step as f64, line.evaluation.overall))
         .collect();
     let band: Vec<(f64, f64, f64)> =

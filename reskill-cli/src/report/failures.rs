@@ -13,6 +13,9 @@ use crate::report::html::{breakable, figure, legend, table, text};
 /// Steps over which the passes of an assertion are pooled: a step may have few successes or few failures.
 const WINDOW: usize = 5;
 
+/// Passes among successes, or among failures.
+type Half = fn(&AssertionLine) -> Rate;
+
 /// Failure modes, assertions, and what the creator saw.
 pub(super) fn section_body(data: &RunData) -> String {
     let parts = [modes(&data.steps), assertions(&data.steps), clusters(&data.history)];
@@ -47,7 +50,7 @@ fn modes(steps: &[StepLine]) -> String {
     if seen.is_empty() {
         return "<p>No training episode failed.</p>\n".to_string();
     }
-    let mut chart = Chart::new(940.0, 230.0, Axis::counting(first.step, last.step), Axis::shares());
+    let mut chart = Chart::new(620.0, 220.0, Axis::counting(first.step, last.step), Axis::shares());
     let mut floor = vec![0.0; steps.len()];
     for mode in &seen {
         let area: Vec<(f64, f64, f64)> = steps
@@ -114,8 +117,7 @@ fn assertion(name: &str, steps: &[StepLine]) -> String {
         steps.iter().filter_map(|line| Some((line.step, *line.assertions.get(name)?))).collect();
     let (first, last) = (steps.first().map_or(0, |line| line.step), steps.last().map_or(1, |line| line.step));
     let mut chart = Chart::new(320.0, 120.0, Axis::counting(first, last), Axis::shares());
-    let halves: [(&str, fn(&AssertionLine) -> Rate); 2] =
-        [("good", |line| line.success), ("bad", |line| line.failure)];
+    let halves: [(&str, Half); 2] = [("good", |line| line.success), ("bad", |line| line.failure)];
     let mut latest = Vec::new();
     for (class, half) in halves {
         let line: Vec<(f64, Option<f64>)> =

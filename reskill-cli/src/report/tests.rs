@@ -136,7 +136,7 @@ fn page_holds_the_numbers_of_the_run() {
         "<b>60,000</b> tokens through the network instead of 180,000",
         "pick_<wbr>two",
         "shown in 25.0% of the episodes of 3 steps",
-        "step 2: P(new better) 0.900, 50.0% played the new version",
+        "step 2: P(new better) 0.987, 50.0% played the new version",
         "step 1: same action, same observation, three times 12.5%; out of turns 37.5%",
         "<code>opens_<wbr>it</code><span class=\"last\">93.8% / 25.0%</span>",
     ] {

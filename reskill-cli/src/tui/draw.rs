@@ -16,7 +16,8 @@ use crate::report::format::duration;
 const SMALLEST: (u16, u16) = (60, 20);
 
 /// Draws everything. `elapsed` is the time since this process began with the run.
-pub(super) fn screen(frame: &mut Frame<'_>, view: &View, elapsed: Duration) {
+pub(super) fn screen(frame: &mut Frame<'_>, view: &mut View, elapsed: Duration) {
+    let left = view.left(elapsed);
     let area = frame.area();
     let is_small = area.width < SMALLEST.0 || area.height < SMALLEST.1;
     let spare = area.height.saturating_sub(24);
@@ -30,7 +31,7 @@ pub(super) fn screen(frame: &mut Frame<'_>, view: &View, elapsed: Duration) {
         Constraint::Length(1),
     ])
     .areas(area);
-    frame.render_widget(title_line(view, elapsed), title);
+    frame.render_widget(title_line(view, elapsed, left), title);
     frame.render_widget(phase_line(view, phase.width), phase);
     if !is_small {
         body_panels(frame, view, body);
@@ -54,14 +55,9 @@ fn body_panels(frame: &mut Frame<'_>, view: &View, area: Rect) {
     panels::speed(frame, view, speed);
 }
 
-fn title_line(view: &View, elapsed: Duration) -> Paragraph<'_> {
+fn title_line(view: &View, elapsed: Duration, left: Option<Duration>) -> Paragraph<'_> {
     let seconds = elapsed.as_secs_f64();
-    let left = view.plan.steps.saturating_sub(view.step);
-    let left = if view.own_steps == 0 || left == 0 {
-        String::new()
-    } else {
-        format!(", about {} left", duration((seconds / view.own_steps as f64 * left as f64).max(1.0)))
-    };
+    let left = left.map_or(String::new(), |left| format!(", about {} left", duration(left.as_secs_f64())));
     Paragraph::new(Line::from(vec![
         Span::styled(" ReSkill ", Style::new().bold().reversed()),
         Span::raw(format!(" {}  ", view.plan.name)),

@@ -80,15 +80,12 @@ fn heights(values: &[f64], width: u16) -> Vec<u64> {
 /// Every rollout that is played now, a group together.
 pub(super) fn groups(frame: &mut Frame<'_>, view: &View, area: Rect) {
     let Some(flight) = &view.flight else {
-        frame.render_widget(
-            Paragraph::new("none".dark_gray()).block(panel(" groups in flight ".into())),
-            area,
-        );
+        frame.render_widget(Paragraph::new("none".dark_gray()).block(panel(" groups ".into())), area);
         return;
     };
     let of = |state: EpisodeState| flight.episodes.iter().filter(|(_, other)| *other == state).count();
     let title = Line::from(vec![
-        format!(" groups in flight, turn {}: ", flight.turn_idx + 1).into(),
+        format!(" groups, turn {}: ", flight.turn_idx + 1).into(),
         format!("{} playing ", of(EpisodeState::Running)).fg(Color::Cyan),
         format!("{} won ", of(EpisodeState::Won)).fg(Color::Green),
         format!("{} not ", of(EpisodeState::Ended)).fg(Color::Red),
@@ -132,7 +129,7 @@ pub(super) fn test(frame: &mut Frame<'_>, view: &View, area: Rect) {
     let better = Line::from(vec![
         "P(new better) ".dark_gray(),
         format!("{:.2}", test.p_new_better).bold(),
-        format!("  {} episodes", test.n_episodes).dark_gray(),
+        format!("  n = {}", test.n_episodes).dark_gray(),
     ]);
     let lines: Vec<Line<'_>> = bars.into_iter().chain([better]).collect();
     frame.render_widget(Paragraph::new(lines).block(panel(title.into())), area);

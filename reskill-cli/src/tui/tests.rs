@@ -10,7 +10,7 @@ use super::*;
 use crate::rollout::{EpisodeState, Flight};
 
 /// What a terminal of this size shows.
-fn screen(view: &View, width: u16, height: u16) -> String {
+fn screen(view: &mut View, width: u16, height: u16) -> String {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
     terminal.draw(|frame| draw::screen(frame, view, Duration::from_secs(95))).unwrap();
     let buffer = terminal.backend().buffer();
@@ -82,22 +82,22 @@ fn running() -> View {
 
 #[test]
 fn screen_of_80_by_24_shows_everything_at_once() {
-    let got = screen(&running(), 80, 24);
+    let got = screen(&mut running(), 80, 24);
     let expected = include_str!("screen-80x24.txt");
     assert_eq!(got, expected, "the screen is now:\n{got}");
 }
 
 #[test]
 fn every_size_of_terminal_can_be_drawn_on() {
-    for view in [View::new(Plan::default()), running()] {
+    for mut view in [View::new(Plan::default()), running()] {
         for (width, height) in [(1, 1), (20, 3), (59, 19), (60, 20), (80, 24), (200, 60)] {
-            let got = screen(&view, width, height);
+            let got = screen(&mut view, width, height);
             assert_eq!(got.lines().count(), usize::from(height));
         }
     }
     // A small terminal shows lines instead of panels.
-    let small = screen(&running(), 50, 12);
-    assert!(small.contains("step   5/8  success 0.70") && !small.contains("groups in flight"), "{small}");
+    let small = screen(&mut running(), 50, 12);
+    assert!(small.contains("step   5/8  success 0.70") && !small.contains("groups"), "{small}");
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn more_groups_than_fit_are_counted() {
     let mut view = running();
     let episodes = (0..8 * 64).map(|index| (index / 8, EpisodeState::Running)).collect();
     view.update(Shown::Flight(Flight { turn_idx: 0, episodes }));
-    let got = screen(&view, 80, 24);
+    let got = screen(&mut view, 80, 24);
     // 43 columns hold 4 groups; of 4 rows, 3 show groups.
     assert!(got.contains("and 52 more"), "{got}");
 }
@@ -114,7 +114,29 @@ fn more_groups_than_fit_are_counted() {
 fn a_stop_that_was_asked_for_is_confirmed() {
     let mut view = running();
     view.is_stopping = true;
-    assert!(screen(&view, 80, 24).contains("stopping after this step, with a checkpoint"));
+    assert!(screen(&mut view, 80, 24).contains("stopping after this step, with a checkpoint"));
+}
+
+#[test]
+fn the_time_left_is_counted_from_the_first_step_of_this_process() {
+    let mut view = running();
+    let seconds = Duration::from_secs;
+    // Five of eight steps are done; since which time is not known.
+    assert_eq!(view.left(seconds(95)), None);
+    view.update(record(json!({"kind": "step", "step": 6})));
+    view.update(record(json!({"kind": "step", "step": 7})));
+    assert_eq!(view.left(seconds(115)), Some(seconds(10)));
+    view.update(record(json!({"kind": "step", "step": 8})));
+    assert_eq!(view.left(seconds(125)), None);
+}
+
+#[test]
+fn a_panic_in_any_thread_gives_the_terminal_back_and_ends_the_drawing() {
+    IS_TAKEN.store(true, Ordering::SeqCst);
+    restore_on_panic();
+    let broken: JoinHandle<()> = std::thread::spawn(|| panic!("on purpose"));
+    broken.join().unwrap_err();
+    assert!(PANICKED.load(Ordering::SeqCst) && !IS_TAKEN.load(Ordering::SeqCst));
 }
 
 #[test]

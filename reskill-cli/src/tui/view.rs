@@ -1,6 +1,7 @@
 //! What the live view knows of a run, from the news it gets.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use reskill_envs::Split;
 use reskill_skills::PosteriorSummary;
@@ -60,13 +61,27 @@ pub(super) struct View {
     pub(super) lines: VecDeque<String>,
     /// Whether the person asked for a stop.
     pub(super) is_stopping: bool,
-    /// Whether records are read from a file: they are none of this process.
+    /// When this process had done its first step, and how many it has done since.
+    pace: Option<(Duration, u64)>,
+    /// Whether the process itself has reported something: records before that are read from a file.
     has_begun: bool,
 }
 
 impl View {
     pub(super) fn new(plan: Plan) -> View {
         View { plan, ..View::default() }
+    }
+
+    /// How long the steps that are left will take, from those that were done since the first of this process; absent until
+    /// there is one. The first one comes after the warm start and tells nothing of the others.
+    pub(super) fn left(&mut self, elapsed: Duration) -> Option<Duration> {
+        if self.own_steps == 0 {
+            return None;
+        }
+        let (since, first) = *self.pace.get_or_insert((elapsed, self.own_steps));
+        let done = (self.own_steps > first).then(|| (self.own_steps - first) as f64)?;
+        let left = self.plan.steps.saturating_sub(self.step) as f64;
+        Some(elapsed.saturating_sub(since).mul_f64(left / done)).filter(|left| !left.is_zero())
     }
 
     /// Takes in a piece of news. A record that is not as expected is not shown.

@@ -67,11 +67,15 @@ pub(super) fn failures(arms: &[ArmRuns]) -> String {
         let chart = of_steps(arms, in_words(mode).0, of, true);
         figure(&format!("<b>{}</b>", in_words(mode).0), &chart)
     };
-    let has_any = arms.iter().flat_map(|arm| &arm.runs).flat_map(|run| &run.steps);
-    if has_any.into_iter().all(|line| line.failures.is_empty()) {
+    let occurs = |mode: &FailureMode| {
+        let mut steps = arms.iter().flat_map(|arm| &arm.runs).flat_map(|run| &run.steps);
+        steps.any(|line| line.failures.get(mode).is_some_and(|failed| *failed > 0))
+    };
+    let modes: Vec<FailureMode> = FailureMode::ALL.into_iter().filter(occurs).collect();
+    if modes.is_empty() {
         return String::new();
     }
-    let panels: String = FailureMode::ALL.into_iter().map(panel).collect();
+    let panels: String = modes.into_iter().map(panel).collect();
     format!(
         "<div class=\"grid\">{panels}</div>\n<p class=\"quiet\">Shares of training episodes that failed in a way, means \
          over runs.</p>\n"

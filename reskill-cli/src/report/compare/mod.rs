@@ -20,7 +20,7 @@ use crate::report::browser::Browser;
 use crate::report::data::RunData;
 use crate::report::format::counted;
 use crate::report::html::{legend, text};
-use crate::report::{ReportOptions, document, failures, life_lines};
+use crate::report::{ReportOptions, document, failures, life_lines, version_tests};
 use crate::run_dir::RunDir;
 
 pub(super) use self::study::BestCheckpoint;
@@ -118,7 +118,11 @@ fn page(arms: &[ArmRuns], played: &RunData, max_episodes: usize) -> String {
     let sections = [
         ("result", "Result", results::section_body(arms)),
         ("curves", "Learning curves", curves::section_body(arms)),
-        ("tests", "Version tests", versions::section_body(arms)),
+        (
+            "tests",
+            "Version tests",
+            versions::section_body(arms) + &of_each_run(arms, version_tests::section_body),
+        ),
         ("skills", "Life of the skills", of_each_run(arms, life_lines::section_body)),
         (
             "failures",

@@ -1,21 +1,20 @@
-//! What was tested and accepted in every run.
+//! How many versions were tested and accepted in every run.
 
 use reskill_skills::HistoryKind;
 
 use crate::report::compare::arms::ArmRuns;
 use crate::report::data::RunData;
-use crate::report::format::{NONE, percent, short};
+use crate::report::format::NONE;
 use crate::report::html::{breakable, table, text};
-use crate::report::trials::{Trial, arms as of_decision, trials};
+use crate::report::trials::trials;
 
-/// A row for every run, then every test of each.
+/// A row for every run.
 pub(super) fn section_body(arms: &[ArmRuns]) -> String {
     let rows: Vec<Vec<String>> =
         arms.iter().flat_map(|arm| arm.runs.iter().map(|run| row(arm, run))).collect();
     let head =
         ["run", "seed", "tested", "accepted", "rejected", "pruned", "creator failed", "skills at the end"];
-    let tests: String = arms.iter().flat_map(|arm| &arm.runs).map(tests_of).collect();
-    table("numbers words-last", &head, &rows) + &tests
+    table("numbers words-last", &head, &rows)
 }
 
 fn row(arm: &ArmRuns, run: &RunData) -> Vec<String> {
@@ -39,32 +38,4 @@ fn row(arm: &ArmRuns, run: &RunData) -> Vec<String> {
         of_kind(&[HistoryKind::CreatorFailed, HistoryKind::CreatorMissed]).to_string(),
         if bank.is_empty() { NONE.to_string() } else { bank.join(", ") },
     ]
-}
-
-/// Every test of a run, to open.
-fn tests_of(run: &RunData) -> String {
-    let trials = trials(&run.history, run.first_id);
-    if trials.is_empty() {
-        return String::new();
-    }
-    let row = |trial: &Trial<'_>| {
-        let arms = trial.decision().and_then(of_decision);
-        let share = arms.map(|(old, new)| new.episodes as f64 / (old.episodes + new.episodes).max(1) as f64);
-        let decision = trial.decision();
-        vec![
-            trial.ended().map_or(NONE.to_string(), |step| step.to_string()),
-            text(&trial.title()).to_string(),
-            trial.badge(),
-            decision.map_or(NONE.to_string(), |decision| short(decision.n_episodes as f64)),
-            share.map_or(NONE.to_string(), percent),
-            decision.map_or(NONE.to_string(), |decision| format!("{:.3}", decision.p_new_better)),
-        ]
-    };
-    let rows: Vec<Vec<String>> = trials.iter().map(row).collect();
-    let head = ["step", "change", "verdict", "episodes", "on the new version", "P(new better)"];
-    format!(
-        "<details><summary><b>{}</b> <small>every test</small></summary>\n{}</details>\n",
-        text(&run.name),
-        table("numbers", &head, &rows)
-    )
 }
