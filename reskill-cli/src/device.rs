@@ -41,7 +41,7 @@ impl PrecisionName {
 }
 
 /// Who multiplies matrices on a CUDA device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum GemmName {
     /// This program's kernels, chosen by the sizes alone: the same bits in each run.
