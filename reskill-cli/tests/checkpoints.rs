@@ -327,9 +327,9 @@ fn a_full_disk_is_an_error_with_its_remedy_and_nothing_is_lost() {
     // A limit under which everything fits but the state of the run. The signal that comes with it is ignored, so that writing
     // fails as it does where the disk is full.
     let size = |path: PathBuf| std::fs::metadata(path).unwrap().len() >> 10;
-    let kib =
-        16 + size(parts.join("metrics.jsonl")).max(size(checkpoints(&parts)[0].join("policy.safetensors")));
-    assert!(size(checkpoints(&parts)[0].join("state.json")) > kib, "the state would fit into {kib} KiB");
+    let latest = checkpoints(&parts).pop().unwrap();
+    let kib = 16 + size(parts.join("metrics.jsonl")).max(size(latest.join("policy.safetensors")));
+    assert!(size(latest.join("state.json")) > kib, "the state would fit into {kib} KiB");
     let limited = format!(
         "trap '' XFSZ; ulimit -f {kib}; exec '{}' train --resume '{}'",
         env!("CARGO_BIN_EXE_reskill-cli"),

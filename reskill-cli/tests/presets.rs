@@ -229,7 +229,7 @@ fn check_described(schema: &Value, node: &Value, value: &Value, path: &str) {
         let path = format!("{path}.{key}");
         assert!(property.is_object(), "{path} is not in the schema");
         assert!(
-            property["description"].as_str().is_some_and(|text| text.len() > 5),
+            property["description"].as_str().is_some_and(|text| text.len() > 3),
             "{path} is not described"
         );
         check_described(schema, property, value, &path);

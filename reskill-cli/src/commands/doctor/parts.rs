@@ -81,7 +81,7 @@ fn folder(path: &Path) -> Finding {
         return Finding::absent(
             "data",
             format!("{shown}: {found}"),
-            "what each environment reads: reskill-envs/README.md, \"Data\"",
+            "what each environment reads: reskill-envs/README.md, \"What is read\"",
         );
     }
     let runs = kinds.iter().map(|kind| format!("reskill-cli train --config {kind} --set env.data={shown}"));
