@@ -106,8 +106,8 @@ fn many_logits(
             let tile = arg_max(&tops);
             (tile, arg_max(of_tile(tile)))
         } else {
-            let (tile, rest) = draw_tile(of_row(), lse, draw.uniforms[rows.start + row]);
-            (tile, draw_token(of_tile(tile), lse, rest))
+            let (tile, rest) = draw_tile(of_row(), draw.uniforms[rows.start + row]);
+            (tile, draw_token(of_tile(tile), statistics[tile][row].top(), rest))
         };
         *token = (tiles[tile].start + index) as u32;
         *logprob = of_tile(tile)[index] - lse;
