@@ -8,7 +8,6 @@ use super::inversion::{arg_max, draw_tile, draw_token};
 use crate::ops::linear_logprob::cpu::forward::{Joined, TileStatistics};
 use crate::ops::linear_logprob::cpu::{Problem, TILE, tiles};
 use crate::ops::packed_matmul::PackedWeight;
-use crate::panels::with_room;
 use crate::tensor::Tensor;
 
 /// Rows with a set, or over a vocabulary of one tile, that one task takes at once.
@@ -87,9 +86,7 @@ fn many_logits(
         .map(|(logits, tile)| {
             match panels {
                 Some(panels) => problem.packed_logits(logits, rows.clone(), panels, tile.clone()),
-                None => with_room(|room| {
-                    problem.prepared_logits(logits, rows.clone(), &problem.prepare(room, tile.clone()));
-                }),
+                None => problem.logits(logits, rows.clone(), tile.clone()),
             }
             logits.chunks_exact(tile.len()).map(|row| TileStatistics::of(row, None)).collect()
         })
@@ -109,8 +106,8 @@ fn many_logits(
             let tile = arg_max(&tops);
             (tile, arg_max(of_tile(tile)))
         } else {
-            let (tile, rest) = draw_tile(of_row(), lse, draw.uniforms[rows.start + row]);
-            (tile, draw_token(of_tile(tile), lse, rest))
+            let (tile, rest) = draw_tile(of_row(), draw.uniforms[rows.start + row]);
+            (tile, draw_token(of_tile(tile), statistics[tile][row].top(), rest))
         };
         *token = (tiles[tile].start + index) as u32;
         *logprob = of_tile(tile)[index] - lse;

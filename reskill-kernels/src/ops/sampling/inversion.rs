@@ -9,44 +9,49 @@ use crate::ops::linear_logprob::cpu::forward::{Joined, TileStatistics};
 use crate::ops::linear_logprob::cpu::{TILE, tiles};
 use crate::simd::{exp, max};
 
-/// Log-probability from which on down a token counts as impossible.
+/// A logit this far below the unit of a sum adds nothing to it.
 const LEAST: f32 = -87.0;
 
-/// The first tile at which the cumulative probability exceeds `uniform`, and what is left of `uniform` for its tokens.
-/// Rounding can leave the total below `uniform`; then the last tile with a probability above zero is taken.
-///
-/// - `lse`: log-sum-exp of all tiles
-pub(super) fn draw_tile(tiles: impl Iterator<Item = TileStatistics>, lse: f32, uniform: f32) -> (usize, f64) {
-    let uniform = f64::from(uniform);
+/// The first tile at which the cumulative probability exceeds `uniform`, and what is left of `uniform` for its tokens, as
+/// [`draw_token`] counts it from the tile's largest logit. Rounding can leave the total below `uniform`; then the last tile
+/// with a probability above zero is taken.
+pub(super) fn draw_tile(tiles: impl Iterator<Item = TileStatistics> + Clone, uniform: f32) -> (usize, f64) {
+    let top = tiles.clone().map(|tile| tile.top()).fold(f32::NEG_INFINITY, f32::max);
+    let scale = |tile: &TileStatistics| {
+        let below = tile.top() - top;
+        if below > LEAST { f64::from(below).exp() } else { 0.0 }
+    };
+    let weight = |tile: &TileStatistics| f64::from(tile.total()) * scale(tile);
+    let goal = f64::from(uniform) * tiles.clone().map(|tile| weight(&tile)).sum::<f64>();
     let mut cumulative = 0.0;
-    let mut last = (0, uniform);
+    let mut last = (0, goal);
     for (index, tile) in tiles.enumerate() {
-        let p = if tile.top() - lse > LEAST { tile.probability(lse) } else { 0.0 };
-        if p > 0.0 {
-            last = (index, uniform - cumulative);
+        let weight = weight(&tile);
+        if weight > 0.0 {
+            last = (index, (goal - cumulative) / scale(&tile));
         }
-        cumulative += p;
-        if uniform < cumulative {
+        cumulative += weight;
+        if goal < cumulative {
             break;
         }
     }
     last
 }
 
-/// First index at which the cumulative probability exceeds `uniform`. Rounding can leave the total below `uniform`;
-/// then the last index with a probability above zero is taken. What is less likely than e^-87 is never drawn: the
-/// exponential falls no further there.
-pub(super) fn draw_token(logits: &[f32], lse: f32, uniform: f64) -> usize {
+/// First index at which the sum of `exp(logit - unit)` exceeds `goal`: with the log-sum-exp as unit, at which the cumulative
+/// probability exceeds it. Rounding can leave the total below `goal`; then the last index with a probability above zero is
+/// taken. Below e^-87 of the unit nothing is drawn: the exponential falls no further there.
+pub(super) fn draw_token(logits: &[f32], unit: f32, goal: f64) -> usize {
     let mut cumulative = 0.0_f64;
     let mut last = 0;
     for (index, &logit) in logits.iter().enumerate() {
-        let logprob = logit - lse;
-        let p = if logprob > LEAST { f64::from(exp(logprob)) } else { 0.0 };
+        let above = logit - unit;
+        let p = if above > LEAST { f64::from(exp(above)) } else { 0.0 };
         if p > 0.0 {
             last = index;
         }
         cumulative += p;
-        if uniform < cumulative {
+        if goal < cumulative {
             return index;
         }
     }
@@ -79,9 +84,9 @@ pub(super) fn draw_from_all(logits: &[f32], best: usize, temperature: f32, unifo
     let mut joined = Joined::default();
     statistics.iter().filter(|tile| !tile.is_empty()).for_each(|tile| joined.add(*tile));
     let lse = joined.lse();
-    let (tile, rest) = draw_tile(statistics.into_iter(), lse, uniform);
-    let tile = tile * TILE..logits.len().min((tile + 1) * TILE);
+    let (drawn, rest) = draw_tile(statistics.iter().copied(), uniform);
+    let tile = drawn * TILE..logits.len().min((drawn + 1) * TILE);
     scale(&mut room, tile.clone());
-    let index = draw_token(&room[..tile.len()], lse, rest);
+    let index = draw_token(&room[..tile.len()], statistics[drawn].top(), rest);
     (tile.start + index, room[index] - lse)
 }

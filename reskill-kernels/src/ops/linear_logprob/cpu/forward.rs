@@ -47,9 +47,9 @@ impl TileStatistics {
         self.top
     }
 
-    /// Probability of the whole tile, given the log-sum-exp of all tiles.
-    pub(crate) fn probability(&self, lse: f32) -> f64 {
-        f64::from(self.total) * f64::from(self.top - lse).exp()
+    /// Sum of `exp(z - top)`.
+    pub(crate) fn total(&self) -> f32 {
+        self.total
     }
 }
 

@@ -124,7 +124,7 @@ impl Problem<'_> {
     }
 
     /// (rows, tile): logits over the temperature, with the head in panels. Of panels in f32 the same bits as
-    /// [`Self::tile_logits`], where the processor multiplies by panels.
+    /// [`Self::logits`], where the processor multiplies by panels.
     pub(crate) fn packed_logits(
         &self,
         logits: &mut [f32],
@@ -138,9 +138,14 @@ impl Problem<'_> {
         self.divide_by_temperature(logits);
     }
 
-    /// (rows, tile): logits over the temperature.
+    /// (rows, tile): logits over the temperature, of which `logits` is made as long as it must be.
     pub(crate) fn tile_logits(&self, logits: &mut Vec<f32>, rows: Range<usize>, tile: Range<usize>) {
         logits.resize(rows.len() * tile.len(), 0.0);
+        self.logits(logits, rows, tile);
+    }
+
+    /// (rows, tile): logits over the temperature.
+    pub(crate) fn logits(&self, logits: &mut [f32], rows: Range<usize>, tile: Range<usize>) {
         let (n_tokens, c) = (tile.len(), self.head.row_len());
         matmul::forward(logits, self.hidden_rows(rows), self.head_rows(tile), n_tokens, c, false);
         self.divide_by_temperature(logits);
