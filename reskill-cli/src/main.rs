@@ -4,8 +4,8 @@ use std::process::ExitCode;
 
 use clap::{ArgAction, CommandFactory, Parser, Subcommand};
 use reskill_cli::commands::{
-    adapt, bench, completions, config, doctor, env, eval, export, generate, index, report, score, sft, skills,
-    study, train,
+    adapt, bench, completions, config, doctor, env, eval, export, generate, index, report, score, sft,
+    skills, study, train,
 };
 use reskill_cli::output::{LogWriter, be_quiet, print_error};
 use reskill_cli::remedy::remedy;

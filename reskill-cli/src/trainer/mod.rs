@@ -26,8 +26,8 @@ use reskill_skills::Lifecycle;
 use serde::{Deserialize, Serialize};
 use tracing::{info, info_span, instrument};
 
-use self::record::StepFacts;
 use self::learning::Learning;
+use self::record::StepFacts;
 use self::restore::Restored;
 pub use self::restore::Trained;
 use self::start::{base_models, initial_bank, unknown_words, untrained};
@@ -200,7 +200,8 @@ impl Trainer {
         }
         let prometheus = config.log.prometheus.map(PrometheusServer::start).transpose()?;
         let path = checkpoint::choose(&run.checkpoints(), from)?;
-        let Restored { suite, policy, learned, bases, state } = Restored::read(&config, &path, purpose(&config))?;
+        let Restored { suite, policy, learned, bases, state } =
+            Restored::read(&config, &path, purpose(&config))?;
         for moved in checkpoint::set_aside_after(&run.checkpoints(), &path)? {
             print_line(&format!("a later checkpoint steps aside: {}", moved.display()));
         }

@@ -135,7 +135,9 @@ impl Contestant {
         if path.is_file() {
             return Ok(Contestant { name, kind: Kind::Played(path.to_path_buf()) });
         }
-        let trained = Rc::new(Trained::open(path, CheckpointChoice::Latest, overrides, device, slots).context("--against")?);
+        let trained = Rc::new(
+            Trained::open(path, CheckpointChoice::Latest, overrides, device, slots).context("--against")?,
+        );
         let bank = trained.bank.clone();
         Ok(Contestant { name, kind: Kind::Run { trained, bank } })
     }
