@@ -61,7 +61,7 @@ pub(super) struct View {
     pub(super) lines: VecDeque<String>,
     /// Whether the person asked for a stop.
     pub(super) is_stopping: bool,
-    /// When this process had done its first step, and how many it has done since.
+    /// When a step of this process was first seen, and how many it had done by then.
     pace: Option<(Duration, u64)>,
     /// Whether the process itself has reported something: records before that are read from a file.
     has_begun: bool,
