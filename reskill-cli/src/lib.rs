@@ -40,6 +40,7 @@ pub mod run_dir;
 pub mod resources;
 pub mod memory;
 pub mod output;
+pub mod logging;
 pub mod progress;
 pub mod tui;
 pub mod report;

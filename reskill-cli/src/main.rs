@@ -7,10 +7,9 @@ use reskill_cli::commands::{
     adapt, bench, completions, config, doctor, env, eval, export, generate, index, report, score, sft,
     skills, study, train,
 };
-use reskill_cli::output::{LogWriter, be_quiet, print_error};
+use reskill_cli::logging::start_logging;
+use reskill_cli::output::print_error;
 use reskill_cli::remedy::remedy;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::FmtSpan;
 
 /// Trains language-model agents whose skills evolve with the policy.
 #[derive(Debug, Parser)]
@@ -86,23 +85,4 @@ fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
-}
-
-/// Lines for people and the log, as the flags ask.
-fn start_logging(quiet: bool, verbose: u8) {
-    if quiet {
-        be_quiet();
-    }
-    let level = match (quiet, verbose) {
-        (true, _) => "error",
-        (false, 0) => "warn",
-        (false, 1) => "info",
-        (false, 2) => "debug",
-        (false, _) => "trace",
-    };
-    let filter = EnvFilter::try_from_env("RESKILL_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    // The end of a span tells how long its stage took.
-    let spans = if verbose > 0 { FmtSpan::CLOSE } else { FmtSpan::NONE };
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_span_events(spans);
-    log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).with_writer(LogWriter).init();
 }

@@ -100,3 +100,24 @@ impl Progress {
         }
     }
 }
+
+/// A rate of tokens in few digits: `309`, `1.2k`, `81k`.
+#[must_use]
+pub fn short_rate(per_second: f64) -> String {
+    match per_second {
+        x if x < 999.5 => format!("{x:.0}"),
+        x if x < 9950.0 => format!("{:.1}k", x / 1e3),
+        x => format!("{:.0}k", x / 1e3),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::short_rate;
+
+    #[test]
+    fn slow_models_have_a_rate_too() {
+        let rates = [0.0, 83.4, 999.4, 999.6, 1234.0, 9949.0, 9950.0, 81_400.0];
+        assert_eq!(rates.map(short_rate), ["0", "83", "999", "1.0k", "1.2k", "9.9k", "10k", "81k"]);
+    }
+}

@@ -47,6 +47,9 @@ pub struct AdaptArgs {
     /// Folder of Agent Skills to begin with [default: the bank of the run; of a model, none]
     #[arg(long, value_name = "FOLDER")]
     bank: Option<PathBuf>,
+    /// Shows the run as it goes, on the whole terminal; lines where standard output is none
+    #[arg(long)]
+    tui: bool,
     /// Run directory, new or empty.
     #[arg(
         long,
@@ -88,7 +91,7 @@ pub fn run(args: &AdaptArgs) -> Result<u8> {
         }
         (None, None) => bail!("give a run or a model to adapt"),
     };
-    let (code, summary) = carry_out(trainer, stop, false)?;
+    let (code, summary) = carry_out(trainer, stop, args.tui)?;
     if let (true, Some(summary)) = (args.json, summary) {
         print_json(&summary.adaptation)?;
     }

@@ -5,7 +5,7 @@ use reskill_skills::{Decision, HistoryRecord, Verdict};
 
 use super::Trainer;
 use super::record::StepFacts;
-use crate::progress::print_line;
+use crate::progress::{print_line, short_rate};
 use crate::summary::describe;
 
 impl Trainer {
@@ -27,7 +27,7 @@ impl Trainer {
             Some(update) => (
                 format!("kl {:.3}  entropy {:.2}", update.ref_kl, update.entropy),
                 match update.skipped_updates {
-                    0 => format!("update {update_seconds:.1} s ({:.0}k tok/s)", rates.1 / 1e3),
+                    0 => format!("update {update_seconds:.1} s ({} tok/s)", short_rate(rates.1)),
                     n => format!(
                         "{n} updates skipped: not finite (batches in {})",
                         self.run.skipped().display()
@@ -37,12 +37,12 @@ impl Trainer {
             None => ("policy frozen".to_string(), "no update".to_string()),
         };
         print_line(&format!(
-            "step {step:>3}/{}  success {:.2}  skills {}  {policy}  rollout {rollout_seconds:.1} s ({:.0}k tok/s)  \
+            "step {step:>3}/{}  success {:.2}  skills {}  {policy}  rollout {rollout_seconds:.1} s ({} tok/s)  \
              {update}{test}",
             self.config.grpo.steps,
             facts.success(),
             self.state.lifecycle.incumbent().skills().len(),
-            rates.0 / 1e3,
+            short_rate(rates.0),
         ));
     }
 

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::learning::Learning;
 use super::{HELD_OUT, Stage, Trainer, WARM_START};
-use crate::progress::{Progress, print_line};
+use crate::progress::{Progress, print_line, short_rate};
 use crate::warm_start::{demonstrations, epoch_batches};
 
 impl Trainer {
@@ -85,7 +85,7 @@ impl Trainer {
             self.state.stage = Stage::WarmStart { batches: index + 1 };
             progress.set(
                 index as u64 + 1,
-                &format!("loss {:.3}, {:.0}k tokens/s", metrics.loss, tokens_per_second / 1e3),
+                &format!("loss {:.3}, {} tokens/s", metrics.loss, short_rate(tokens_per_second)),
             );
             if (index + 1).is_multiple_of(per_epoch) {
                 self.checkpoint()?;
