@@ -157,7 +157,7 @@ const LEGEND: &str = "Success in % of held-out games, means over runs of an arm 
 Differences to the baseline are means over the seeds that both have, in points, with the interval of paired differences and the p-value of \
 a two-sided sign-flip test on them; nothing corrects for the number of arms. \"Best validated\" is the checkpoint with the highest success on \
 the seen validation games, so it was chosen without a look at unseen games; on seen games its success is a little too high, as the \
-validation games are among them. Context is tokens of a turn, context and seconds of a step (rollout, update, skills) are ratios to the baseline.";
+validation games are among them. Context (tokens of a turn, prompt and reply) and seconds of a step (rollout, update, skills) are ratios to the baseline.";
 
 /// The table in Markdown, with what it says about controls.
 pub(super) fn markdown(arms: &[ArmRuns], title: &str, n_planned: usize) -> String {
