@@ -87,7 +87,7 @@ fn rollouts(world: &World, n: usize, only: Option<usize>) -> Vec<Trajectory> {
         },
         step: 1,
     };
-    collect(&world.policy, &world.suite, assignments, &settings, &mut |_, _, _| {}).unwrap().0
+    collect(&world.policy, &world.suite, assignments, &settings, &mut |_| {}).unwrap().0
 }
 
 fn gradient(world: &World, trajectories: &[TokenTrajectory], advantages: &[Vec<f32>]) -> (f64, Params) {

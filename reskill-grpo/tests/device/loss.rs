@@ -12,7 +12,7 @@ use crate::support::{advantages, device, difference, model, narrow, rng, traject
 fn step(device: &Device, loss: &LossConfig, max_tokens: usize) -> (UpdateMetrics, Learner) {
     let mut policy = model(1).to_device(device).unwrap();
     let reference = model(2).to_device(device).unwrap();
-    let config = LearnerConfig { minibatch_turns: 1000, max_tokens, epochs: 1 };
+    let config = LearnerConfig { minibatch_turns: 1000, max_tokens, epochs: 1, ..LearnerConfig::default() };
     let mut learner = Learner::for_model(&policy, &config).unwrap();
     let mut optimizer = Optimizer::for_model(&policy, &OptimizerConfig::default()).unwrap();
     let (trajectories, rng) = (trajectories(9, 3), &mut rng(1));
