@@ -22,7 +22,9 @@ Examples:
   reskill-cli report runs/one                                    runs/one/report.html
   reskill-cli report runs/one --episodes one.jsonl               with what `eval --episodes` wrote
   reskill-cli report runs/one --max-episodes 0 --out all.html    with every episode that was kept
-  reskill-cli report --compare runs/grpo-* runs/reskill-*        comparison.html"
+  reskill-cli report --compare runs/grpo-* runs/reskill-*        comparison.html
+
+Exit codes: 0 done, 2 an error: one line says what and what to do."
 )]
 pub struct ReportArgs {
     /// Run directory; with --compare several, the baseline first

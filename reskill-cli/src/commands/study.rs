@@ -28,7 +28,7 @@ use crate::study::{StudyDir, StudyFile, pack, report, runner};
   note = \"the default run\"
 
 Examples:
-  reskill-cli study run configs/study-a.toml --out studies/a     runs what is not finished; Ctrl-C stops with checkpoints
+  reskill-cli study run configs/studies/a.toml --out studies/a     runs what is not finished; Ctrl-C stops with checkpoints
   reskill-cli study report studies/a                             studies/a/table.md and studies/a/report.html
   reskill-cli study pack studies/a docs/results/study-a          what the report is made of, compressed
 
@@ -41,6 +41,13 @@ pub struct StudyArgs {
 #[derive(Debug, Subcommand)]
 enum StudyCommand {
     /// Runs what is not finished, a line a run
+    #[command(
+        after_help = "A run of which there is a checkpoint goes on; one that was made with another configuration is refused.
+
+Examples:
+  reskill-cli study run configs/studies/a.toml --out studies/a
+  reskill-cli study run configs/studies/a.toml --out studies/a --parallel 8"
+    )]
     Run {
         /// The study
         #[arg(value_name = "STUDY.toml")]
@@ -53,6 +60,9 @@ enum StudyCommand {
         parallel: Option<usize>,
     },
     /// Writes the table and the page of the runs that are finished, and prints the table
+    #[command(after_help = "Examples:
+  reskill-cli study report studies/a
+  reskill-cli study report docs/results/study-a --out new       from what `pack` kept")]
     Report {
         /// Folder of the study, or what `pack` made of it
         #[arg(value_name = "DIR")]
@@ -62,6 +72,8 @@ enum StudyCommand {
         out: Option<PathBuf>,
     },
     /// Copies what the report is made of, compressed
+    #[command(after_help = "Examples:
+  reskill-cli study pack studies/a docs/results/study-a")]
     Pack {
         /// Folder of the study
         #[arg(value_name = "DIR")]

@@ -23,7 +23,9 @@ was valid, and how the episode ended. Both formats have the same columns (`episo
 Examples:
   reskill-cli export runs/one --format parquet            runs/one/episodes.parquet
   reskill-cli export runs/one --played training           one JSON object a turn, on standard output
-  reskill-cli eval runs/one --episodes one.jsonl && reskill-cli export one.jsonl --won --format parquet"
+  reskill-cli export one.jsonl --won --format parquet     what eval --episodes one.jsonl wrote
+
+Exit codes: 0 done, 2 an error: one line says what and what to do."
 )]
 pub struct ExportArgs {
     /// Run directory, or a file that `eval --episodes` wrote
