@@ -260,7 +260,7 @@ fn a_pretrained_model_is_adapted_as_it_is_and_as_a_run_left_it_with_its_adapter_
     let base = base(dir.path());
     // The model by itself, under a configuration.
     let config = dir.path().join("short.toml");
-    let shown = finished(reskill(&["config", "show", "default"], &[&SHORT[..], &["sft.steps=0"]].concat()));
+    let shown = finished(reskill(&["config", "show", "default"], &[SHORT, &["sft.steps=0"]].concat()));
     std::fs::write(&config, shown.stdout).unwrap();
     let (config, out) = (config.to_str().unwrap(), dir.path().join("plain"));
     let args = ["adapt", base.to_str().unwrap(), "--config", config, "--out", out.to_str().unwrap()];

@@ -154,6 +154,7 @@ fn stopped(whole: &Path, to: &Path) {
 }
 
 /// A seed that is different every time, and said if a test fails.
+#[expect(clippy::print_stderr, reason = "a failure must be repeatable")]
 fn random_seed() -> u64 {
     let seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
     eprintln!("seed of the random moments and places: {seed}");

@@ -117,11 +117,25 @@ fn nothing_is_left_to_do_in_the_code() {
 }
 
 #[test]
+fn every_arm_of_the_studies_can_begin() {
+    for path in files(&root().join("configs/studies"), "toml") {
+        let study = reskill_cli::study::StudyFile::read(&path).unwrap();
+        for arm in 0..study.arms.len() {
+            let config = study.config(arm, 0).unwrap();
+            let bank = config.bank.map(|bank| root().join(bank));
+            assert!(bank.is_none_or(|bank| bank.is_dir()), "{}: {}", path.display(), study.arms[arm].name);
+        }
+    }
+}
+
+#[test]
 fn the_embedded_configuration_is_the_one_in_configs() {
     let text = fs::read_to_string(root().join("configs/default.toml")).unwrap();
     assert_eq!(reskill_cli::presets::preset("default"), Some(text.as_str()));
     let config = reskill_cli::config::TrainConfig::load(None, &[]).unwrap();
-    for path in files(&root().join("configs"), "toml") {
+    let studies = root().join("configs/studies");
+    for path in files(&root().join("configs"), "toml").into_iter().filter(|path| !path.starts_with(&studies))
+    {
         // What a preset leaves to the user.
         let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
         assert!(reskill_cli::presets::preset(&stem).is_some(), "{stem} is not among the presets");

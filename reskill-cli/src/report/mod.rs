@@ -67,7 +67,7 @@ pub fn write(run: &RunDir) -> Result<()> {
 /// The page of a run.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn render(run: &RunDir, options: &ReportOptions) -> Result<String> {
     let data = RunData::read(run)?.with_episodes(run, &options.episodes)?;
     Ok(page(&data, options.max_episodes))
