@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use reskill_skills::version_test::{Claim, Reason};
 use reskill_skills::{Decision, HistoryKind, HistoryRecord, Operation, Verdict};
 use serde::{Deserialize, Serialize};
 
@@ -119,5 +120,26 @@ pub fn describe(operation: &Operation) -> String {
             format!("modify {id} ({}: \"{}\")", content.trigger, content.action)
         }
         Operation::Delete { id } => format!("delete {id}"),
+    }
+}
+
+/// Why a test ended as it did, in a few words.
+#[must_use]
+pub fn why(decision: &Decision) -> &'static str {
+    match (decision.reason, decision.claim) {
+        (Reason::EarlyBound, Claim::Better) => "stopped early: z passed the bound",
+        (Reason::EarlyBound, Claim::NotWorse) => "stopped early: shown to be worse",
+        (Reason::Futility, Claim::Better) => "stopped early: on its trend, z would not reach the bound",
+        (Reason::Futility, Claim::NotWorse) => {
+            "stopped early: on its trend, it would not be shown to be worse"
+        }
+        (Reason::FinalBound, Claim::Better) => "z passed the bound at the last step",
+        (Reason::FinalBound, Claim::NotWorse) => "shown to be worse at the last step",
+        (Reason::BelowBound, Claim::Better) => "z did not pass the bound by the last step",
+        (Reason::BelowBound, Claim::NotWorse) => "not shown to be worse by the last step",
+        (Reason::NoInformation, _) => "no group held both versions and both outcomes",
+        (Reason::HigherMean, _) => "the new posterior mean is the higher one",
+        (Reason::NotHigherMean, _) => "the new posterior mean is not the higher one",
+        (Reason::AutoAccept, _) => "accepted without a test",
     }
 }

@@ -85,8 +85,9 @@ pub fn choose(dir: &Path, choice: CheckpointChoice) -> Result<PathBuf> {
             let of_step = |path: &&PathBuf| step_of(path) == Some(step);
             // The end of a run before its last step: the same policy, and nothing left to do.
             all.iter().rev().find(of_step).cloned().with_context(|| {
-                let steps: Vec<String> =
-                    all.iter().filter_map(|path| step_of(path)).map(|n| n.to_string()).collect();
+                let mut steps: Vec<u64> = all.iter().filter_map(|path| step_of(path)).collect();
+                steps.dedup();
+                let steps: Vec<String> = steps.iter().map(u64::to_string).collect();
                 format!("--from {step}: there is no checkpoint of that step, only of {}", steps.join(", "))
             })
         }

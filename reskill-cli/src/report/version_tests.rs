@@ -1,6 +1,6 @@
 //! The version tests: a table of decisions, with the course of each below.
 
-use reskill_skills::version_test::{Claim, Reason, Rule};
+use reskill_skills::version_test::{Claim, Rule};
 use reskill_skills::{Decision, Operation, Verdict};
 
 use crate::report::data::RunData;
@@ -8,6 +8,7 @@ use crate::report::format::{NONE, counted, percent, plain};
 use crate::report::html::{breakable, table, text};
 use crate::report::posteriors;
 use crate::report::trials::{Trial, arms, trials};
+use crate::summary::why;
 
 /// Table and charts.
 pub(super) fn section_body(data: &RunData) -> String {
@@ -92,7 +93,7 @@ fn row(trial: &Trial<'_>) -> Vec<String> {
         format!("{:.3}", decision.p_new_better),
         decision.z.map_or(NONE.into(), |z| format!("{z:+.2}").replace('-', "\u{2212}")),
         decision.bound.map_or(NONE.into(), |bound| format!("{bound:.2}")),
-        reason(decision).to_string(),
+        why(decision).to_string(),
     ]);
     row
 }
@@ -125,23 +126,4 @@ fn rule(decision: &Decision) -> String {
         Claim::NotWorse => "<small>not shown to be worse</small>",
     };
     format!("{rule}{level}{claim}")
-}
-
-fn reason(decision: &Decision) -> &'static str {
-    match (decision.reason, decision.claim) {
-        (Reason::EarlyBound, Claim::Better) => "stopped early: z passed the bound",
-        (Reason::EarlyBound, Claim::NotWorse) => "stopped early: shown to be worse",
-        (Reason::Futility, Claim::Better) => "stopped early: on its trend, z would not reach the bound",
-        (Reason::Futility, Claim::NotWorse) => {
-            "stopped early: on its trend, it would not be shown to be worse"
-        }
-        (Reason::FinalBound, Claim::Better) => "z passed the bound at the last step",
-        (Reason::FinalBound, Claim::NotWorse) => "shown to be worse at the last step",
-        (Reason::BelowBound, Claim::Better) => "z did not pass the bound by the last step",
-        (Reason::BelowBound, Claim::NotWorse) => "not shown to be worse by the last step",
-        (Reason::NoInformation, _) => "no group held both versions and both outcomes",
-        (Reason::HigherMean, _) => "the new posterior mean is the higher one",
-        (Reason::NotHigherMean, _) => "the new posterior mean is not the higher one",
-        (Reason::AutoAccept, _) => "accepted without a test",
-    }
 }

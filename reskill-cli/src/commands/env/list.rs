@@ -16,12 +16,12 @@ use crate::suites::open_suite;
 /// Prints the games: id, family and goal
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  reskill-cli env list --env household --split valid_unseen
+  reskill-cli env list --env household --split unseen
   reskill-cli env list --env alfworld --data DIR --type pick_two_obj_and_place --order-seed 1 --json")]
 pub(super) struct ListArgs {
     #[command(flatten)]
     source: Source,
-    /// Only this split: train, valid_seen, valid_unseen or valid_train; may be given several times
+    /// Only this split: train, seen, unseen or valid_train; may be given several times
     #[arg(long, value_name = "SPLIT")]
     split: Vec<String>,
     /// Only this task family, e.g. pick_and_place_simple; may be given several times
@@ -38,9 +38,13 @@ pub(super) struct ListArgs {
 pub(super) fn run(args: &ListArgs) -> Result<u8> {
     let mut splits = Vec::new();
     for name in &args.split {
-        match Split::ALL.into_iter().find(|split| split.as_str() == name) {
+        let is_meant = |split: &Split| {
+            let full = split.as_str();
+            full == name || full.strip_prefix("valid_").is_some_and(|short| short == name)
+        };
+        match Split::ALL.into_iter().find(is_meant) {
             Some(split) => splits.push(split),
-            None => bail!("--split {name}: expected train, valid_seen, valid_unseen or valid_train"),
+            None => bail!("--split {name}: expected train, seen, unseen or valid_train"),
         }
     }
     let mut config = args.source.config()?;

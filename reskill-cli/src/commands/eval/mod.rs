@@ -90,10 +90,13 @@ enum SplitChoice {
     /// Training games
     Train,
     /// Held-out games like the training games
+    #[value(alias = "valid_seen")]
     Seen,
     /// Held-out games in places never trained on
+    #[value(alias = "valid_unseen")]
     Unseen,
     /// Further held-out games of the training houses (ALFWorld)
+    #[value(alias = "valid_train")]
     ValidTrain,
 }
 

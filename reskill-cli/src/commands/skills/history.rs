@@ -8,6 +8,7 @@ use reskill_skills::store::load_history;
 use reskill_skills::{HistoryKind, HistoryRecord, Operation};
 
 use super::source::{print, print_json, short, table};
+use crate::summary::why;
 
 /// Lists every proposed, accepted, rejected and pruned version of a run
 #[derive(Debug, Args)]
@@ -66,7 +67,7 @@ pub(super) fn run(args: &HistoryArgs) -> Result<u8> {
                     .unwrap_or_default(),
                 changes.join(", "),
                 p,
-                short(&record.reason, 70),
+                record.decision.as_ref().map_or_else(|| short(&record.reason, 70), |it| why(it).to_owned()),
             ]
         })
         .collect();
