@@ -139,7 +139,7 @@ fn wrong_names_and_files_are_refused_in_one_line() {
     check_refused(
         &["env", "list", "--env", "household", "--split", "test"],
         "",
-        &["--split test", "valid_seen"],
+        &["--split test", "unseen"],
     );
     check_refused(
         &["env", "list", "--env", "household", "--type", "swim"],
