@@ -136,11 +136,7 @@ fn wrong_names_and_files_are_refused_in_one_line() {
     check_refused(&common[..8], "[]", &["--game is missing", "env list"]);
     check_refused(&["env", "list", "--env", "alfworld"], "", &["--data is missing"]);
     check_refused(&["env", "list", "--env", "household", "--data", data], "", &["--data", "generated"]);
-    check_refused(
-        &["env", "list", "--env", "household", "--split", "test"],
-        "",
-        &["--split test", "unseen"],
-    );
+    check_refused(&["env", "list", "--env", "household", "--split", "test"], "", &["--split test", "unseen"]);
     check_refused(
         &["env", "list", "--env", "household", "--type", "swim"],
         "",
