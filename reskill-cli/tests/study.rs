@@ -59,7 +59,10 @@ fn a_study_is_run_once_reported_and_packed() {
     assert_eq!(report.status.code(), Some(0), "{}", said(&report));
     let table = String::from_utf8(report.stdout).unwrap();
     assert!(table.contains("3 of 3 runs; the baseline is `grpo`"), "{table}");
-    assert!(table.contains("Negative control `shuffled`") && table.contains("- `shuffled`: outcomes dealt anew"), "{table}");
+    assert!(
+        table.contains("Negative control `shuffled`") && table.contains("- `shuffled`: outcomes dealt anew"),
+        "{table}"
+    );
     let files = |folder: &str| {
         ["table.md", "report.html"].map(|name| std::fs::read(at.join(folder).join(name)).unwrap())
     };
