@@ -1,5 +1,7 @@
 //! Studies from the command line: what is finished is not run again, what is packed gives the same report, what does not fit is refused.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
