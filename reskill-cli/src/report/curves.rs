@@ -35,8 +35,13 @@ pub(super) fn section_body(data: &RunData) -> String {
             figure(&caption, &chart(data, &trials, name, *split))
         })
         .collect();
+    let began = if data.is_adaptation() {
+        "bank that the run began with"
+    } else {
+        "warm start, played without skills"
+    };
     format!(
-        "{}<div class=\"pair\">{figures}</div>\n<p class=\"quiet\">Step 0 is the warm start, played without skills; later \
+        "{}<div class=\"pair\">{figures}</div>\n<p class=\"quiet\">Step 0 is the {began}; later \
          evaluations play with the bank of that step. Evaluations during training may play fewer games than the first \
          and the last. Training episodes are other games and, while a test runs, a mixture of two banks.</p>\n",
         legend(&entries)

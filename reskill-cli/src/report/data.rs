@@ -147,6 +147,11 @@ impl RunData {
         Ok(self)
     }
 
+    /// Whether weights were frozen and only skills evolved: the run then begins with a bank, not with a warm start.
+    pub(super) fn is_adaptation(&self) -> bool {
+        self.summary.as_ref().is_some_and(|summary| summary.adaptation.is_some())
+    }
+
     /// The last evaluation of a phase on a split.
     pub(super) fn evaluation(&self, phase: &str, name: &str, split: Split) -> Option<&Evaluation> {
         let in_summary =

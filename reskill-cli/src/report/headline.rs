@@ -52,7 +52,9 @@ fn sentence(data: &RunData) -> String {
         );
     };
     let games = count(last.overall.n_games);
-    let from = before.map_or("was".into(), |before| format!("went from {before} after the warm start to"));
+    let began =
+        if data.is_adaptation() { "with the bank that it began with" } else { "after the warm start" };
+    let from = before.map_or("was".into(), |before| format!("went from {before} {began} to"));
     let off = unseen("final_bank_off").map_or(String::new(), |off| {
         let empty = data.summary.as_ref().is_some_and(|summary| summary.skills.is_empty());
         let bank = if empty { "the skill bank, which is empty" } else { "the skill bank" };

@@ -13,15 +13,22 @@ use crate::report::intervals::difference;
 
 /// The evaluations of one split that the result rests on.
 struct Conditions<'a> {
+    /// What the first one is.
+    beginning: &'static str,
     warm_start: Option<&'a Evaluation>,
     last: Option<&'a Evaluation>,
     bank_off: Option<&'a Evaluation>,
 }
 
+/// What the run began with.
+fn beginning(data: &RunData) -> &'static str {
+    if data.is_adaptation() { "first bank" } else { "warm start" }
+}
+
 /// Tables of both splits.
 pub(super) fn section_body(data: &RunData) -> String {
     let mut body = legend(&[
-        ("swatch early", "warm start"),
+        ("swatch early", beginning(data)),
         ("swatch new", "final, with the bank"),
         ("swatch hollow", "final, bank off"),
     ]);
@@ -29,8 +36,12 @@ pub(super) fn section_body(data: &RunData) -> String {
     for (name, split) in HELD_OUT {
         let find = |phase: &str| data.evaluation(phase, name, split);
         let last = find("final").or_else(|| find("during"));
-        let conditions =
-            Conditions { warm_start: find("warm_start"), last, bank_off: find("final_bank_off") };
+        let conditions = Conditions {
+            beginning: beginning(data),
+            warm_start: find("warm_start"),
+            last,
+            bank_off: find("final_bank_off"),
+        };
         if conditions.warm_start.is_none() && last.is_none() {
             continue;
         }
@@ -60,7 +71,7 @@ fn heading(split: Split) -> String {
 
 /// One row for all games and one for each task family.
 fn split_table(conditions: &Conditions<'_>) -> String {
-    let Conditions { warm_start, last, bank_off } = *conditions;
+    let Conditions { beginning, warm_start, last, bank_off } = *conditions;
     let present = || [warm_start, last, bank_off].into_iter().flatten();
     let families: BTreeSet<&String> = present().flat_map(|evaluation| evaluation.families.keys()).collect();
     let row = |name: String, pick: &dyn Fn(&Evaluation) -> Option<Success>| {
@@ -82,7 +93,7 @@ fn split_table(conditions: &Conditions<'_>) -> String {
     turns_row.extend(turns);
     turns_row.push(SCALE.to_string());
     rows.push(turns_row);
-    let head = ["task family", "games", "warm start", "final", "bank off", "success, 0 to 100%"];
+    let head = ["task family", "games", beginning, "final", "bank off", "success, 0 to 100%"];
     table("results", &head, &rows)
 }
 
@@ -117,7 +128,7 @@ fn strip(cells: &[Option<Success>; 3]) -> String {
 
 /// What training and the bank are worth, and whether the policy follows the bank.
 fn effects(conditions: &Conditions<'_>) -> String {
-    let Conditions { warm_start, last, bank_off } = *conditions;
+    let Conditions { beginning, warm_start, last, bank_off } = *conditions;
     let Some(last) = last else { return String::new() };
     let compare = |name: &str, other: Option<&Evaluation>| {
         other.map(|other| {
@@ -132,7 +143,7 @@ fn effects(conditions: &Conditions<'_>) -> String {
         })
     };
     let items = [
-        compare("final against warm start", warm_start),
+        compare(&format!("final against {}", beginning), warm_start),
         compare("what the bank adds at the end, final against bank off", bank_off),
         heed(last),
     ];
