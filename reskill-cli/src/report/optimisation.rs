@@ -99,14 +99,18 @@ const PANELS: [Panel; 9] = [
 pub(super) fn section_body(data: &RunData) -> String {
     let mut figures = String::new();
     if !data.steps.is_empty() {
-        figures.extend(PANELS.iter().map(|panel| panel_figure(panel, &data.steps)));
+        let has_values = |panel: &&Panel| {
+            data.steps.iter().any(|line| panel.lines.iter().any(|(_, value)| value(line).is_some()))
+        };
+        figures.extend(PANELS.iter().filter(has_values).map(|panel| panel_figure(panel, &data.steps)));
     }
     figures.push_str(&warm_start(data));
     if figures.is_empty() {
         return "<p class=\"quiet\">No update is recorded.</p>".to_string();
     }
+    let frozen = if data.is_adaptation() { "The weights were frozen. " } else { "" };
     format!(
-        "<div class=\"grid\">{figures}</div>\n<p class=\"quiet\">Beside each title: the value of the last step.</p>\n"
+        "<div class=\"grid\">{figures}</div>\n<p class=\"quiet\">{frozen}Beside each title: the value of the last step.</p>\n"
     )
 }
 
