@@ -66,7 +66,7 @@ pub struct AdaptArgs {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     overrides: Vec<String>,
     /// Goes on with an interrupted adaptation, as its own config.toml says
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["source", "config", "steps", "bank", "out", "seed", "overrides", "device", "precision"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["source", "config", "steps", "bank", "out", "seed", "overrides", "device", "precision", "gemm"])]
     resume: Option<PathBuf>,
     /// Checkpoint to go on from: latest, last-good (the newest that is whole), best, or a step
     #[arg(long, value_name = "CHECKPOINT", requires = "resume", default_value_t)]

@@ -108,8 +108,13 @@ fn check(study: &StudyDir, run: &PlannedRun) -> Result<bool> {
             study.study().arms[run.arm].name
         );
     }
-    let needs_best = study.study().best && before.checkpoint.keep_best > 0 && before.eval.every > 0;
-    Ok(folder.join("summary.json").is_file() && (!needs_best || folder.join(BEST).is_file()))
+    let lacks_best = needs_best(study, &before) && !folder.join(BEST).is_file();
+    Ok(folder.join("summary.json").is_file() && !lacks_best)
+}
+
+/// Whether the run keeps a best checkpoint that is to be evaluated.
+fn needs_best(study: &StudyDir, config: &TrainConfig) -> bool {
+    study.study().best && config.checkpoint.keep_best > 0 && config.eval.every > 0
 }
 
 /// Carries out one run; a line about it, or nothing if it was stopped.
@@ -142,7 +147,8 @@ fn carry_out(
             return Ok(None);
         }
     }
-    if study.study().best && !folder.join(BEST).is_file() && has_checkpoint(&folder) {
+    let config = study.study().config(run.arm, run.seed)?;
+    if needs_best(study, &config) && !folder.join(BEST).is_file() && has_checkpoint(&folder) {
         let mut command = Command::new(program);
         command.arg("eval").arg(&folder).args(["--from", "best", "--json"]);
         let written = folder.join("best.json.part");

@@ -99,8 +99,8 @@ pub struct Trained {
 }
 
 impl Trained {
-    /// The run in `path` as the checkpoint `from` left it, to be played where `device` says, or else where it was trained, `slots` episodes at once or as many
-    /// as its evaluations. `overrides` replace values of `env`, `eval` and `rollout`: other games, other lengths. The policy
+    /// The run in `path` as the checkpoint `from` left it, to be played where `device` says, or else where it was trained,
+    /// `slots` episodes at once or as many as its evaluations. `overrides` replace values of `env`, `eval` and `rollout`: other games, other lengths. The policy
     /// keeps the words it was trained with.
     ///
     /// # Errors
