@@ -1,9 +1,11 @@
 //! What to generate.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::words;
 use crate::error::EnvError;
 
 /// More games than this in a split are refused.
@@ -78,6 +80,69 @@ pub struct HouseholdConfig {
     pub idle_fraction: f64,
     /// The families to generate, in turn; at least one, none twice. Default: all six.
     pub families: Vec<Family>,
+    /// Other words for verbs: `{ open = "start", start = "open" }` has what is closed be started, and what is idle be opened.
+    /// Keys: open, close, take, put, start, rinse, heat, chill, light, examine, look, inventory; words of a-z, so that no two
+    /// commands are called alike. Default: none.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub verbs: BTreeMap<String, String>,
+    /// Which appliance does what.
+    pub appliances: Appliances,
+}
+
+/// Which appliance does what: each of `sink`, `microwave`, `fridge` one thing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields, default)]
+pub struct Appliances {
+    /// Where things are rinsed. Default `sink`.
+    pub rinse: Appliance,
+    /// Where things are heated. Default `microwave`.
+    pub heat: Appliance,
+    /// Where things are chilled. Default `fridge`.
+    pub chill: Appliance,
+}
+
+impl Default for Appliances {
+    fn default() -> Self {
+        Self { rinse: Appliance::Sink, heat: Appliance::Microwave, chill: Appliance::Fridge }
+    }
+}
+
+impl Appliances {
+    /// The appliance that a family needs.
+    pub(super) fn of(self, family: Family) -> Option<Appliance> {
+        match family {
+            Family::PickCleanThenPlaceInRecep => Some(self.rinse),
+            Family::PickHeatThenPlaceInRecep => Some(self.heat),
+            Family::PickCoolThenPlaceInRecep => Some(self.chill),
+            Family::PickAndPlaceSimple | Family::PickTwoObjAndPlace | Family::LookAtObjInLight => None,
+        }
+    }
+}
+
+/// A receptacle that has to be started before it does its work.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum Appliance {
+    /// It has no door.
+    Sink,
+    /// It has a door.
+    Microwave,
+    /// It has a door.
+    Fridge,
+}
+
+impl Appliance {
+    /// The name, e.g. `sink`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Appliance::Sink => "sink",
+            Appliance::Microwave => "microwave",
+            Appliance::Fridge => "fridge",
+        }
+    }
 }
 
 impl Default for HouseholdConfig {
@@ -90,6 +155,8 @@ impl Default for HouseholdConfig {
             closed_fraction: 1.0,
             idle_fraction: 1.0,
             families: Family::ALL.to_vec(),
+            verbs: BTreeMap::new(),
+            appliances: Appliances::default(),
         }
     }
 }
@@ -122,6 +189,11 @@ impl HouseholdConfig {
                 "at least one family, none twice",
             );
         }
-        Ok(())
+        let Appliances { rinse, heat, chill } = self.appliances;
+        if rinse == heat || rinse == chill || heat == chill {
+            let value = format!("{rinse:?}, {heat:?}, {chill:?}").to_lowercase();
+            return out_of_range("appliances", value, "an appliance of its own for rinse, heat and chill");
+        }
+        words::check(&self.verbs)
     }
 }

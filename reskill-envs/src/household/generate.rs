@@ -23,7 +23,7 @@ pub(super) struct Generated {
 
 /// Draws all games. Each game has a random stream of its own, so it does not depend on how many there are.
 pub(super) fn generate(config: &HouseholdConfig) -> Vec<Generated> {
-    let goals = Goals::divide(config.seed);
+    let goals = Goals::divide(config.seed, config.appliances);
     let mut fingerprints = HashSet::new();
     let mut games = Vec::with_capacity(config.n_train + config.n_seen + config.n_unseen);
     for (split, n_games) in [
@@ -42,7 +42,7 @@ pub(super) fn generate(config: &HouseholdConfig) -> Vec<Generated> {
             let mut rng = stream(config.seed, split, index);
             // Every family has goals on both sides, so there is always one to draw.
             while let Some(&goal) = fitting.choose(&mut rng) {
-                let layout = Layout::draw(&goal, &mut rng);
+                let layout = Layout::draw(&goal, config.appliances, &mut rng);
                 if layout.is_unseen(config.seed) != (split == Split::ValidUnseen) {
                     continue;
                 }

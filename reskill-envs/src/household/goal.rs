@@ -6,8 +6,8 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand_chacha::ChaCha8Rng;
 
-use super::config::Family;
-use super::kinds::{OBJECTS, ObjectKind, appliance_of, receptacle};
+use super::config::{Appliance, Appliances, Family};
+use super::kinds::{OBJECTS, ObjectKind, receptacle};
 
 /// Share of the pairs that only the unseen split asks for.
 const HELD_OUT: f64 = 0.2;
@@ -56,8 +56,8 @@ pub(super) struct Goals {
 
 impl Goals {
     /// Divides the pairs of object and place: no pair is on both sides, and every family is on both.
-    pub(super) fn divide(seed: u64) -> Goals {
-        let all = all_goals();
+    pub(super) fn divide(seed: u64, appliances: Appliances) -> Goals {
+        let all = all_goals(appliances);
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         // Lamps are divided on their own, as they belong to one family only.
         let (lamps, places): (Vec<Goal>, Vec<Goal>) = all.iter().partition(|goal| goal.target == LAMP);
@@ -87,10 +87,11 @@ impl Goals {
     }
 }
 
-fn all_goals() -> Vec<Goal> {
+fn all_goals(appliances: Appliances) -> Vec<Goal> {
     let goals = |object: &'static ObjectKind, family: Family| {
         let places: &[&str] = if family == Family::LookAtObjInLight { &[LAMP] } else { object.places };
-        let places = places.iter().filter(move |&&place| Some(place) != appliance_of(family));
+        let places =
+            places.iter().filter(move |&&place| Some(place) != appliances.of(family).map(Appliance::as_str));
         places.map(move |&target| Goal { family, object: object.name, target })
     };
     const KINDS: &[ObjectKind] = &OBJECTS;

@@ -3,9 +3,9 @@
 use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{Rng, RngExt};
 
-use super::config::{Family, HouseholdConfig};
+use super::config::{Appliances, Family, HouseholdConfig};
 use super::goal::{Goal, LAMP};
-use super::kinds::{OBJECTS, ObjectKind, RECEPTACLES, ROOMS, ReceptacleKind, appliance_of, receptacle};
+use super::kinds::{OBJECTS, ObjectKind, RECEPTACLES, ROOMS, ReceptacleKind, receptacle};
 
 /// Probability that a house has a lamp although the task needs none.
 const SPARE_LAMP: f64 = 0.5;
@@ -38,12 +38,14 @@ pub(super) struct Layout {
 
 impl Layout {
     /// Draws 2 or 3 rooms with 6 to 9 receptacles, among them all that the goal needs.
-    pub(super) fn draw(goal: &Goal, rng: &mut impl Rng) -> Layout {
-        let mut needed: Vec<&'static ReceptacleKind> =
-            [receptacle(goal.target), appliance_of(goal.family).and_then(receptacle)]
-                .into_iter()
-                .flatten()
-                .collect();
+    pub(super) fn draw(goal: &Goal, appliances: Appliances, rng: &mut impl Rng) -> Layout {
+        let mut needed: Vec<&'static ReceptacleKind> = [
+            receptacle(goal.target),
+            appliances.of(goal.family).and_then(|appliance| receptacle(appliance.as_str())),
+        ]
+        .into_iter()
+        .flatten()
+        .collect();
         if goal.target == LAMP {
             const KINDS: &[ReceptacleKind] = &RECEPTACLES;
             let surfaces: Vec<&'static ReceptacleKind> = KINDS.iter().filter(|kind| kind.surface).collect();

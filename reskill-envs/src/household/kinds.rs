@@ -120,16 +120,6 @@ impl ObjectKind {
     }
 }
 
-/// The appliance that a family needs.
-pub(super) fn appliance_of(family: Family) -> Option<&'static str> {
-    match family {
-        Family::PickCleanThenPlaceInRecep => Some("sink"),
-        Family::PickHeatThenPlaceInRecep => Some("microwave"),
-        Family::PickCoolThenPlaceInRecep => Some("fridge"),
-        Family::PickAndPlaceSimple | Family::PickTwoObjAndPlace | Family::LookAtObjInLight => None,
-    }
-}
-
 /// The kind of a receptacle by its name.
 pub(super) fn receptacle(name: &str) -> Option<&'static ReceptacleKind> {
     const KINDS: &[ReceptacleKind] = &RECEPTACLES;

@@ -5,6 +5,8 @@
 //! so that a policy of a few hundred thousand parameters can learn to read them. Two habits are needed that ALFWorld
 //! hardly asks for: what is closed has to be opened, and an idle appliance has to be started before it is used.
 //!
+//! Verbs can be called otherwise and appliances can change places, for a policy that has to adapt to a changed household.
+//!
 //! The unseen split has layouts, and pairs of object and place, that no other split has.
 
 mod config;
@@ -14,6 +16,7 @@ mod house;
 mod kinds;
 mod problem;
 mod suite;
+mod words;
 
-pub use config::{Family, HouseholdConfig};
+pub use config::{Appliance, Appliances, Family, HouseholdConfig};
 pub use suite::Household;

@@ -6,13 +6,11 @@ use std::sync::Arc;
 
 use super::config::HouseholdConfig;
 use super::generate::{Generated, generate};
+use super::words;
 use crate::action::ActionVocabulary;
 use crate::alfworld::{Game, GameCache, GameEnv, GameFile, RulesCache, put_task};
 use crate::error::EnvError;
 use crate::suite::{Split, Suite, Task, TaskId, TextEnv};
-
-const DOMAIN: &str = include_str!("domain.pddl");
-const GRAMMAR: &str = include_str!("grammar.twl2");
 
 /// Compiled games that are kept although nobody plays them, at some 30 KB each.
 const CACHED_GAMES: usize = 2048;
@@ -24,6 +22,8 @@ const FILE_NAME: &str = "game.tw-pddl";
 #[derive(Debug)]
 pub struct Household {
     config: HouseholdConfig,
+    domain: String,
+    grammar: String,
     tasks: HashMap<Split, Vec<Arc<Task>>>,
     games: HashMap<TaskId, Generated>,
     rules: RulesCache,
@@ -39,7 +39,8 @@ impl Household {
     pub fn generate(config: &HouseholdConfig) -> Result<Household, EnvError> {
         config.validate()?;
         let rules = RulesCache::default();
-        let vocabulary = rules.action_vocabulary(DOMAIN, GRAMMAR)?;
+        let (domain, grammar) = (words::domain(config.appliances), words::grammar(config));
+        let vocabulary = rules.action_vocabulary(&domain, &grammar)?;
         let mut tasks: HashMap<Split, Vec<Arc<Task>>> = HashMap::new();
         let mut games = HashMap::new();
         for game in generate(config) {
@@ -49,7 +50,7 @@ impl Household {
             games.insert(game.id.clone(), game);
         }
         let cache = GameCache::new(CACHED_GAMES);
-        Ok(Household { config: config.clone(), tasks, games, rules, cache, vocabulary })
+        Ok(Household { config: config.clone(), domain, grammar, tasks, games, rules, cache, vocabulary })
     }
 
     /// The configuration that the games were generated with.
@@ -100,8 +101,8 @@ impl Household {
         let game = self.games.get(id).ok_or_else(|| EnvError::UnknownTask { id: id.to_string() })?;
         let line = serde_json::Value::from(format!("task: {}", game.goal.words())).to_string();
         Ok(GameFile {
-            pddl_domain: DOMAIN.into(),
-            grammar: put_task(GRAMMAR, &line).unwrap_or_else(|| GRAMMAR.into()),
+            pddl_domain: self.domain.clone(),
+            grammar: put_task(&self.grammar, &line).unwrap_or_else(|| self.grammar.clone()),
             pddl_problem: game.problem.clone(),
             solvable: true,
             walkthrough: Vec::new(),

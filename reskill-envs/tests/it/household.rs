@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 use reskill_envs::alfworld::{Alfworld, AlfworldOptions};
-use reskill_envs::household::{Family, Household, HouseholdConfig};
+use reskill_envs::household::{Appliance, Appliances, Family, Household, HouseholdConfig};
 use reskill_envs::{EnvError, Split, Suite, Task, TaskId, TextEnv};
 
 const SPLITS: [Split; 3] = [Split::Train, Split::ValidSeen, Split::ValidUnseen];
@@ -54,6 +54,32 @@ fn the_expert_solves_every_game_with_all_open_or_closed_and_idle_or_running() {
     for (closed_fraction, idle_fraction) in [(0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (0.5, 0.5)] {
         check_all_solved(&HouseholdConfig { closed_fraction, idle_fraction, ..small(7) });
     }
+}
+
+/// What is closed is started, what is idle is opened, and every appliance does the work of another.
+fn changed(seed: u64) -> HouseholdConfig {
+    let verbs = [("open", "start"), ("start", "open")].map(|(verb, word)| (verb.into(), word.into()));
+    let appliances =
+        Appliances { rinse: Appliance::Microwave, heat: Appliance::Fridge, chill: Appliance::Sink };
+    HouseholdConfig { verbs: verbs.into(), appliances, ..small(seed) }
+}
+
+#[test]
+fn a_changed_household_is_solved_with_its_own_words_and_appliances() {
+    check_all_solved(&changed(5));
+    let suite = Household::generate(&changed(5)).unwrap();
+    let (mut n_opened, mut n_heated) = (0, 0);
+    for task in suite.tasks(Split::Train) {
+        for command in suite.game(&task.id).unwrap().walkthrough() {
+            // Beds and tables are never opened, sinks never had a door.
+            n_opened +=
+                usize::from(command.starts_with("start cabinet") || command.starts_with("start drawer"));
+            assert!(!command.starts_with("open cabinet") && !command.starts_with("start sink"), "{command}");
+            n_heated += usize::from(command.starts_with("heat") && command.contains("in fridge"));
+            assert!(!command.starts_with("heat") || command.contains("in fridge"), "{command}");
+        }
+    }
+    assert!(n_opened > 20 && n_heated > 20, "{n_opened} {n_heated}");
 }
 
 #[test]
@@ -224,6 +250,11 @@ fn configurations_out_of_range_are_refused() {
         HouseholdConfig { families: Vec::new(), ..base() },
         HouseholdConfig { families: vec![Family::PickAndPlaceSimple; 2], ..base() },
         HouseholdConfig { n_train: 2_000_000, ..base() },
+        HouseholdConfig { verbs: [("open".into(), "start".into())].into(), ..base() },
+        HouseholdConfig {
+            appliances: Appliances { heat: Appliance::Sink, ..Appliances::default() },
+            ..base()
+        },
     ];
     for config in wrong {
         assert!(matches!(Household::generate(&config), Err(EnvError::Config { .. })), "{config:?}");

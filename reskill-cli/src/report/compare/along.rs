@@ -12,7 +12,7 @@ const PARTS: u64 = 4;
 
 /// Mean success on unseen games of the evaluations during one part of training, or during all of it.
 fn along(run: &RunData, part: Option<u64>) -> Option<f64> {
-    let last = run.last_step();
+    let last = run.config.grpo.steps.unwrap_or_else(|| run.last_step());
     // Evaluations with the live bank; that of the warm start belongs to no part.
     let is_in = |step: u64| step > 0 && part.is_none_or(|part| (step - 1) * PARTS / last.max(1) == part);
     let rates: Vec<f64> = run
@@ -73,8 +73,7 @@ mod tests {
         };
         let mut data = RunData { evaluations: evaluations.iter().map(line).collect(), ..RunData::default() };
         data.config.seed = Some(0);
-        data.summary = None;
-        data.steps.clear();
+        data.config.grpo.steps = Some(last);
         data
     }
 

@@ -188,7 +188,7 @@ pub(super) fn markdown(arms: &[ArmRuns], title: &str, n_planned: usize) -> Strin
     text.push_str(&format!("\n{LEGEND}\n"));
     let on_the_way: Vec<_> = arms.iter().filter_map(|arm| along::row(arm, baseline, in_brackets)).collect();
     if !on_the_way.is_empty() {
-        text.push_str(&format!("\n{}\n{along::LEGEND}\n", table(along::head(), on_the_way)));
+        text.push_str(&format!("\n{}\n{}\n", table(along::head(), on_the_way), along::LEGEND));
     }
     let controls: Vec<String> = arms.iter().filter(|arm| arm.is_control).map(control).collect();
     if !controls.is_empty() {
