@@ -45,6 +45,7 @@ pub mod progress;
 pub mod tui;
 pub mod report;
 pub mod study;
+pub mod audit;
 pub mod remedy;
 pub mod commands;
 

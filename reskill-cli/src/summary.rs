@@ -91,13 +91,11 @@ pub fn versions(history: &[HistoryRecord]) -> Vec<VersionSummary> {
 fn version(record: &HistoryRecord) -> Option<VersionSummary> {
     let decision: &Decision = record.decision.as_ref()?;
     let rule = serde_json::to_value(decision.rule).ok()?;
-    // A record is about one candidate; with several at once only the one decided on is accepted.
-    let verdict = if record.kind == HistoryKind::Rejected { Verdict::Reject } else { Verdict::Accept };
     Some(VersionSummary {
         step: record.step,
-        verdict,
+        verdict: verdict(record),
         rule: rule.as_str().unwrap_or_default().to_string(),
-        change: record.operations.iter().map(describe).collect::<Vec<_>>().join("; "),
+        change: change(record),
         episodes: decision.arms.iter().map(|arm| arm.episodes).collect(),
         success: decision
             .arms
@@ -107,6 +105,18 @@ fn version(record: &HistoryRecord) -> Option<VersionSummary> {
         p_new_better: decision.p_new_better,
         z: decision.z,
     })
+}
+
+/// What became of the candidate that a record is about; with several at once only the one decided on is accepted.
+#[must_use]
+pub fn verdict(record: &HistoryRecord) -> Verdict {
+    if record.kind == HistoryKind::Rejected { Verdict::Reject } else { Verdict::Accept }
+}
+
+/// What a version changes, in words.
+#[must_use]
+pub fn change(record: &HistoryRecord) -> String {
+    record.operations.iter().map(describe).collect::<Vec<_>>().join("; ")
 }
 
 /// An operation in a few words.
@@ -130,13 +140,17 @@ pub fn why(decision: &Decision) -> &'static str {
         (Reason::EarlyBound, Claim::Better) => "stopped early: z passed the bound",
         (Reason::EarlyBound, Claim::NotWorse) => "stopped early: shown to be worse",
         (Reason::Futility, Claim::Better) => "stopped early: on its trend, z would not reach the bound",
-        (Reason::Futility, Claim::NotWorse) => {
-            "stopped early: on its trend, it would not be shown to be worse"
+        (Reason::Futility, Claim::NotWorse) if decision.verdict == Verdict::Accept => {
+            "stopped early: on its trend, it does at least as well"
         }
+        (Reason::Futility, Claim::NotWorse) => "stopped early: on its trend, it does worse",
         (Reason::FinalBound, Claim::Better) => "z passed the bound at the last step",
         (Reason::FinalBound, Claim::NotWorse) => "shown to be worse at the last step",
         (Reason::BelowBound, Claim::Better) => "z did not pass the bound by the last step",
-        (Reason::BelowBound, Claim::NotWorse) => "not shown to be worse by the last step",
+        (Reason::BelowBound, Claim::NotWorse) if decision.verdict == Verdict::Accept => {
+            "did at least as well by the last step"
+        }
+        (Reason::BelowBound, Claim::NotWorse) => "did worse by the last step",
         (Reason::NoInformation, _) => "no group held both versions and both outcomes",
         (Reason::HigherMean, _) => "the new posterior mean is the higher one",
         (Reason::NotHigherMean, _) => "the new posterior mean is not the higher one",

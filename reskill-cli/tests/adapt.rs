@@ -3,70 +3,27 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use reskill_model::Pretrained;
 use serde_json::Value;
 
-/// A small policy that wins some games.
-const TRAINED: &[&str] = &[
-    "env.household.n_train=40",
-    "env.household.n_seen=12",
-    "env.household.n_unseen=12",
-    "env.household.closed_fraction=0.2",
-    "env.household.idle_fraction=0.2",
-    "policy.model.hidden_size=48",
-    "policy.model.intermediate_size=48",
-    "policy.model.num_hidden_layers=1",
-    "policy.model.num_attention_heads=2",
-    "policy.model.num_key_value_heads=1",
-    "policy.model.head_dim=16",
-    "sft.episodes=600",
-    "sft.epochs=5",
-    "rollout.tasks_per_step=8",
-    "rollout.group_size=6",
-    "grpo.steps=2",
-    "skills.reservoir.min=4",
-    "skills.version_test.rule=paper",
-    "skills.version_test.min_episodes=8",
-    "skills.version_test.min_steps=2",
-    "skills.creator.offline.min_z=0.01",
-    "skills.creator.offline.min_gain=0.0001",
-    "skills.creator.offline.min_episodes=3",
-    "skills.creator.offline.max_share=1.0",
-    "skills.verify.min_rate=0.05",
-    "skills.verify.min_overall=0.01",
-    "eval.games=12",
-    "eval.every=0",
-];
+mod common;
+
+use common::{LIVELY, finished, reskill, said};
+
+/// Before the household changes, few things are closed or idle.
+const TRAINED: &[&str] =
+    &["env.household.closed_fraction=0.2", "env.household.idle_fraction=0.2", "grpo.steps=2"];
 
 /// A changed household: everything closed.
 const CHANGED: &[&str] =
     &["env.household.closed_fraction=1.0", "eval.every=2", "checkpoint.every=1", "checkpoint.keep=100"];
 
-fn reskill(args: &[&str], assignments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_reskill-cli"));
-    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    for assignment in assignments {
-        command.args(["--set", assignment]);
-    }
-    command
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn finished(mut command: Command) -> Output {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", text(&output));
-    output
-}
-
 fn refused(mut command: Command) -> String {
     let output = command.output().unwrap();
-    let message = text(&output);
+    let message = said(&output);
     assert_eq!(output.status.code(), Some(2), "{message}");
     assert!(!message.contains("panicked"), "{message}");
     message
@@ -90,7 +47,7 @@ fn records(run: &Path) -> Vec<Value> {
 /// A trained run in `dir`.
 fn trained(dir: &Path) -> PathBuf {
     let run = dir.join("trained");
-    finished(reskill(&["train", "--out", run.to_str().unwrap()], TRAINED));
+    finished(reskill(&["train", "--out", run.to_str().unwrap()], &[LIVELY, TRAINED].concat()));
     run
 }
 

@@ -4,81 +4,34 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
-/// A run of seconds in which games are won, versions are tested, and the bank changes.
-const SMALL: &[&str] = &[
-    "env.household.n_train=40",
-    "env.household.n_seen=12",
-    "env.household.n_unseen=12",
-    "env.household.closed_fraction=0.4",
-    "env.household.idle_fraction=0.4",
-    "policy.model.hidden_size=48",
-    "policy.model.intermediate_size=48",
-    "policy.model.num_hidden_layers=1",
-    "policy.model.num_attention_heads=2",
-    "policy.model.num_key_value_heads=1",
-    "policy.model.head_dim=16",
-    "sft.episodes=600",
-    "sft.epochs=5",
-    "rollout.tasks_per_step=8",
-    "rollout.group_size=6",
-    "grpo.steps=12",
-    "skills.reservoir.min=4",
-    "skills.version_test.rule=paper",
-    "skills.version_test.min_episodes=8",
-    "skills.version_test.min_steps=2",
-    "skills.creator.offline.min_z=0.01",
-    "skills.creator.offline.min_gain=0.0001",
-    "skills.creator.offline.min_episodes=3",
-    "skills.creator.offline.max_share=1.0",
-    "skills.verify.min_rate=0.05",
-    "skills.verify.min_overall=0.01",
-    "eval.games=12",
-    "eval.games_during=12",
-    "eval.every=3",
-    "checkpoint.every=2",
-];
+mod common;
 
-fn reskill(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_reskill-cli"));
-    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
+use common::{LIVELY, finished, reskill, said};
+
+/// Twelve steps with checkpoints and evaluations in between.
+const STEPS: &[&str] = &["grpo.steps=12", "eval.games_during=12", "eval.every=3", "checkpoint.every=2"];
 
 fn small(out: &Path, more: &[&str]) -> Command {
-    let mut command = reskill(&["train", "--out", out.to_str().unwrap()]);
-    for assignment in SMALL.iter().chain(more) {
-        command.args(["--set", assignment]);
-    }
-    command
+    reskill(&["train", "--out", out.to_str().unwrap()], &[LIVELY, STEPS, more].concat())
 }
 
 fn resume(run: &Path, more: &[&str]) -> Command {
-    let mut command = reskill(&["train", "--resume", run.to_str().unwrap()]);
+    let mut command = reskill(&["train", "--resume", run.to_str().unwrap()], &[]);
     command.args(more);
     command
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn finished(mut command: Command) -> String {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", text(&output));
-    text(&output)
 }
 
 /// The command must fail with exit code 2 and one line that holds all `fragments`.
 fn check_refused(mut command: Command, fragments: &[&str]) {
     let output = command.output().unwrap();
-    let message = text(&output);
+    let message = said(&output);
     assert_eq!(output.status.code(), Some(2), "{message}");
     let lines: Vec<&str> = message.lines().filter(|line| line.starts_with("error: ")).collect();
     assert_eq!(lines.len(), 1, "{message}");
@@ -238,7 +191,7 @@ fn flipped_bits_and_cut_files_are_named_and_the_checkpoint_before_goes_on_to_the
         check_refused(resume(&damaged, &[]), &[&name, "--from last-good"]);
         std::fs::remove_file(file).unwrap();
         check_refused(resume(&damaged, &[]), &[&name, "--from last-good"]);
-        check_refused(reskill(&["eval", damaged.to_str().unwrap()]), &[&name, "--from last-good"]);
+        check_refused(reskill(&["eval", damaged.to_str().unwrap()], &[]), &[&name, "--from last-good"]);
         std::fs::write(file, &good).unwrap();
     }
     let weights = latest.join("policy.safetensors");
@@ -246,8 +199,8 @@ fn flipped_bits_and_cut_files_are_named_and_the_checkpoint_before_goes_on_to_the
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     std::fs::write(&weights, &bytes).unwrap();
-    let said = finished(resume(&damaged, &["--from", "last-good"]));
-    assert!(said.contains("passed over") && said.contains("policy.safetensors"), "{said}");
+    let message = said(&finished(resume(&damaged, &["--from", "last-good"])));
+    assert!(message.contains("passed over") && message.contains("policy.safetensors"), "{message}");
     check_same(&whole, &damaged);
     // What was passed over is still there.
     let aside = damaged.join("checkpoints/set-aside").join(latest.file_name().unwrap());
@@ -266,8 +219,8 @@ fn a_run_goes_on_from_any_step_to_the_same_end_and_keeps_what_it_went_back_behin
     finished(small(&whole, &["checkpoint.keep=100"]));
     copy(&whole, &again);
     let later = checkpoints(&again).len();
-    let said = finished(resume(&again, &["--from", "6"]));
-    assert!(said.contains("steps aside"), "{said}");
+    let message = said(&finished(resume(&again, &["--from", "6"])));
+    assert!(message.contains("steps aside"), "{message}");
     check_same(&whole, &again);
     assert_eq!(checkpoints(&again).len(), later);
     assert!(again.join("checkpoints/set-aside/2-done-000012/manifest.json").is_file());
@@ -307,8 +260,7 @@ fn the_best_checkpoint_is_kept_and_can_be_played() {
     assert!(kept.len() <= 2, "one of the latest and one of the best: {kept:?}");
     let args =
         ["eval", run.to_str().unwrap(), "--from", "best", "--split", "seen", "--games", "12", "--json"];
-    let output = reskill(&args).output().unwrap();
-    assert!(output.status.success(), "{}", text(&output));
+    let output = finished(reskill(&args, &[]));
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     let played = &report["splits"][0]["played"][0]["success"]["mean"];
     assert!((played.as_f64().unwrap() - best).abs() < 1e-12, "{played} for {best}");
@@ -384,7 +336,7 @@ fn a_folder_that_cannot_be_written_is_named_with_what_to_do() {
     check_refused(as_nobody(&["train", "--resume", run.to_str().unwrap()]), &["metrics.jsonl", remedy]);
     let out = closed.join("run");
     let mut command = as_nobody(&["train", "--out", out.to_str().unwrap()]);
-    for assignment in SMALL {
+    for assignment in LIVELY {
         command.args(["--set", assignment]);
     }
     check_refused(command, &["closed/run", remedy]);
@@ -399,8 +351,8 @@ fn a_run_that_was_killed_before_its_first_checkpoint_begins_anew() {
     finished(small(&whole, &[]));
     std::fs::create_dir(&early).unwrap();
     std::fs::copy(whole.join("config.toml"), early.join("config.toml")).unwrap();
-    let said = finished(resume(&early, &[]));
-    assert!(said.contains("the run begins anew"), "{said}");
+    let message = said(&finished(resume(&early, &[])));
+    assert!(message.contains("the run begins anew"), "{message}");
     check_same(&whole, &early);
     // Killed while the configuration was written: the folder counts as empty.
     let first = dir.path().join("first");

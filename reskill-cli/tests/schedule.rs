@@ -3,70 +3,34 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+
+mod common;
+
+use common::{LIVELY, finished, reskill, said};
 
 /// Steps of a run; the halves are 1..=8 and 9..=16.
 const STEPS: u64 = 16;
 const HALF: u64 = STEPS / 2;
 
-/// A run of seconds in which the policy wins some games, the creator proposes whatever it can, and a test takes two steps.
-const SMALL: &[&str] = &[
-    "env.household.n_train=40",
+/// What is added to [`LIVELY`]: every checkpoint is kept.
+const MORE: &[&str] = &[
     "env.household.n_seen=4",
     "env.household.n_unseen=4",
-    "env.household.closed_fraction=0.4",
-    "env.household.idle_fraction=0.4",
-    "policy.model.hidden_size=48",
-    "policy.model.intermediate_size=48",
-    "policy.model.num_hidden_layers=1",
-    "policy.model.num_attention_heads=2",
-    "policy.model.num_key_value_heads=1",
-    "policy.model.head_dim=16",
-    "sft.episodes=600",
-    "sft.epochs=5",
-    "rollout.tasks_per_step=8",
-    "rollout.group_size=6",
     "grpo.steps=16",
-    "skills.reservoir.min=4",
-    "skills.version_test.rule=paper",
-    "skills.version_test.min_episodes=8",
-    "skills.version_test.min_steps=2",
-    "skills.creator.offline.min_z=0.01",
-    "skills.creator.offline.min_gain=0.0001",
-    "skills.creator.offline.min_episodes=3",
-    "skills.creator.offline.max_share=1.0",
     "skills.creator.offline.level=1.0",
     "skills.creator.offline.episode_causes=false",
-    "skills.verify.min_rate=0.05",
-    "skills.verify.min_overall=0.01",
     "eval.games=4",
-    "eval.every=0",
     "checkpoint.every=1",
     "checkpoint.keep=100",
 ];
 
-fn train(arguments: &[&str], more: &[String]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_reskill-cli"));
-    command.arg("train").args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    for assignment in more {
-        command.args(["--set", assignment]);
-    }
-    command
-}
-
 fn small(out: &Path, schedule: &str) -> Command {
-    let mut settings: Vec<String> = SMALL.iter().map(|text| (*text).to_string()).collect();
-    settings.push(format!("schedule={schedule}"));
-    train(&["--out", out.to_str().unwrap()], &settings)
-}
-
-fn finished(mut command: Command) -> Output {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    output
+    let schedule = format!("schedule={schedule}");
+    reskill(&["train", "--out", out.to_str().unwrap()], &[LIVELY, MORE, &[schedule.as_str()]].concat())
 }
 
 fn lines(file: &Path) -> Vec<Value> {
@@ -124,7 +88,7 @@ fn skill_first_freezes_the_policy_and_then_the_bank() {
     let run = dir.path().join("run");
     let output = finished(small(&run, "skill_first"));
     check_halves(&run, |step| step > HALF);
-    assert!(String::from_utf8_lossy(&output.stderr).contains("policy frozen"));
+    assert!(said(&output).contains("policy frozen"));
     assert!(run.join("report.html").exists() && run.join("summary.json").exists());
 }
 
@@ -157,7 +121,7 @@ fn a_resumed_run_changes_halves_where_the_whole_run_does() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    finished(train(&["--resume", parts.to_str().unwrap()], &[]));
+    finished(reskill(&["train", "--resume", parts.to_str().unwrap()], &[]));
     assert_eq!(steps(&whole), steps(&parts));
     assert!(weights(&whole, STEPS) == weights(&parts, STEPS), "the weights differ");
     let history = |run: &Path| std::fs::read_to_string(run.join("history.jsonl")).unwrap();
@@ -169,10 +133,10 @@ fn a_schedule_needs_a_bank_that_evolves() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = small(&dir.path().join("run"), "skill_first");
     let output = command.args(["--set", "skills.mode=off"]).output().unwrap();
-    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    let message = said(&output);
     assert_eq!(output.status.code(), Some(2), "{message}");
     assert!(message.contains("`schedule` = skill_first") && message.contains("skills.mode"), "{message}");
     let output = small(&dir.path().join("run"), "skils_first").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("schedule"));
+    assert!(said(&output).contains("schedule"));
 }

@@ -123,7 +123,7 @@ fn rule(decision: &Decision) -> String {
         decision.level.map_or(String::new(), |level| format!("<small>level {}</small>", plain(level)));
     let claim = match decision.claim {
         Claim::Better => "",
-        Claim::NotWorse => "<small>not shown to be worse</small>",
+        Claim::NotWorse => "<small>at least as good</small>",
     };
     format!("{rule}{level}{claim}")
 }

@@ -11,7 +11,7 @@ use crate::run_dir::write_atomically;
 /// Level of zstd: small, and quick enough for some megabytes.
 const LEVEL: i32 = 19;
 /// Files that are kept as they are, and files that are compressed.
-const PLAIN: [&str; 3] = ["config.toml", "summary.json", BEST];
+const PLAIN: [&str; 2] = ["summary.json", BEST];
 const COMPRESSED: [&str; 2] = ["metrics.jsonl", "history.jsonl"];
 
 /// Writes the study's finished runs into `out`, which must be new or empty; returns how many they are.
@@ -40,6 +40,9 @@ fn pack_run(study: &StudyDir, packed: &StudyDir, run: &PlannedRun) -> Result<()>
         let path = from.join(name);
         std::fs::read(&path).with_context(|| format!("{}: cannot be read", path.display()))
     };
+    // As the study has it: a run's own file holds the paths of the machine it ran on.
+    let config = study.study().config(run.arm, run.seed)?.to_toml()?;
+    write_atomically(&to.join("config.toml"), config.as_bytes())?;
     for name in PLAIN.into_iter().filter(|name| from.join(name).is_file()) {
         write_atomically(&to.join(name), &read(name)?)?;
     }

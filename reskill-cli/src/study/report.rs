@@ -2,7 +2,7 @@
 
 use anyhow::{Result, bail};
 
-use super::StudyDir;
+use super::{ArmSpec, StudyDir};
 use crate::report::compare::{NamedArm, StudyFacts, render_study};
 use crate::run_dir::RunDir;
 
@@ -21,16 +21,16 @@ pub struct StudyReport {
 /// If the baseline has no finished run, or a file does not hold what it should.
 pub fn make(dir: &StudyDir) -> Result<StudyReport> {
     let study = dir.study();
-    let mut arms: Vec<NamedArm> = study
-        .arms
-        .iter()
-        .map(|arm| NamedArm {
+    let named = |(index, arm): (usize, &ArmSpec)| -> Result<NamedArm> {
+        Ok(NamedArm {
             name: arm.name.clone(),
             note: arm.note.clone(),
             is_control: arm.control,
+            settings: study.config(index, study.first_seed)?.to_toml()?,
             runs: Vec::new(),
         })
-        .collect();
+    };
+    let mut arms = study.arms.iter().enumerate().map(named).collect::<Result<Vec<_>>>()?;
     let plan = study.plan();
     for run in &plan {
         let folder = dir.folder(run);

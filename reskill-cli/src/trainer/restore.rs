@@ -6,8 +6,9 @@ use anyhow::{Context, Result, bail};
 use reskill_envs::Suite;
 use reskill_grpo::Optimizer;
 use reskill_model::{Gradients, Params, Transformer};
-use reskill_skills::SkillBank;
+use reskill_skills::{HistoryRecord, SkillBank};
 
+use super::start::initial_bank;
 use super::{Stage, TrainState, base_models, untrained};
 use crate::base_model::BaseModel;
 use crate::checkpoint::{self, Checkpoint, CheckpointChoice, Learned};
@@ -96,9 +97,19 @@ pub struct Trained {
     pub policy: Policy,
     /// The live bank: the incumbent, never a candidate.
     pub bank: SkillBank,
+    /// Everything that happened to the bank up to the checkpoint.
+    pub history: Vec<HistoryRecord>,
 }
 
 impl Trained {
+    /// The bank that the run began with.
+    ///
+    /// # Errors
+    /// If its folder cannot be read any more.
+    pub fn first_bank(&self) -> Result<SkillBank> {
+        initial_bank(&self.config)
+    }
+
     /// The run in `path` as the checkpoint `from` left it, to be played where `device` says, or else where it was trained,
     /// `slots` episodes at once or as many as its evaluations. `overrides` replace values of `env`, `eval` and `rollout`: other games, other lengths. The policy
     /// keeps the words it was trained with.
@@ -143,7 +154,14 @@ impl Trained {
             }
             config = changed;
         }
-        Ok(Trained { bank: state.lifecycle.incumbent().clone(), config, suite, policy })
+        let lifecycle = &state.lifecycle;
+        Ok(Trained {
+            bank: lifecycle.incumbent().clone(),
+            history: lifecycle.history().to_vec(),
+            config,
+            suite,
+            policy,
+        })
     }
 }
 

@@ -276,7 +276,7 @@ impl Lifecycle {
         }
         let n_before = self.history.len();
         if self.pending.is_none() {
-            if self.running.is_some() || !self.reservoir.is_ready() || step < self.creator_paused_until {
+            if !self.may_test(step) || step < self.creator_paused_until {
                 return None;
             }
             let request = self.request(step, step.saturating_add(creator.join_after_steps), vocabulary);

@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod history;
+pub mod replay;
 pub mod background;
 
 use rand::Rng;
@@ -34,6 +35,10 @@ use crate::version_test::{
 pub use background::{BackgroundCreator, OutcomeFiles};
 pub use config::{LifecycleConfig, SkillMode, TriggerScope};
 pub use history::{HistoryKind, HistoryRecord};
+pub use replay::{ReplayedVersion, replay};
+
+/// So many times the rest after a rejection is doubled at most.
+const MAX_DOUBLINGS: usize = 4;
 
 /// A candidate bank and the bundle that made it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -240,8 +245,8 @@ impl Lifecycle {
 
     /// Asks the creator for the next candidate and puts it under test.
     ///
-    /// Does nothing and returns `None` unless the mode is `evolve`, no test is running and the reservoir is big enough,
-    /// or if the creator has nothing to propose. A creator that fails, and a proposal that does not pass, become records
+    /// Does nothing and returns `None` unless the mode is `evolve`, no test is running, the reservoir is big enough and
+    /// the rest after a rejection is over, or if the creator has nothing to propose. A creator that fails, and a proposal that does not pass, become records
     /// and warnings; they never stop a run. With the rule `auto_accept` the candidate becomes the incumbent at once.
     pub fn evolve(
         &mut self,
@@ -249,7 +254,7 @@ impl Lifecycle {
         creator: &mut dyn Creator,
         vocabulary: &ActionVocabulary,
     ) -> Option<&HistoryRecord> {
-        if self.config.mode != SkillMode::Evolve || self.running.is_some() || !self.reservoir.is_ready() {
+        if self.config.mode != SkillMode::Evolve || !self.may_test(step) {
             return None;
         }
         let limits = self.config.limits();
@@ -319,6 +324,21 @@ impl Lifecycle {
             self.incumbent = std::mem::take(&mut self.incumbent).reserving_ids_below(next_id);
             self.push(step, HistoryKind::Rejected, candidate.operations, reason.to_owned());
         }
+    }
+
+    /// Whether the next candidate may come under test: none is, there are episodes enough, and the rest after the latest
+    /// rejections is over.
+    fn may_test(&self, step: u64) -> bool {
+        self.running.is_none() && self.reservoir.is_ready() && step >= self.rests_until()
+    }
+
+    /// First step after the rest that the rejections at the end of the history ask for.
+    fn rests_until(&self) -> u64 {
+        let decided = self.history.iter().rev().filter(|record| record.decision.is_some());
+        let rejected = || decided.clone().take_while(|record| record.kind == HistoryKind::Rejected);
+        let Some(last) = rejected().next() else { return 0 };
+        let doublings = rejected().skip(1).take(MAX_DOUBLINGS).count();
+        last.step.saturating_add(self.config.version_test.rest_steps << doublings)
     }
 
     /// Where the running test stands.

@@ -77,6 +77,9 @@ pub struct VersionTestConfig {
     pub spending: Spending,
     /// Stop early and reject once the chance of success, if the trend goes on, is below this; 0 never does. In [0, 0.5).
     pub futility: f64,
+    /// Steps without a test after a rejected version, so that rollouts are spent on the best bank known; each further
+    /// rejection in a row doubles them, up to 16 times as many. 0: none. At most 1,000,000.
+    pub rest_steps: u64,
     /// A negative control: the outcomes of each group are dealt anew among its rollouts before they are counted, so that no
     /// version can be better than another ([`super::control::deal_anew`]). The policy still learns from the true ones.
     pub shuffle_outcomes: bool,
@@ -99,16 +102,23 @@ impl Default for VersionTestConfig {
             first_look: 2,
             spending: Spending::ObrienFleming,
             futility: 0.05,
+            rest_steps: 2,
             shuffle_outcomes: false,
         }
     }
 }
 
 impl VersionTestConfig {
-    /// The published procedure: independent draws, posterior means, no early stop.
+    /// The published procedure: independent draws, posterior means, no early stop, no rest.
     #[must_use]
     pub fn paper() -> Self {
-        Self { sampling: Sampling::Independent, rule: Rule::Paper, early_stop: false, ..Self::default() }
+        Self {
+            sampling: Sampling::Independent,
+            rule: Rule::Paper,
+            early_stop: false,
+            rest_steps: 0,
+            ..Self::default()
+        }
     }
 
     /// Step at which all of the level is spent.
@@ -150,6 +160,12 @@ impl VersionTestConfig {
             "version_test.p_max",
             self.p_max.to_string(),
             "in [0.5, 1)",
+        )?;
+        check(
+            self.rest_steps <= 1_000_000,
+            "version_test.rest_steps",
+            self.rest_steps.to_string(),
+            "at most 1000000",
         )?;
         check(
             (0.0..0.5).contains(&self.futility),

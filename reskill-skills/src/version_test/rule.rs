@@ -16,8 +16,8 @@ pub enum Claim {
     /// It must be shown to be better: the usual question for new guidance.
     #[default]
     Better,
-    /// It must not be shown to be worse: the question for a bundle that only deletes, since a shorter bank that does as
-    /// well is the better one.
+    /// It must do at least as well and not be shown to be worse: the question for a bundle that only deletes, since a
+    /// shorter bank that does as well is the better one.
     NotWorse,
 }
 
@@ -83,8 +83,10 @@ struct Standing {
     bound: Option<f64>,
     /// The statistic is beyond the bound: better, or worse, as the claim asks.
     shown: bool,
-    /// It is not, and will hardly be.
+    /// It will hardly pass.
     futile: bool,
+    /// A deletion that will hardly fail.
+    settled: bool,
 }
 
 /// The stratified rule on each candidate.
@@ -110,11 +112,13 @@ fn stratified(test: &VersionTest, config: &VersionTestConfig, claim: Claim) -> O
             let against = z.map(|z| if claim == Claim::Better { z } else { -z });
             let bound = z.map(|_| bound_now(test, config, arm, level, last_step));
             let shown = against.zip(bound).is_some_and(|(against, bound)| against > bound);
-            let futile = !is_last
-                && !shown
-                && against
-                    .is_some_and(|against| conditional_power(against, fraction, level) < config.futility);
-            Standing { arm, z, bound, shown, futile }
+            // What it must end above to pass.
+            let goal = if claim == Claim::Better { quantile_of_tail(level) } else { 0.0 };
+            let chance = z.filter(|_| !is_last && !shown).map(|z| conditional_power(z, fraction, goal));
+            let futile = chance.is_some_and(|chance| chance < config.futility);
+            let settled =
+                claim == Claim::NotWorse && chance.is_some_and(|chance| 1.0 - chance < config.futility);
+            Standing { arm, z, bound, shown, futile, settled }
         })
         .collect();
     let (verdict, reason, arm) = judge(&standings, claim, is_last)?;
@@ -159,9 +163,14 @@ fn judge(standings: &[Standing], claim: Claim, is_last: bool) -> Option<(Verdict
                 return Some((Verdict::Reject, crossed, leader.arm));
             };
             if is_last {
-                Some((Verdict::Accept, not_crossed(left), left.arm))
-            } else if standings.iter().all(|standing| standing.shown || standing.futile) {
+                // Without any information the shorter bank is as good.
+                let as_good = left.z.is_none_or(|z| z >= 0.0);
+                let verdict = if as_good { Verdict::Accept } else { Verdict::Reject };
+                Some((verdict, not_crossed(left), left.arm))
+            } else if left.settled {
                 Some((Verdict::Accept, Reason::Futility, left.arm))
+            } else if standings.iter().all(|standing| standing.shown || standing.futile) {
+                Some((Verdict::Reject, Reason::Futility, left.arm))
             } else {
                 None
             }
@@ -204,11 +213,11 @@ fn fraction(n_steps: usize, last_step: usize) -> f64 {
     n_steps as f64 / last_step as f64
 }
 
-/// Probability that the statistic ends above the fixed-sample bound if the trend seen so far goes on.
-fn conditional_power(z: f64, fraction: f64, level: f64) -> f64 {
+/// Probability that the statistic ends above `goal` if the trend seen so far goes on.
+fn conditional_power(z: f64, fraction: f64, goal: f64) -> f64 {
     // Brownian motion at time t: B = z sqrt(t), drift B / t, so the mean at time 1 is B / t, the variance 1 - t.
     let mean_at_end = z / fraction.sqrt();
-    upper_tail((quantile_of_tail(level) - mean_at_end) / (1.0 - fraction).sqrt())
+    upper_tail((goal - mean_at_end) / (1.0 - fraction).sqrt())
 }
 
 fn conclude(test: &VersionTest, config: &VersionTestConfig, claim: Claim, finding: Finding) -> Decision {

@@ -2,6 +2,7 @@
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use reskill_skills::lifecycle::replay;
 use reskill_skills::{
     Arm, Creator, CreatorContext, HistoryKind, Lifecycle, LifecycleConfig, OfflineCreator, Operation,
     Proposal, SkillBank, SkillEpisode, SkillError, SkillMode, TriggerScope,
@@ -87,6 +88,41 @@ fn a_checkpoint_in_mid_test_continues_as_if_nothing_had_happened() {
         step(&mut restored, index + offset, FORGETFUL, &mut other_rng);
         assert_eq!(restored, original);
     }
+}
+
+#[test]
+fn a_history_played_again_passes_through_the_banks_that_were_live() {
+    let mut n_versions = 0;
+    for (seed, auto_accept) in [(0, false), (1, false), (2, true), (3, true)] {
+        let mut config = LifecycleConfig::default();
+        (config.creator.offline.level, config.creator.offline.episode_causes) = (1.0, false);
+        if auto_accept {
+            config.version_test.rule = reskill_skills::version_test::Rule::AutoAccept;
+        }
+        let mut lifecycle = lifecycle(config);
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut live = vec![lifecycle.incumbent().clone()];
+        for index in 0..20 {
+            step(&mut lifecycle, index, FORGETFUL, &mut rng);
+            live.push(lifecycle.incumbent().clone());
+        }
+        let (versions, last) =
+            replay(lifecycle.history(), &SkillBank::default(), &lifecycle.config().limits()).unwrap();
+        assert_eq!(&last, lifecycle.incumbent());
+        for version in &versions {
+            assert!(live.contains(&version.before), "{:?}", version.record);
+            let accepted = version.record.kind != HistoryKind::Rejected;
+            assert!(!accepted || live.contains(&version.after), "{:?}", version.record);
+            assert_ne!(version.before.skills(), version.after.skills());
+        }
+        n_versions += versions.len();
+        // Another beginning is noticed where the history deletes or changes what that does not hold.
+        let foreign = [Operation::Delete { id: reskill_skills::SkillId("s0099".into()) }];
+        let mut history = lifecycle.history().to_vec();
+        history[0].operations = foreign.to_vec();
+        assert!(replay(&history, &SkillBank::default(), &lifecycle.config().limits()).is_err());
+    }
+    assert!(n_versions >= 8, "{n_versions}");
 }
 
 struct Scripted(Vec<Result<Option<Vec<Operation>>, SkillError>>);

@@ -68,11 +68,16 @@ fn paper_rule_accepts_about_every_second_useless_candidate() {
 }
 
 #[test]
-fn a_harmless_deletion_passes_and_a_harmful_one_does_not() {
+fn a_deletion_passes_if_it_does_at_least_as_well() {
     let config = VersionTestConfig::default();
-    let (harmless, _) = rates(&config, 0.0, Claim::NotWorse, 200);
-    let (harmful, _) = rates(&config, -0.15, Claim::NotWorse, 200);
-    assert!(harmless > 0.8 && harmful < 0.1, "{harmless} {harmful}");
+    let accepted = |delta| rates(&config, delta, Claim::NotWorse, 300).0;
+    // Of deletions that change nothing every second one passes, 4 standard deviations of a share of 300 around a half; what is
+    // kept has another test after its cool-down. A loss of 5 points, which 640 episodes can hardly show (standard error 4), passes one
+    // time in six, one of 15 never.
+    let (helpful, harmless, harmful, ruinous) =
+        (accepted(0.10), accepted(0.0), accepted(-0.05), accepted(-0.15));
+    assert!(helpful > 0.9 && (0.38..0.62).contains(&harmless), "{helpful} {harmless}");
+    assert!(harmful < 0.25 && ruinous < 0.02, "{harmful} {ruinous}");
 }
 
 #[test]

@@ -86,7 +86,7 @@ pub struct EvalArgs {
 
 /// The parts of a benchmark.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum SplitChoice {
+pub(super) enum SplitChoice {
     /// Training games
     Train,
     /// Held-out games like the training games
@@ -101,7 +101,7 @@ enum SplitChoice {
 }
 
 impl SplitChoice {
-    fn split(self) -> Split {
+    pub(super) fn split(self) -> Split {
         match self {
             SplitChoice::Train => Split::Train,
             SplitChoice::Seen => Split::ValidSeen,

@@ -5,6 +5,7 @@ mod list;
 mod show;
 mod diff;
 mod history;
+mod audit;
 mod validate;
 mod export;
 mod import;
@@ -26,6 +27,7 @@ Examples:
   reskill-cli skills show runs/one open-after-go-to
   reskill-cli skills diff runs/one runs/two
   reskill-cli skills history runs/one --kind accepted
+  reskill-cli skills audit runs/one
   reskill-cli skills validate my-skills
   reskill-cli skills export runs/one library
   reskill-cli skills import their-skills my-skills --rename
@@ -42,6 +44,7 @@ enum SkillsCommand {
     Show(show::ShowArgs),
     Diff(diff::DiffArgs),
     History(history::HistoryArgs),
+    Audit(audit::AuditArgs),
     Validate(validate::ValidateArgs),
     Export(export::ExportArgs),
     Import(import::ImportArgs),
@@ -57,6 +60,7 @@ pub fn run(args: &SkillsArgs) -> Result<u8> {
         SkillsCommand::Show(args) => show::run(args),
         SkillsCommand::Diff(args) => diff::run(args),
         SkillsCommand::History(args) => history::run(args),
+        SkillsCommand::Audit(args) => audit::run(args),
         SkillsCommand::Validate(args) => validate::run(args),
         SkillsCommand::Export(args) => export::run(args),
         SkillsCommand::Import(args) => import::run(args),

@@ -83,9 +83,7 @@ pub(super) fn named(arms: Vec<(&NamedArm, Vec<RunData>)>) -> Vec<ArmRuns> {
         class: format!("a{}", index % COLOURS),
         note: arm.note.clone(),
         is_control: arm.is_control,
-        settings: runs
-            .first()
-            .map_or_else(BTreeMap::new, |run| settings(run.config_text.as_deref().unwrap_or_default())),
+        settings: settings(&arm.settings),
         runs,
     };
     arms.into_iter().enumerate().map(arm).collect()

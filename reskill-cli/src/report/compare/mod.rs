@@ -9,6 +9,7 @@ mod versions;
 mod cost;
 mod settings;
 mod study;
+mod along;
 
 #[cfg(test)]
 mod tests;
@@ -34,6 +35,8 @@ pub struct NamedArm {
     pub note: String,
     /// Whether no version of the bank can be better in it.
     pub is_control: bool,
+    /// Its configuration as TOML, as the study has it: files by the paths given there.
+    pub settings: String,
     /// Its finished runs.
     pub runs: Vec<RunDir>,
 }

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use reskill_envs::Split;
+use reskill_skills::Verdict;
 use serde::Deserialize;
 
+use crate::report::compare::along;
 use crate::report::compare::arms::ArmRuns;
 use crate::report::compare::cost;
 use crate::report::compare::spread::Spread;
@@ -12,6 +14,7 @@ use crate::report::data::RunData;
 use crate::report::format::{NONE, plain};
 use crate::report::html::{table, text};
 use crate::statistics::difference;
+use crate::summary::VersionSummary;
 
 /// The part of `eval --json` that is read here.
 #[derive(Debug, Clone, Deserialize)]
@@ -44,7 +47,7 @@ impl BestCheckpoint {
 }
 
 /// A column of success.
-type OfRun = fn(&RunData) -> Option<f64>;
+pub(super) type OfRun = fn(&RunData) -> Option<f64>;
 
 const SUCCESS: [(&str, OfRun); 6] = [
     ("unseen: warm start", |run| Some(run.summary.as_ref()?.unseen.warm_start)),
@@ -85,7 +88,7 @@ fn paired(arm: &ArmRuns, baseline: &ArmRuns, of: OfRun) -> Option<Paired> {
 fn verdicts(arm: &ArmRuns) -> (usize, usize) {
     let versions =
         || arm.runs.iter().filter_map(|run| run.summary.as_ref()).flat_map(|summary| &summary.versions);
-    let accepted = versions().filter(|version| version.verdict == reskill_skills::Verdict::Accept).count();
+    let accepted = versions().filter(|version| version.verdict == Verdict::Accept).count();
     (accepted, versions().count() - accepted)
 }
 
@@ -111,29 +114,10 @@ fn head() -> Vec<String> {
 
 /// A row, `small` around what belongs to the number before.
 fn row(arm: &ArmRuns, baseline: &ArmRuns, small: fn(&str) -> String) -> Vec<String> {
-    let is_baseline = std::ptr::eq(arm, baseline);
     let mut row = vec![arm.name.clone(), arm.runs.len().to_string()];
-    for (_, of) in SUCCESS {
-        row.push(match Spread::of(&arm.values(of)) {
-            None => NONE.to_string(),
-            Some(spread) => {
-                let interval = spread.interval().map(|bounds| bounds.map(|bound| bound.clamp(0.0, 1.0)));
-                let interval = interval.map_or(String::new(), |[low, high]| small(&range(low, high)));
-                format!("{:.1}{interval}", spread.mean * 100.0)
-            }
-        });
-    }
+    row.extend(SUCCESS.iter().map(|(_, of)| success(&arm.values(of), small)));
     for of in [final_unseen as OfRun, best_unseen] {
-        match paired(arm, baseline, of).filter(|_| !is_baseline) {
-            None => row.extend([NONE.to_string(), NONE.to_string()]),
-            Some(Paired { spread, p_value }) => {
-                let interval = spread.interval().map_or(String::new(), |[low, high]| {
-                    small(&format!("{:+.1} to {:+.1}", low * 100.0, high * 100.0))
-                });
-                row.push(format!("{:+.1}{interval}", spread.mean * 100.0));
-                row.push(format!("{p_value:.3}"));
-            }
-        }
+        row.extend(against(arm, baseline, of, small));
     }
     let (accepted, rejected) = verdicts(arm);
     row.push(format!("{accepted} / {rejected}"));
@@ -148,6 +132,34 @@ fn row(arm: &ArmRuns, baseline: &ArmRuns, small: fn(&str) -> String) -> Vec<Stri
     row
 }
 
+/// A mean of shares in % with its interval.
+pub(super) fn success(values: &[f64], small: fn(&str) -> String) -> String {
+    Spread::of(values).map_or(NONE.to_string(), |spread| {
+        let interval = spread.interval().map(|bounds| bounds.map(|bound| bound.clamp(0.0, 1.0)));
+        let interval = interval.map_or(String::new(), |[low, high]| small(&range(low, high)));
+        format!("{:.1}{interval}", spread.mean * 100.0)
+    })
+}
+
+/// The difference to the baseline with its interval, and its p-value.
+pub(super) fn against(
+    arm: &ArmRuns,
+    baseline: &ArmRuns,
+    of: OfRun,
+    small: fn(&str) -> String,
+) -> [String; 2] {
+    let is_baseline = std::ptr::eq(arm, baseline);
+    match paired(arm, baseline, of).filter(|_| !is_baseline) {
+        None => [NONE.to_string(), NONE.to_string()],
+        Some(Paired { spread, p_value }) => {
+            let interval = spread.interval().map_or(String::new(), |[low, high]| {
+                small(&format!("{:+.1} to {:+.1}", low * 100.0, high * 100.0))
+            });
+            [format!("{:+.1}{interval}", spread.mean * 100.0), format!("{p_value:.3}")]
+        }
+    }
+}
+
 fn range(low: f64, high: f64) -> String {
     format!("{:.1} to {:.1}", low * 100.0, high * 100.0)
 }
@@ -159,23 +171,25 @@ a two-sided sign-flip test on them; nothing corrects for the number of arms. \"B
 the seen validation games, so it was chosen without a look at unseen games; on seen games its success is a little too high, as the \
 validation games are among them. Context (tokens of a turn, prompt and reply) and seconds of a step (rollout, update, skills) are ratios to the baseline.";
 
-/// The table in Markdown, with what it says about controls.
+/// The tables in Markdown, with what they say about controls.
 pub(super) fn markdown(arms: &[ArmRuns], title: &str, n_planned: usize) -> String {
     let Some(baseline) = arms.first() else { return String::new() };
     let n_runs: usize = arms.iter().map(|arm| arm.runs.len()).sum();
     let in_brackets: fn(&str) -> String = |inner| format!(" ({inner})");
     let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let table = |head: Vec<String>, rows: Vec<Vec<String>>| {
+        let align: Vec<String> =
+            (0..head.len()).map(|i| if i == 0 { "---".into() } else { "--:".into() }).collect();
+        [line(&head), line(&align)].into_iter().chain(rows.iter().map(|row| line(row))).collect::<String>()
+    };
     let mut text =
         format!("# {title}\n\n{n_runs} of {n_planned} runs; the baseline is `{}`.\n\n", baseline.name);
-    let head = head();
-    text.push_str(&line(&head));
-    let align: Vec<String> =
-        (0..head.len()).map(|i| if i == 0 { "---".into() } else { "--:".into() }).collect();
-    text.push_str(&line(&align));
-    for arm in arms {
-        text.push_str(&line(&row(arm, baseline, in_brackets)));
-    }
+    text.push_str(&table(head(), arms.iter().map(|arm| row(arm, baseline, in_brackets)).collect()));
     text.push_str(&format!("\n{LEGEND}\n"));
+    let on_the_way: Vec<_> = arms.iter().filter_map(|arm| along::row(arm, baseline, in_brackets)).collect();
+    if !on_the_way.is_empty() {
+        text.push_str(&format!("\n{}\n{along::LEGEND}\n", table(along::head(), on_the_way)));
+    }
     let controls: Vec<String> = arms.iter().filter(|arm| arm.is_control).map(control).collect();
     if !controls.is_empty() {
         text.push_str(&format!("\n{}\n", controls.join("\n")));
@@ -193,12 +207,21 @@ pub(super) fn markdown(arms: &[ArmRuns], title: &str, n_planned: usize) -> Strin
 
 /// What a negative control says.
 fn control(arm: &ArmRuns) -> String {
-    let (accepted, rejected) = verdicts(arm);
+    let versions =
+        || arm.runs.iter().filter_map(|run| run.summary.as_ref()).flat_map(|summary| &summary.versions);
+    let only_deletes =
+        |version: &&VersionSummary| version.change.split("; ").all(|change| change.starts_with("delete "));
+    let count = |deletes: bool| {
+        let of_kind = || versions().filter(move |version| only_deletes(version) == deletes);
+        let accepted = of_kind().filter(|version| version.verdict == Verdict::Accept).count();
+        format!("{accepted} of {}", of_kind().count())
+    };
     format!(
         "Negative control `{}`: the outcomes that version tests were shown were dealt anew inside each group, so that no version could be \
-         better. {accepted} of {} versions were accepted.",
+         better. {} versions with new guidance were accepted, and {} that only delete, which need only do as well.",
         arm.name,
-        accepted + rejected
+        count(false),
+        count(true)
     )
 }
 
@@ -206,16 +229,23 @@ fn control(arm: &ArmRuns) -> String {
 pub(super) fn section_body(arms: &[ArmRuns]) -> String {
     let Some(baseline) = arms.first() else { return String::new() };
     let below: fn(&str) -> String = |inner| format!("<small>{inner}</small>");
-    let rows: Vec<Vec<String>> = arms
-        .iter()
-        .map(|arm| {
-            let mut row = row(arm, baseline, below);
-            row[0] = format!("<i class=\"swatch c {}\"></i> {}", arm.class, text(&arm.name));
-            row
-        })
-        .collect();
-    let head = head();
-    let head: Vec<&str> = head.iter().map(String::as_str).collect();
+    let marked = |arm: &ArmRuns, mut row: Vec<String>| {
+        row[0] = format!("<i class=\"swatch c {}\"></i> {}", arm.class, text(&arm.name));
+        row
+    };
+    let in_html = |head: Vec<String>, rows: Vec<Vec<String>>| {
+        let head: Vec<&str> = head.iter().map(String::as_str).collect();
+        format!("<div class=\"wide\">{}</div>", table("numbers study", &head, &rows))
+    };
+    let rows = arms.iter().map(|arm| marked(arm, row(arm, baseline, below))).collect();
+    let on_the_way: Vec<Vec<String>> =
+        arms.iter().filter_map(|arm| Some(marked(arm, along::row(arm, baseline, below)?))).collect();
+    let on_the_way = match on_the_way.is_empty() {
+        true => String::new(),
+        false => {
+            format!("{}<p class=\"quiet\">{}</p>", in_html(along::head(), on_the_way), text(along::LEGEND))
+        }
+    };
     let notes: String = arms
         .iter()
         .filter(|arm| !arm.note.is_empty())
@@ -227,8 +257,8 @@ pub(super) fn section_body(arms: &[ArmRuns]) -> String {
         .map(|arm| format!("<p>{}</p>", text(&control(arm))))
         .collect();
     format!(
-        "<div class=\"wide\">{}</div>{controls}<ul>{notes}</ul><p class=\"quiet\">{}</p>\n",
-        table("numbers study", &head, &rows),
+        "{}{controls}<ul>{notes}</ul><p class=\"quiet\">{}</p>\n{on_the_way}\n",
+        in_html(head(), rows),
         text(LEGEND)
     )
 }

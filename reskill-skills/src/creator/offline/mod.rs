@@ -265,9 +265,13 @@ fn cooling_down(name: &str, context: &CreatorContext<'_>, config: &OfflineConfig
     let names = |record: &HistoryRecord| {
         record.operations.iter().filter_map(Operation::content).any(|content| content.name == name)
     };
-    let (n, last) = rejections(context.history, names);
-    last.is_some_and(|step| {
-        context.step < step.saturating_add(config.cooldown_steps.saturating_mul(1 << n.min(16)) / 2)
+    rests(rejections(context.history, names), context.step, config)
+}
+
+/// Whether what was rejected so often, the last time at that step, is not to be tried at `step`.
+pub(crate) fn rests((n, last): (u32, Option<u64>), step: u64, config: &OfflineConfig) -> bool {
+    last.is_some_and(|last| {
+        step < last.saturating_add(config.cooldown_steps.saturating_mul(1 << n.min(16)) / 2)
     })
 }
 

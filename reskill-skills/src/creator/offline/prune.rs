@@ -7,7 +7,7 @@ use crate::creator::offline::association::{Row, associate};
 use crate::creator::offline::config::OfflineConfig;
 use crate::creator::offline::habit::rank;
 use crate::creator::offline::mine::mine;
-use crate::creator::offline::rejections;
+use crate::creator::offline::{rejections, rests};
 use crate::creator::verify::fires_in;
 use crate::episode::{Rate, SkillEpisode, heeded};
 use crate::guidance::Polarity;
@@ -98,13 +98,13 @@ fn row<'a>(skill: &Skill, played: &'a SkillEpisode, context: &CreatorContext<'_>
 }
 
 fn cooling_down(id: &SkillId, context: &CreatorContext<'_>, config: &OfflineConfig) -> bool {
-    let (_, last) = rejections(context.history, |record| {
+    let rejected = rejections(context.history, |record| {
         record
             .operations
             .iter()
             .any(|operation| matches!(operation, Operation::Delete { id: other } if other == id))
     });
-    last.is_some_and(|step| context.step < step.saturating_add(config.cooldown_steps))
+    rests(rejected, context.step, config)
 }
 
 /// The first active `next` skill of this creator's making that often fires after kinds where its verb cannot be played or
