@@ -145,6 +145,6 @@ fn what_cannot_be_audited_is_refused_in_one_line() {
     refused(&[&run], "its bank holds no skill");
     refused(&[&run, "--games", "0"], "--games 0");
     refused(&[&run, "--reference", "nowhere"], "--reference");
-    refused(&[&run, "--temperature", "-1"], "--temperature -1");
+    refused(&[&run, "--temperature=-1"], "--temperature -1");
     refused(&["nowhere"], "nowhere");
 }

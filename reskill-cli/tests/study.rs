@@ -27,7 +27,22 @@ note = "outcomes dealt anew"
 set = ["skills.version_test.shuffle_outcomes=true"]
 seeds = 1
 control = true
+
+[[arm]]
+name = "lively"
+note = "every proposal is accepted"
+seeds = 1
+set = [
+    "bank=bank", "skills.version_test.rule=auto_accept", "skills.reservoir.min=2", "skills.creator.offline.level=1.0",
+    "skills.creator.offline.min_z=0.01", "skills.creator.offline.min_gain=0.0001", "skills.creator.offline.min_episodes=1",
+    "skills.creator.offline.max_share=1.0", "skills.verify.min_rate=0.05", "skills.verify.min_overall=0.01",
+    "sft.episodes=300", "sft.epochs=4", "grpo.steps=6", "policy.model.hidden_size=48", "policy.model.head_dim=16",
+    "rollout.tasks_per_step=8", "rollout.group_size=6",
+]
 "#;
+
+const SKILL: &str = "---\nname: open-it\ndescription: After going somewhere.\nmetadata:\n  reskill-guidance: next open\n  reskill-id: s0000\n  \
+                     reskill-pattern: \"^go to\"\n  reskill-trigger: action_pattern\n---\n\nnext open\n";
 
 fn reskill(folder: &Path, args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_reskill-cli"));
@@ -43,24 +58,26 @@ fn a_study_is_run_once_reported_and_packed() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path();
     std::fs::write(at.join("study.toml"), STUDY).unwrap();
+    std::fs::create_dir_all(at.join("bank/open-it")).unwrap();
+    std::fs::write(at.join("bank/open-it/SKILL.md"), SKILL).unwrap();
     let run = || reskill(at, &["study", "run", "study.toml", "--out", "s"]);
 
     let first = run();
     assert_eq!(first.status.code(), Some(0), "{}", said(&first));
-    assert!(said(&first).contains("3 runs of 2 arms, 0 finished before"), "{}", said(&first));
-    assert_eq!(said(&first).lines().filter(|line| line.contains("unseen")).count(), 3);
+    assert!(said(&first).contains("4 runs of 3 arms, 0 finished before"), "{}", said(&first));
+    assert_eq!(said(&first).lines().filter(|line| line.contains("unseen")).count(), 4);
     let summary = at.join("s/runs/grpo/seed-1/summary.json");
     let before = std::fs::read(&summary).unwrap();
     // One run is lost: it alone is run again, and comes out as before but for the clock.
     std::fs::remove_dir_all(at.join("s/runs/grpo/seed-0")).unwrap();
     let second = run();
-    assert!(said(&second).contains("2 finished before"), "{}", said(&second));
+    assert!(said(&second).contains("3 finished before"), "{}", said(&second));
     assert_eq!(std::fs::read(&summary).unwrap(), before);
 
     let report = reskill(at, &["study", "report", "s"]);
     assert_eq!(report.status.code(), Some(0), "{}", said(&report));
     let table = String::from_utf8(report.stdout).unwrap();
-    assert!(table.contains("3 of 3 runs; the baseline is `grpo`"), "{table}");
+    assert!(table.contains("4 of 4 runs; the baseline is `grpo`"), "{table}");
     assert!(
         table.contains("Negative control `shuffled`") && table.contains("- `shuffled`: outcomes dealt anew"),
         "{table}"
@@ -74,6 +91,32 @@ fn a_study_is_run_once_reported_and_packed() {
     assert!(!at.join("p/runs/grpo/seed-0/checkpoints").exists());
     assert!(reskill(at, &["study", "report", "p"]).status.success());
     assert!(files("s") == files("p"), "the packed study gives another report");
+    // No path of this machine is packed.
+    let config = std::fs::read_to_string(at.join("p/runs/lively/seed-0/config.toml")).unwrap();
+    assert!(config.contains("bank = \"bank\"") && !config.contains(at.to_str().unwrap()), "{config}");
+    check_banks(at);
+}
+
+/// What the runs ended with, with where it comes from.
+fn check_banks(at: &Path) {
+    let banks = |arm: &str| reskill(at, &["study", "banks", "s", "b", "--arm", arm]);
+    let written = banks("lively");
+    assert_eq!(written.status.code(), Some(0), "{}", said(&written));
+    let valid = reskill(at, &["skills", "validate", "b/lively/seed-0"]);
+    assert_eq!(valid.status.code(), Some(0), "{}", said(&valid));
+    let given = std::fs::read_to_string(at.join("b/lively/seed-0/open-it/SKILL.md")).unwrap();
+    assert!(given.contains("provenance:") && given.contains("seed 0: given at the start"), "{given}");
+    let summary = std::fs::read(at.join("s/runs/lively/seed-0/summary.json")).unwrap();
+    let summary: serde_json::Value = serde_json::from_slice(&summary).unwrap();
+    let names: Vec<&str> =
+        summary["skills"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    let found: Vec<String> = names
+        .iter()
+        .map(|name| std::fs::read_to_string(at.join("b/lively/seed-0").join(name).join("SKILL.md")).unwrap())
+        .collect();
+    assert!(found.len() > 1 && found.iter().any(|text| text.contains("accepted after step")), "{names:?}");
+    let unknown = banks("lovely");
+    assert!(unknown.status.code() == Some(2) && said(&unknown).contains("it has grpo, shuffled, lively"));
 }
 
 #[test]
@@ -100,4 +143,22 @@ fn what_does_not_fit_is_refused_in_one_line() {
     let shown = reskill(at, &["config", "show", "default"]);
     std::fs::write(made.join("config.toml"), shown.stdout).unwrap();
     refused(&["study", "run", "study.toml", "--out", "s"], "was made with another configuration");
+}
+
+#[test]
+fn the_results_in_the_documentation_come_from_the_files_beside_them() {
+    let results = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/results");
+    let is_study = |path: &std::path::PathBuf| path.join("study.toml").is_file();
+    let studies: Vec<_> =
+        std::fs::read_dir(&results).unwrap().map(|entry| entry.unwrap().path()).filter(is_study).collect();
+    assert!(!studies.is_empty());
+    for study in studies {
+        let dir = tempfile::tempdir().unwrap();
+        let args = ["study", "report", study.to_str().unwrap(), "--out", dir.path().to_str().unwrap()];
+        let output = reskill(&results, &args);
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+        let table = std::fs::read(study.join("table.md")).unwrap();
+        let remedy = "reskill-cli study report writes it anew";
+        assert!(std::fs::read(dir.path().join("table.md")).unwrap() == table, "{}: {remedy}", study.display());
+    }
 }

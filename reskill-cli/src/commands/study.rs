@@ -10,7 +10,7 @@ use clap::{Args, Subcommand};
 use crate::commands::train::{INTERRUPTED, stop_on_interrupt};
 use crate::progress::{print_data, print_line};
 use crate::run_dir::write_atomically;
-use crate::study::{StudyDir, StudyFile, pack, report, runner};
+use crate::study::{StudyDir, StudyFile, banks, pack, report, runner};
 
 /// Runs a grid of configurations and seeds, and puts it into one table
 #[derive(Debug, Args)]
@@ -18,7 +18,7 @@ use crate::study::{StudyDir, StudyFile, pack, report, runner};
   title = \"Do skills help?\"
   baseline = \"grpo\"
   seeds = 5                                  # of every arm: 0 to 4
-  set = [\"threads=1\"]                        # of every run, as --set
+  set = [\"threads=1\"]                        # of every run, as --set; {seed} is the seed of the run
   parallel = 2
   [[arm]]
   name = \"grpo\"
@@ -31,6 +31,7 @@ Examples:
   reskill-cli study run configs/studies/a.toml --out studies/a     runs what is not finished; Ctrl-C stops with checkpoints
   reskill-cli study report studies/a                             studies/a/table.md and studies/a/report.html
   reskill-cli study pack studies/a docs/results/study-a          what the report is made of, compressed
+  reskill-cli study banks studies/a skills --arm reskill         the banks that its runs ended with
 
 Exit codes: 0 done; 1 a run failed; 2 an error: one line says what and what to do; 130 interrupted, go on with the same command.")]
 pub struct StudyArgs {
@@ -82,6 +83,22 @@ Examples:
         #[arg(value_name = "OUT")]
         out: PathBuf,
     },
+    /// Writes the banks that the runs of an arm ended with, as Agent Skills with the decision that each skill comes from
+    #[command(after_help = "Every skill says under `metadata`, `provenance`, in which test it was accepted.
+
+Examples:
+  reskill-cli study banks studies/a skills --arm reskill        skills/reskill/seed-0/NAME/SKILL.md and so on")]
+    Banks {
+        /// Folder of the study
+        #[arg(value_name = "DIR")]
+        dir: PathBuf,
+        /// Folder for the banks
+        #[arg(value_name = "OUT")]
+        out: PathBuf,
+        /// Arm whose runs are meant
+        #[arg(long, value_name = "NAME")]
+        arm: String,
+    },
 }
 
 /// Runs the command; the result is the exit code.
@@ -124,6 +141,11 @@ pub fn run(args: &StudyArgs) -> Result<u8> {
         StudyCommand::Pack { dir, out } => {
             let n_runs = pack::pack(&StudyDir::open(dir)?, out)?;
             print_line(&format!("{n_runs} runs in {}", out.display()));
+            Ok(0)
+        }
+        StudyCommand::Banks { dir, out, arm } => {
+            let (n_banks, n_skills) = banks::export(&StudyDir::open(dir)?, arm, out)?;
+            print_line(&format!("{n_banks} banks, {n_skills} skills in {}", out.display()));
             Ok(0)
         }
     }

@@ -7,6 +7,7 @@ pub mod spec;
 pub mod runner;
 pub mod report;
 pub mod pack;
+pub mod banks;
 
 pub use spec::{ArmSpec, PlannedRun, StudyFile};
 

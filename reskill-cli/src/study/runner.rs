@@ -139,7 +139,7 @@ fn carry_out(
             }
             command.arg("--config").arg(study.study().source(run.arm)).arg("--out").arg(&folder);
             command.arg("--seed").arg(run.seed.to_string());
-            for assignment in study.study().overrides(run.arm) {
+            for assignment in study.study().overrides(run.arm, run.seed) {
                 command.arg("--set").arg(assignment);
             }
         }

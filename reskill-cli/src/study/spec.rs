@@ -41,7 +41,7 @@ pub struct StudyFile {
     /// What all runs begin from: a configuration file or preset, `A+B` in layers.
     #[serde(default = "default_base")]
     pub base: String,
-    /// Overrides of all runs, as `--set` takes them.
+    /// Overrides of all runs, as `--set` takes them; `{seed}` stands for the seed of the run, as in the path of another run.
     #[serde(default)]
     pub set: Vec<String>,
     /// Runs at once, >= 1.
@@ -147,10 +147,11 @@ impl StudyFile {
         layers.into_iter().flatten().collect::<Vec<_>>().join("+")
     }
 
-    /// What `--set` is given for an arm, once each.
+    /// What `--set` is given for a run, once each; `{seed}` stands for its seed.
     #[must_use]
-    pub fn overrides(&self, arm: usize) -> Vec<String> {
-        self.set.iter().chain(&self.arms[arm].set).cloned().collect()
+    pub fn overrides(&self, arm: usize, seed: u64) -> Vec<String> {
+        let all = self.set.iter().chain(&self.arms[arm].set);
+        all.map(|assignment| assignment.replace("{seed}", &seed.to_string())).collect()
     }
 
     /// The configuration of a run, with which it must be possible to begin.
@@ -158,7 +159,7 @@ impl StudyFile {
     /// # Errors
     /// One line that names the arm, the key and what to do.
     pub fn config(&self, arm: usize, seed: u64) -> Result<TrainConfig> {
-        let mut overrides = self.overrides(arm);
+        let mut overrides = self.overrides(arm, seed);
         overrides.push(format!("seed={seed}"));
         let source = self.source(arm);
         TrainConfig::load(Some(Path::new(&source)), &overrides)
@@ -204,6 +205,9 @@ mod tests {
         assert_eq!(plan, [(0, 0), (1, 0), (0, 1), (1, 1), (0, 2)]);
         assert_eq!(study.plan()[1].folder, Path::new("runs/on/seed-0"));
         assert_eq!((study.source(0).as_str(), study.source(1).as_str()), ("default+ablation-off", "default"));
+        let with_seed = self::study(&TWO.replace("grpo.steps=3", "bank=other/seed-{seed}/skills")).unwrap();
+        assert_eq!(with_seed.overrides(1, 7), ["bank=other/seed-7/skills"]);
+        assert_eq!(with_seed.config(1, 7).unwrap().bank, Some("other/seed-7/skills".into()));
     }
 
     #[test]

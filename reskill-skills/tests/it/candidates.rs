@@ -134,8 +134,8 @@ fn a_good_candidate_is_found_beside_bad_ones_and_all_bad_ones_are_dropped_early(
         assert_eq!((verdict, arm), (Verdict::Accept, Arm::Candidate(1)));
         let (verdict, reason, _) = decide(&config, Claim::Better, &[0.1, 0.1], &mut rng);
         assert_eq!((verdict, reason), (Verdict::Reject, Reason::Futility));
-        // Deletions: one that harms and one that does not; the harmless one is carried out.
-        let (verdict, _, arm) = decide(&config, Claim::NotWorse, &[0.05, 0.45], &mut rng);
+        // Deletions: one that harms and one that helps; the latter is carried out.
+        let (verdict, _, arm) = decide(&config, Claim::NotWorse, &[0.05, 0.6], &mut rng);
         assert_eq!((verdict, arm), (Verdict::Accept, Arm::Candidate(1)));
         let (verdict, _, _) = decide(&config, Claim::NotWorse, &[0.05, 0.05], &mut rng);
         assert_eq!(verdict, Verdict::Reject);
