@@ -94,6 +94,8 @@ fn a_study_is_run_once_reported_and_packed() {
     // No path of this machine is packed.
     let config = std::fs::read_to_string(at.join("p/runs/lively/seed-0/config.toml")).unwrap();
     assert!(config.contains("bank = \"bank\"") && !config.contains(at.to_str().unwrap()), "{config}");
+    let best = std::fs::read_to_string(at.join("p/runs/grpo/seed-0/best.json")).unwrap();
+    assert!(best.contains("\"run\": \"runs/grpo/seed-0\""), "{best}");
     check_banks(at);
 }
 
@@ -159,6 +161,10 @@ fn the_results_in_the_documentation_come_from_the_files_beside_them() {
         assert_eq!(output.status.code(), Some(0), "{}", said(&output));
         let table = std::fs::read(study.join("table.md")).unwrap();
         let remedy = "reskill-cli study report writes it anew";
-        assert!(std::fs::read(dir.path().join("table.md")).unwrap() == table, "{}: {remedy}", study.display());
+        assert!(
+            std::fs::read(dir.path().join("table.md")).unwrap() == table,
+            "{}: {remedy}",
+            study.display()
+        );
     }
 }

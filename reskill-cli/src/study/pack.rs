@@ -11,7 +11,7 @@ use crate::run_dir::write_atomically;
 /// Level of zstd: small, and quick enough for some megabytes.
 const LEVEL: i32 = 19;
 /// Files that are kept as they are, and files that are compressed.
-const PLAIN: [&str; 2] = ["summary.json", BEST];
+const PLAIN: [&str; 1] = ["summary.json"];
 const COMPRESSED: [&str; 2] = ["metrics.jsonl", "history.jsonl"];
 
 /// Writes the study's finished runs into `out`, which must be new or empty; returns how many they are.
@@ -43,6 +43,9 @@ fn pack_run(study: &StudyDir, packed: &StudyDir, run: &PlannedRun) -> Result<()>
     // As the study has it: a run's own file holds the paths of the machine it ran on.
     let config = study.study().config(run.arm, run.seed)?.to_toml()?;
     write_atomically(&to.join("config.toml"), config.as_bytes())?;
+    if from.join(BEST).is_file() {
+        write_atomically(&to.join(BEST), &without_place(&read(BEST)?, run)?)?;
+    }
     for name in PLAIN.into_iter().filter(|name| from.join(name).is_file()) {
         write_atomically(&to.join(name), &read(name)?)?;
     }
@@ -52,4 +55,17 @@ fn pack_run(study: &StudyDir, packed: &StudyDir, run: &PlannedRun) -> Result<()>
         write_atomically(&to.join(format!("{name}.zst")), &small)?;
     }
     Ok(())
+}
+
+/// An evaluation that names its run by the folder inside the study, not by the place it had on a machine.
+fn without_place(evaluation: &[u8], run: &PlannedRun) -> Result<Vec<u8>> {
+    let mut evaluation: serde_json::Value =
+        serde_json::from_slice(evaluation).with_context(|| format!("{BEST}: not as expected"))?;
+    if let Some(place) = evaluation.get_mut("run") {
+        *place = run.folder.to_string_lossy().into();
+    }
+    let mut text =
+        serde_json::to_vec_pretty(&evaluation).context("an evaluation cannot be written as JSON")?;
+    text.push(b'\n');
+    Ok(text)
 }

@@ -4,8 +4,9 @@ use reskill_envs::Split;
 
 use crate::report::compare::arms::ArmRuns;
 use crate::report::compare::spread::Spread;
-use crate::report::compare::study::{OfRun, against, success};
+use crate::report::compare::study::{OfRun, Paired, paired};
 use crate::report::data::RunData;
+use crate::report::format::NONE;
 
 /// Training is looked at in so many parts.
 const PARTS: u64 = 4;
@@ -36,24 +37,28 @@ const ALONG: [(&str, OfRun); 5] = [
 
 /// The table's head.
 pub(super) fn head() -> Vec<String> {
-    let columns =
-        ALONG.iter().flat_map(|(title, _)| [(*title).to_string(), "against the baseline".into(), "p".into()]);
-    ["arm".to_string(), "runs".to_string()].into_iter().chain(columns).collect()
+    ["arm", "runs"].into_iter().chain(ALONG.iter().map(|(title, _)| *title)).map(String::from).collect()
 }
 
-/// A row about the way there; nothing if no run was evaluated on the way.
+/// A row: success, and its difference to the baseline with the p-value; nothing if no run was evaluated on the way.
 pub(super) fn row(arm: &ArmRuns, baseline: &ArmRuns, small: fn(&str) -> String) -> Option<Vec<String>> {
+    let cell = |of: OfRun| {
+        let Some(spread) = Spread::of(&arm.values(of)) else { return NONE.to_string() };
+        let difference = paired(arm, baseline, of).filter(|_| !std::ptr::eq(arm, baseline));
+        let difference = difference.map_or(String::new(), |Paired { spread, p_value }| {
+            small(&format!("{:+.1}, p {p_value:.3}", spread.mean * 100.0))
+        });
+        format!("{:.1}{difference}", spread.mean * 100.0)
+    };
     let mut row = vec![arm.name.clone(), arm.runs.len().to_string()];
-    for (_, of) in ALONG {
-        row.push(success(&arm.values(of), small));
-        row.extend(against(arm, baseline, of, small));
-    }
+    row.extend(ALONG.iter().map(|(_, of)| cell(*of)));
     arm.runs.iter().any(|run| along(run, None).is_some()).then_some(row)
 }
 
-/// What the second table is, in words.
-pub(super) const LEGEND: &str = "Success in % of unseen games on the way: means of the evaluations during each quarter of training, with the \
-live bank, on fewer games than at the end. It shows how fast an arm learns, which the end does not.";
+/// What the table is, in words.
+pub(super) const LEGEND: &str = "Success in % of unseen games on the way, with the difference to the baseline and its p-value: means of the \
+evaluations during each quarter of training, with the live bank, on fewer games than at the end. It shows how fast an arm learns, which the end \
+does not.";
 
 #[cfg(test)]
 mod tests {

@@ -37,6 +37,11 @@ impl ArmRuns {
     }
 }
 
+/// The class of an arm's colour. The baseline, which the others are shown beside, shares its colour with nobody.
+fn class(index: usize) -> String {
+    format!("a{}", if index == 0 { 0 } else { 1 + (index - 1) % (COLOURS - 1) })
+}
+
 /// Gives runs whose folders have the same name a number each.
 pub(super) fn tell_apart(runs: &mut [RunData]) {
     for index in 1..runs.len() {
@@ -57,7 +62,7 @@ pub(super) fn group(runs: Vec<RunData>) -> Vec<ArmRuns> {
         match arms.iter_mut().find(|arm| arm.settings == settings) {
             Some(arm) => arm.runs.push(run),
             None => {
-                let class = format!("a{}", arms.len() % COLOURS);
+                let class = class(arms.len());
                 arms.push(ArmRuns {
                     name: String::new(),
                     class,
@@ -80,7 +85,7 @@ pub(super) fn group(runs: Vec<RunData>) -> Vec<ArmRuns> {
 pub(super) fn named(arms: Vec<(&NamedArm, Vec<RunData>)>) -> Vec<ArmRuns> {
     let arm = |(index, (arm, runs)): (usize, (&NamedArm, Vec<RunData>))| ArmRuns {
         name: arm.name.clone(),
-        class: format!("a{}", index % COLOURS),
+        class: class(index),
         note: arm.note.clone(),
         is_control: arm.is_control,
         settings: settings(&arm.settings),

@@ -13,7 +13,7 @@ use crate::report::compare::spread::Spread;
 use crate::report::data::{HELD_OUT, RunData};
 use crate::report::failures::in_words;
 use crate::report::format::{number, percent, plain, plain_percent};
-use crate::report::html::figure;
+use crate::report::html::{figure, text};
 
 /// One number of every step, small.
 struct Panel {
@@ -34,14 +34,32 @@ const PANELS: [Panel; 6] = [
 /// Values by step, of every run that has one.
 type BySteps = BTreeMap<u64, Vec<f64>>;
 
+/// With more arms than this, bands would hide each other: each arm is then shown beside the baseline alone as well.
+const BANDS: usize = 4;
+
 /// Held-out success large, the rest small.
 pub(super) fn section_body(arms: &[ArmRuns]) -> String {
+    let all: Vec<&ArmRuns> = arms.iter().collect();
+    let has_bands = arms.len() <= BANDS;
     let held_out: String = HELD_OUT
         .iter()
         .map(|(name, split)| {
-            figure(&format!("<b>{name}</b> games won, by training step"), &held_out(arms, name, *split))
+            let chart = success_chart(&all, name, *split, (460.0, 290.0), has_bands);
+            figure(&format!("<b>{name}</b> games won, by training step"), &chart)
         })
         .collect();
+    let apart: String = match arms {
+        [baseline, others @ ..] if !has_bands => others
+            .iter()
+            .map(|arm| {
+                let chart =
+                    success_chart(&[baseline, arm], "unseen", Split::ValidUnseen, (320.0, 200.0), true);
+                let (ours, base) = (text(&arm.name), text(&baseline.name));
+                figure(&format!("<b>{ours}</b> beside {base}, unseen games"), &chart)
+            })
+            .collect(),
+        _ => String::new(),
+    };
     let panels: String = PANELS
         .iter()
         .map(|panel| {
@@ -50,7 +68,7 @@ pub(super) fn section_body(arms: &[ArmRuns]) -> String {
         })
         .collect();
     format!(
-        "<div class=\"pair\">{held_out}</div>\n<p class=\"quiet\">Lines are means over the runs of an arm. Bands: of three \
+        "<div class=\"pair\">{held_out}</div>\n<div class=\"grid\">{apart}</div>\n<p class=\"quiet\">Lines are means over the runs of an arm. Bands: of three \
          runs or more the 95% interval of the mean over seeds (Student\u{2019}s), of two the range, of a single one \
          Wilson\u{2019}s interval over games. A step counts where every run of the arm was evaluated.</p>\n\
          <div class=\"grid\">{panels}</div>\n"
@@ -82,9 +100,15 @@ pub(super) fn failures(arms: &[ArmRuns]) -> String {
     )
 }
 
-fn held_out(arms: &[ArmRuns], name: &str, split: Split) -> String {
+fn success_chart(
+    arms: &[&ArmRuns],
+    name: &str,
+    split: Split,
+    (width, height): (f64, f64),
+    has_bands: bool,
+) -> String {
     let last = arms.iter().flat_map(|arm| &arm.runs).map(RunData::last_step).max().unwrap_or(1);
-    let mut chart = Chart::new(460.0, 290.0, Axis::counting(0, last), Axis::shares());
+    let mut chart = Chart::new(width, height, Axis::counting(0, last), Axis::shares());
     for arm in arms {
         let mut by_step = BySteps::new();
         let mut of_games: BTreeMap<u64, [f64; 2]> = BTreeMap::new();
@@ -116,7 +140,9 @@ fn held_out(arms: &[ArmRuns], name: &str, split: Split) -> String {
             .collect();
         let line: Vec<(f64, Option<f64>)> =
             spreads.iter().map(|(step, spread)| (*step as f64, Some(spread.mean))).collect();
-        chart.band(&arm.class, &band);
+        if has_bands {
+            chart.band(&arm.class, &band);
+        }
         chart.line(&arm.class, &line);
         for ((step, spread), (_, low, high)) in spreads.iter().zip(&band) {
             let hover = format!(

@@ -78,7 +78,7 @@ pub fn render_study(arms: &[NamedArm], facts: &StudyFacts) -> Result<(String, St
         facts.n_runs,
         counted(facts.n_planned, "run"),
         text(&facts.title),
-        results::sentence(&arms),
+        study::sentence(&arms),
         names(&arms),
     );
     let page = document(&facts.title, "", &header, "", &sections);

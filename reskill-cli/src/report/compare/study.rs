@@ -68,16 +68,16 @@ fn best_unseen(run: &RunData) -> Option<f64> {
 
 /// A difference to the baseline, run by run of the same seed.
 #[derive(Debug, Clone, Copy, PartialEq)]
-struct Paired {
-    spread: Spread,
-    p_value: f64,
+pub(super) struct Paired {
+    pub(super) spread: Spread,
+    pub(super) p_value: f64,
 }
 
 fn by_seed(arm: &ArmRuns, of: OfRun) -> BTreeMap<u64, f64> {
     arm.runs.iter().filter_map(|run| Some((run.config.seed?, of(run)?))).collect()
 }
 
-fn paired(arm: &ArmRuns, baseline: &ArmRuns, of: OfRun) -> Option<Paired> {
+pub(super) fn paired(arm: &ArmRuns, baseline: &ArmRuns, of: OfRun) -> Option<Paired> {
     let theirs = by_seed(baseline, of);
     let differences: Vec<f64> =
         by_seed(arm, of).iter().filter_map(|(seed, value)| Some(value - theirs.get(seed)?)).collect();
@@ -92,30 +92,37 @@ fn verdicts(arm: &ArmRuns) -> (usize, usize) {
     (accepted, versions().count() - accepted)
 }
 
-/// The table's head.
-fn head() -> Vec<String> {
-    let mut head = vec!["arm".to_string(), "runs".to_string()];
-    head.extend(SUCCESS.iter().map(|(title, _)| (*title).to_string()));
-    head.extend(
-        [
-            "final unseen against the baseline",
-            "p",
-            "best validated unseen against the baseline",
-            "p",
-            "versions accepted / rejected",
-            "context",
-            "seconds a step",
-            "creator calls",
-        ]
-        .map(String::from),
-    );
-    head
+/// The head of the first table.
+fn success_head() -> Vec<String> {
+    ["arm", "runs"].into_iter().chain(SUCCESS.iter().map(|(title, _)| *title)).map(String::from).collect()
 }
 
-/// A row, `small` around what belongs to the number before.
-fn row(arm: &ArmRuns, baseline: &ArmRuns, small: fn(&str) -> String) -> Vec<String> {
+/// How well an arm did, `small` around what belongs to the number before.
+fn success_row(arm: &ArmRuns, small: fn(&str) -> String) -> Vec<String> {
     let mut row = vec![arm.name.clone(), arm.runs.len().to_string()];
     row.extend(SUCCESS.iter().map(|(_, of)| success(&arm.values(of), small)));
+    row
+}
+
+/// The head of the second table.
+fn against_head() -> Vec<String> {
+    let head = [
+        "arm",
+        "final unseen against the baseline",
+        "p",
+        "best validated unseen against the baseline",
+        "p",
+        "versions accepted / rejected",
+        "context",
+        "seconds a step",
+        "creator calls",
+    ];
+    head.map(String::from).to_vec()
+}
+
+/// How far an arm is from the baseline, what became of its versions, and what it cost.
+fn against_row(arm: &ArmRuns, baseline: &ArmRuns, small: fn(&str) -> String) -> Vec<String> {
+    let mut row = vec![arm.name.clone()];
     for of in [final_unseen as OfRun, best_unseen] {
         row.extend(against(arm, baseline, of, small));
     }
@@ -132,8 +139,27 @@ fn row(arm: &ArmRuns, baseline: &ArmRuns, small: fn(&str) -> String) -> Vec<Stri
     row
 }
 
+/// What came out, in a sentence.
+pub(super) fn sentence(arms: &[ArmRuns]) -> String {
+    let [baseline, others @ ..] = arms else { return String::new() };
+    let Some(base) = Spread::of(&baseline.values(final_unseen)) else { return String::new() };
+    let said: Vec<String> = others
+        .iter()
+        .filter_map(|arm| {
+            let Paired { spread, p_value } = paired(arm, baseline, final_unseen)?;
+            Some(format!("{} <b>{:+.1}</b> (p {p_value:.2})", text(&arm.name), spread.mean * 100.0))
+        })
+        .collect();
+    format!(
+        "On unseen games the baseline, {}, ends at <b>{:.1}%</b>. In pairs of seeds: {}.",
+        text(&baseline.name),
+        base.mean * 100.0,
+        said.join(", ")
+    )
+}
+
 /// A mean of shares in % with its interval.
-pub(super) fn success(values: &[f64], small: fn(&str) -> String) -> String {
+fn success(values: &[f64], small: fn(&str) -> String) -> String {
     Spread::of(values).map_or(NONE.to_string(), |spread| {
         let interval = spread.interval().map(|bounds| bounds.map(|bound| bound.clamp(0.0, 1.0)));
         let interval = interval.map_or(String::new(), |[low, high]| small(&range(low, high)));
@@ -142,12 +168,7 @@ pub(super) fn success(values: &[f64], small: fn(&str) -> String) -> String {
 }
 
 /// The difference to the baseline with its interval, and its p-value.
-pub(super) fn against(
-    arm: &ArmRuns,
-    baseline: &ArmRuns,
-    of: OfRun,
-    small: fn(&str) -> String,
-) -> [String; 2] {
+fn against(arm: &ArmRuns, baseline: &ArmRuns, of: OfRun, small: fn(&str) -> String) -> [String; 2] {
     let is_baseline = std::ptr::eq(arm, baseline);
     match paired(arm, baseline, of).filter(|_| !is_baseline) {
         None => [NONE.to_string(), NONE.to_string()],
@@ -184,7 +205,10 @@ pub(super) fn markdown(arms: &[ArmRuns], title: &str, n_planned: usize) -> Strin
     };
     let mut text =
         format!("# {title}\n\n{n_runs} of {n_planned} runs; the baseline is `{}`.\n\n", baseline.name);
-    text.push_str(&table(head(), arms.iter().map(|arm| row(arm, baseline, in_brackets)).collect()));
+    text.push_str(&table(success_head(), arms.iter().map(|arm| success_row(arm, in_brackets)).collect()));
+    text.push('\n');
+    let against = arms.iter().map(|arm| against_row(arm, baseline, in_brackets)).collect();
+    text.push_str(&table(against_head(), against));
     text.push_str(&format!("\n{LEGEND}\n"));
     let on_the_way: Vec<_> = arms.iter().filter_map(|arm| along::row(arm, baseline, in_brackets)).collect();
     if !on_the_way.is_empty() {
@@ -237,7 +261,8 @@ pub(super) fn section_body(arms: &[ArmRuns]) -> String {
         let head: Vec<&str> = head.iter().map(String::as_str).collect();
         format!("<div class=\"wide\">{}</div>", table("numbers study", &head, &rows))
     };
-    let rows = arms.iter().map(|arm| marked(arm, row(arm, baseline, below))).collect();
+    let rows = arms.iter().map(|arm| marked(arm, success_row(arm, below))).collect();
+    let against = arms.iter().map(|arm| marked(arm, against_row(arm, baseline, below))).collect();
     let on_the_way: Vec<Vec<String>> =
         arms.iter().filter_map(|arm| Some(marked(arm, along::row(arm, baseline, below)?))).collect();
     let on_the_way = match on_the_way.is_empty() {
@@ -257,8 +282,9 @@ pub(super) fn section_body(arms: &[ArmRuns]) -> String {
         .map(|arm| format!("<p>{}</p>", text(&control(arm))))
         .collect();
     format!(
-        "{}{controls}<ul>{notes}</ul><p class=\"quiet\">{}</p>\n{on_the_way}\n",
-        in_html(head(), rows),
+        "{}{}<p class=\"quiet\">{}</p>\n{on_the_way}{controls}<ul>{notes}</ul>\n",
+        in_html(success_head(), rows),
+        in_html(against_head(), against),
         text(LEGEND)
     )
 }
@@ -307,15 +333,19 @@ mod tests {
         let arms = [arm("off", &[(0, 0.5), (1, 0.6)]), arm("on", &[(0, 0.75), (1, 0.65)])];
         let text = markdown(&arms, "T", 4);
         let rows: Vec<&str> = text.lines().filter(|line| line.starts_with('|')).collect();
-        assert_eq!(rows.len(), 4);
-        let cells: Vec<usize> = rows.iter().map(|row| row.matches(" | ").count()).collect();
-        assert!(cells.iter().all(|n| *n == cells[0]), "{cells:?}");
+        assert_eq!(rows.len(), 8);
+        for table in rows.chunks(4) {
+            let cells: Vec<usize> = table.iter().map(|row| row.matches(" | ").count()).collect();
+            assert!(cells.iter().all(|n| *n == cells[0]), "{cells:?}");
+        }
         assert!(
             rows[2].starts_with("| off | 2 | 30.0 (30.0 to 30.0) | 55.0 (0.0 to 100.0) |"),
             "{}",
             rows[2]
         );
         // Differences 25 and 5: mean 15.
-        assert!(rows[3].contains("| +15.0 (-112.1 to +142.1) | 0.500 |"), "{}", rows[3]);
+        assert!(rows[7].contains("| +15.0 (-112.1 to +142.1) | 0.500 |"), "{}", rows[7]);
+        let said = sentence(&arms);
+        assert!(said.contains("ends at <b>55.0%</b>") && said.contains("on <b>+15.0</b> (p 0.50)"), "{said}");
     }
 }

@@ -42,6 +42,8 @@ impl CachedPlan {
         const OP: &str = "CachedPlan::new";
         check_heads(OP, shape)?;
         check_range(page > 0, OP, "page", page, ">= 1")?;
+        #[cfg(not(feature = "cuda"))]
+        let Device::Cpu = device;
         Ok(CachedPlan {
             shape,
             page,

@@ -66,7 +66,11 @@ impl PackedSegments {
 
 impl From<Vec<PackedSegment>> for PackedSegments {
     fn from(list: Vec<PackedSegment>) -> PackedSegments {
-        PackedSegments { list, ..PackedSegments::default() }
+        PackedSegments {
+            list,
+            #[cfg(feature = "cuda")]
+            plans: PackedPlans::default(),
+        }
     }
 }
 
