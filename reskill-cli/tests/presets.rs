@@ -160,6 +160,7 @@ fn an_ablation_changes_its_keys_and_nothing_else_whatever_it_stands_on() {
                 ("skills.version_test.sampling", json!("independent")),
                 ("skills.version_test.rule", json!("paper")),
                 ("skills.version_test.early_stop", json!(false)),
+                ("skills.version_test.rest_steps", json!(0)),
             ],
         ),
         ("ablation-skill-first", &[("schedule", json!("skill_first"))]),

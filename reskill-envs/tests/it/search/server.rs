@@ -82,7 +82,10 @@ fn serve(mut stream: TcpStream, all: &Mutex<Vec<Value>>, act: &(impl Fn(&Value, 
 fn read(stream: &TcpStream) -> Option<Value> {
     let mut reader = BufReader::new(stream);
     let (mut line, mut length) = (String::new(), 0);
-    reader.read_line(&mut line).ok()?;
+    // A client whose patience ends before it has written closes an empty connection.
+    if reader.read_line(&mut line).ok()? == 0 {
+        return None;
+    }
     assert!(line.starts_with("POST /retrieve "), "{line}");
     loop {
         let mut line = String::new();
