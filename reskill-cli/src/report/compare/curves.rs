@@ -60,8 +60,11 @@ pub(super) fn section_body(arms: &[ArmRuns]) -> String {
             .collect(),
         _ => String::new(),
     };
+    let lines = || arms.iter().flat_map(|arm| &arm.runs).flat_map(|run| &run.steps);
+    let is_known = |panel: &&Panel| lines().any(|line| (panel.value)(line).is_some_and(f64::is_finite));
     let panels: String = PANELS
         .iter()
+        .filter(is_known)
         .map(|panel| {
             let chart = of_steps(arms, panel.title, panel.value, panel.is_share);
             figure(&format!("<b>{}</b> <small>mean over runs</small>", panel.title), &chart)

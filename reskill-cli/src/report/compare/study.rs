@@ -108,13 +108,13 @@ fn success_row(arm: &ArmRuns, small: fn(&str) -> String) -> Vec<String> {
 fn against_head() -> Vec<String> {
     let head = [
         "arm",
-        "final unseen against the baseline",
+        "final: difference",
         "p",
-        "best validated unseen against the baseline",
+        "best validated: difference",
         "p",
-        "versions accepted / rejected",
+        "accepted / rejected",
         "context",
-        "seconds a step",
+        "seconds",
         "creator calls",
     ];
     head.map(String::from).to_vec()
@@ -187,10 +187,10 @@ fn range(low: f64, high: f64) -> String {
 
 /// What the numbers are, in words.
 const LEGEND: &str = "Success in % of held-out games, means over runs of an arm with 95% intervals over seeds (Student's t). \
-Differences to the baseline are means over the seeds that both have, in points, with the interval of paired differences and the p-value of \
+Differences are those to the baseline on unseen games, means over the seeds that both have, in points, with the interval of paired differences and the p-value of \
 a two-sided sign-flip test on them; nothing corrects for the number of arms. \"Best validated\" is the checkpoint with the highest success on \
 the seen validation games, so it was chosen without a look at unseen games; on seen games its success is a little too high, as the \
-validation games are among them. Context (tokens of a turn, prompt and reply) and seconds of a step (rollout, update, skills) are ratios to the baseline.";
+validation games are among them. Context (tokens of a turn, prompt and reply) and seconds of a step (rollout, update, skills) are ratios to the baseline; accepted and rejected are versions of the bank.";
 
 /// The tables in Markdown, with what they say about controls.
 pub(super) fn markdown(arms: &[ArmRuns], title: &str, n_planned: usize) -> String {
