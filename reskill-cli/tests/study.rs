@@ -122,6 +122,48 @@ fn check_banks(at: &Path) {
 }
 
 #[test]
+fn an_interrupted_study_goes_on_where_it_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = dir.path();
+    let more = "\"grpo.steps=12\", \"checkpoint.every=1\", \"skills.mode=off\", ";
+    let one = STUDY.split("[[arm]]").take(2).collect::<Vec<_>>().join("[[arm]]");
+    std::fs::write(at.join("study.toml"), one.replace("\"grpo.steps=4\", ", more)).unwrap();
+    let whole = reskill(at, &["study", "run", "study.toml", "--out", "whole"]);
+    assert_eq!(whole.status.code(), Some(0), "{}", said(&whole));
+
+    let mut command = Command::new(env!("CARGO_BIN_EXE_reskill-cli"));
+    command.current_dir(at).args(["study", "run", "study.toml", "--out", "parts", "--parallel", "1"]);
+    let child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let steps = || {
+        let text =
+            std::fs::read_to_string(at.join("parts/runs/grpo/seed-0/metrics.jsonl")).unwrap_or_default();
+        text.matches("\"kind\":\"step\"").count()
+    };
+    let start = std::time::Instant::now();
+    while steps() < 2 {
+        assert!(start.elapsed() < std::time::Duration::from_secs(120), "no second step after two minutes");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    let stopped = child.wait_with_output().unwrap();
+    assert_eq!(stopped.status.code(), Some(130), "{}", said(&stopped));
+    assert!(said(&stopped).contains("stopped; the same command goes on"), "{}", said(&stopped));
+    assert!(!at.join("parts/runs/grpo/seed-1/summary.json").exists(), "it did not stop");
+
+    let again = reskill(at, &["study", "run", "study.toml", "--out", "parts"]);
+    assert_eq!(again.status.code(), Some(0), "{}", said(&again));
+    let table = |folder: &str| {
+        let report = reskill(at, &["study", "report", folder]);
+        let text = String::from_utf8(report.stdout).unwrap();
+        // Seconds are the clock's.
+        let lines = text.lines().filter(|line| line.starts_with("| grpo | 2 |")).map(str::to_string);
+        lines.collect::<Vec<_>>()
+    };
+    assert!(table("whole").len() == 2 && table("whole") == table("parts"), "{:?}", table("parts"));
+}
+
+#[test]
 fn what_does_not_fit_is_refused_in_one_line() {
     let dir = tempfile::tempdir().unwrap();
     let at = dir.path();
