@@ -170,17 +170,10 @@ pub fn summarise(
     }
     let turns: usize = played.episodes.iter().map(|record| record.episode.turns.len()).sum();
     let score: f64 = played.episodes.iter().map(|record| f64::from(record.episode.score)).sum();
-    let total = |rates: Vec<Rate>| {
-        rates.iter().fold(Rate::default(), |sum, rate| Rate {
-            hits: sum.hits + rate.hits,
-            total: sum.total + rate.total,
-        })
-    };
     let vocabulary = suite.vocabulary();
-    let shown = heed(&played.episodes, bank, vocabulary).into_values().map(|heed| heed.shown).collect();
-    let unprompted = without.map(|played| {
-        total(heed(&played.episodes, bank, vocabulary).into_values().map(|heed| heed.unshown).collect())
-    });
+    let heeded = heed(&played.episodes, bank, vocabulary).into_values().map(|heed| heed.shown).sum();
+    let unprompted = without
+        .map(|played| heed(&played.episodes, bank, vocabulary).into_values().map(|heed| heed.unshown).sum());
     Evaluation {
         split,
         overall: Success::new(overall.0, overall.1),
@@ -189,7 +182,7 @@ pub fn summarise(
         mean_score: score / played.episodes.len().max(1) as f64,
         measures: measures(played, suite),
         faults: played.faults,
-        heeded: total(shown),
+        heeded,
         unprompted,
     }
 }

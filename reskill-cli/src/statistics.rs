@@ -33,6 +33,24 @@ pub struct Difference {
     pub p_value: f64,
 }
 
+impl Mean {
+    /// A share in %, e.g. `61.0 (55.4 to 66.3)`.
+    #[must_use]
+    pub fn percent(&self) -> String {
+        let [low, high] = self.interval.map(|bound| bound * 100.0);
+        format!("{:.1} ({low:.1} to {high:.1})", self.mean * 100.0)
+    }
+}
+
+impl Difference {
+    /// A difference of shares in points, e.g. `+1.5 (-2.0 to +5.2)`.
+    #[must_use]
+    pub fn points(&self) -> String {
+        let [low, high] = self.mean.interval.map(|bound| bound * 100.0);
+        format!("{:+.1} ({low:+.1} to {high:+.1})", self.mean.mean * 100.0)
+    }
+}
+
 /// The mean of one value a game, with its interval.
 #[must_use]
 pub fn mean(values: &[f64]) -> Mean {

@@ -112,10 +112,9 @@ impl Adaptation {
             lines.push(format!("{label:<34} {:>18} {:>18}", cell(SEEN), cell(UNSEEN)));
         }
         for (split, gain) in &self.gain {
-            let [low, high] = gain.mean.interval.map(|bound| bound * 100.0);
             lines.push(format!(
-                "{split}: adaptation is worth {:+.1} ({low:+.1} to {high:+.1}), p = {:.3}, on {} games",
-                gain.mean.mean * 100.0,
+                "{split}: adaptation is worth {}, p = {:.3}, on {} games",
+                gain.points(),
                 gain.p_value,
                 gain.mean.n_games
             ));

@@ -1,6 +1,8 @@
 //! An episode with everything the skills crate must know about it, and how well skills were heeded in it.
 
 use std::collections::BTreeMap;
+use std::iter::Sum;
+use std::ops::AddAssign;
 use std::sync::Arc;
 
 use reskill_envs::{ActionVocabulary, Episode, Outcome, Split, Task, TaskId, Turn};
@@ -94,6 +96,22 @@ impl Rate {
     pub(crate) fn add(&mut self, hit: bool) {
         self.hits += u64::from(hit);
         self.total += 1;
+    }
+}
+
+impl AddAssign for Rate {
+    fn add_assign(&mut self, other: Rate) {
+        self.hits += other.hits;
+        self.total += other.total;
+    }
+}
+
+impl Sum for Rate {
+    fn sum<I: Iterator<Item = Rate>>(rates: I) -> Rate {
+        rates.fold(Rate::default(), |mut sum, rate| {
+            sum += rate;
+            sum
+        })
     }
 }
 

@@ -18,19 +18,13 @@ pub use self::versions::VersionAudit;
 use self::player::{Played, Player};
 use crate::failure_modes::FailureMode;
 use crate::statistics::{Difference, Mean, difference, mean};
-use crate::trainer::Trained;
+use crate::trainer::{HowToPlay, Trained};
 
 /// How an audit plays.
 #[derive(Debug, Clone)]
 pub struct AuditSettings {
-    /// Games of each split, >= 1.
-    pub games: usize,
-    /// Each game is played once with each of them.
-    pub seeds: Vec<u64>,
-    /// Sampling temperature, >= 0; 0 takes the likeliest token.
-    pub temperature: f32,
-    /// Episodes side by side; the policy's own number if absent.
-    pub slots: Option<usize>,
+    /// Games, seeds and draws, the same for every bank.
+    pub how: HowToPlay,
     /// Whether every version of the history is played as well, before and after.
     pub versions: bool,
     /// A bank to compare with, and what it is called.
@@ -122,7 +116,7 @@ pub struct SplitAudit {
 /// If the split has no games, one cannot be played, or the history does not lead to the run's bank.
 pub fn audit(trained: &Trained, split: Split, settings: &AuditSettings) -> Result<SplitAudit> {
     let bank = &trained.bank;
-    let mut player = Player::new(trained, settings, split)?;
+    let mut player = Player::new(trained, &settings.how, split);
     let all = player.play("all skills", bank)?;
     let none = player.play("no skills", &SkillBank::default())?;
     let mut skills = Vec::new();
@@ -143,7 +137,7 @@ pub fn audit(trained: &Trained, split: Split, settings: &AuditSettings) -> Resul
     };
     Ok(SplitAudit {
         split,
-        n_games: all.won.len(),
+        n_games: all.games.len(),
         all: of_bank(&all),
         none: of_bank(&none),
         worth: difference(&all.minus(&none)),

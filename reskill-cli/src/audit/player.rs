@@ -2,23 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use reskill_envs::{Split, TaskId};
 use reskill_skills::episode::{Heed, heed};
-use reskill_skills::{SkillBank, SkillContent, SkillEpisode, SkillId, SkillStatus};
+use reskill_skills::{Rate, SkillBank, SkillContent, SkillEpisode, SkillId, SkillStatus};
 
-use super::AuditSettings;
-use crate::evaluate::play;
 use crate::failure_modes::{self, FailureMode};
-use crate::progress::Progress;
-use crate::rollout::RolloutSettings;
-use crate::trainer::Trained;
+use crate::trainer::{HowToPlay, Trained};
 
 /// What one bank came to on the games.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Played {
-    /// Share of its episodes that were won, by game.
-    pub(super) won: BTreeMap<TaskId, f64>,
+    /// Episodes won, of those played, by game.
+    pub(super) games: BTreeMap<TaskId, Rate>,
     /// Turns of all episodes.
     turns: usize,
     /// Episodes.
@@ -39,23 +35,22 @@ impl Played {
     }
 
     pub(super) fn values(&self) -> Vec<f64> {
-        self.won.values().copied().collect()
+        self.games.values().filter_map(|won| won.value()).collect()
     }
 
     /// Game by game, this minus the other.
     pub(super) fn minus(&self, other: &Played) -> Vec<f64> {
-        self.won.iter().filter_map(|(game, won)| Some(won - other.won.get(game)?)).collect()
+        let share = |(game, won): (&TaskId, &Rate)| Some(won.value()? - other.games.get(game)?.value()?);
+        self.games.iter().filter_map(share).collect()
     }
 
     fn add(&mut self, episodes: &[SkillEpisode], max_turns: usize) {
         self.n_episodes += episodes.len();
         for record in episodes {
-            *self.won.entry(record.episode.task.id.clone()).or_default() +=
-                f64::from(u8::from(record.episode.is_success()));
+            let won = u64::from(record.episode.is_success());
+            *self.games.entry(record.episode.task.id.clone()).or_default() += Rate { hits: won, total: 1 };
             self.turns += record.episode.turns.len();
-            let mut shown: Vec<&SkillId> = record.triggered.iter().flatten().collect();
-            shown.sort();
-            shown.dedup();
+            let shown: BTreeSet<&SkillId> = record.triggered.iter().flatten().collect();
             for id in shown {
                 *self.shown_in.entry(id.clone()).or_default() += 1;
             }
@@ -68,10 +63,8 @@ impl Played {
     fn add_heed(&mut self, more: BTreeMap<SkillId, Heed>) {
         for (id, heed) in more {
             let sum = self.heed.entry(id).or_default();
-            for (sum, more) in [(&mut sum.shown, heed.shown), (&mut sum.unshown, heed.unshown)] {
-                sum.hits += more.hits;
-                sum.total += more.total;
-            }
+            sum.shown += heed.shown;
+            sum.unshown += heed.unshown;
         }
     }
 }
@@ -79,22 +72,14 @@ impl Played {
 /// Plays games of one split; banks that show the same skills are played once.
 pub(super) struct Player<'a> {
     trained: &'a Trained,
-    settings: &'a AuditSettings,
+    how: &'a HowToPlay,
     split: Split,
-    rollout: RolloutSettings,
     played: Vec<(Vec<SkillContent>, Played)>,
 }
 
 impl<'a> Player<'a> {
-    /// # Errors
-    /// If the split has no games.
-    pub(super) fn new(trained: &'a Trained, settings: &'a AuditSettings, split: Split) -> Result<Player<'a>> {
-        let Trained { config, suite, policy, .. } = trained;
-        if suite.tasks(split).is_empty() {
-            bail!("--split: {} has no games in {split}", suite.name());
-        }
-        let rollout = RolloutSettings::new(&config.rollout, policy, 0, settings.temperature);
-        Ok(Player { trained, settings, split, rollout, played: Vec::new() })
+    pub(super) fn new(trained: &'a Trained, how: &'a HowToPlay, split: Split) -> Player<'a> {
+        Player { trained, how, split, played: Vec::new() }
     }
 
     /// Banks that were played.
@@ -104,49 +89,31 @@ impl<'a> Player<'a> {
 
     /// Share of games that were won at least once with some bank.
     pub(super) fn within_reach(&self) -> f64 {
-        let won = |played: &Played| {
-            played
-                .won
-                .iter()
-                .filter(|(_, share)| **share > 0.0)
-                .map(|(game, _)| game.clone())
-                .collect::<Vec<_>>()
-        };
-        let reached: BTreeSet<TaskId> = self.played.iter().flat_map(|(_, played)| won(played)).collect();
-        let games: BTreeSet<&TaskId> = self.played.iter().flat_map(|(_, played)| played.won.keys()).collect();
-        reached.len() as f64 / games.len().max(1) as f64
+        let played = || self.played.iter().flat_map(|(_, played)| &played.games);
+        let all: BTreeSet<&TaskId> = played().map(|(game, _)| game).collect();
+        let reached: BTreeSet<&TaskId> =
+            played().filter(|(_, won)| won.hits > 0).map(|(game, _)| game).collect();
+        reached.len() as f64 / all.len().max(1) as f64
     }
 
     /// What `bank` comes to; `name` is shown while it is played.
     ///
     /// # Errors
-    /// If a game cannot be played.
+    /// If the split has no games, or one cannot be played.
     pub(super) fn play(&mut self, name: &str, bank: &SkillBank) -> Result<Played> {
         let active = bank.skills().iter().filter(|skill| skill.status == SkillStatus::Active);
         let contents: Vec<SkillContent> = active.map(|skill| skill.content.clone()).collect();
         if let Some((_, played)) = self.played.iter().find(|(same, _)| *same == contents) {
             return Ok(played.clone());
         }
-        let Trained { suite, policy, bank: audited, .. } = self.trained;
-        let n_games = self.settings.games.min(suite.tasks(self.split).len());
-        let seeds = &self.settings.seeds;
-        let mut progress = Progress::new(name, "games", (n_games * seeds.len()) as u64, true);
+        let Trained { config, suite, bank: audited, .. } = self.trained;
         let mut result = Played::default();
-        for (pass, &seed) in seeds.iter().enumerate() {
-            let mut show =
-                |done: usize, _: usize| progress.set((pass * n_games + done) as u64, self.split.as_str());
-            let slots = self.settings.slots.unwrap_or(policy.evaluation_slots);
-            let suite = suite.as_ref();
-            let of_seed =
-                play(policy, suite, self.split, n_games, bank, &self.rollout, seed, slots, &mut show)?;
-            result.add(&of_seed.episodes, self.rollout.max_turns);
+        self.trained.play(name, self.split, bank, self.how, |_, of_seed| {
+            result.add(&of_seed.episodes, config.rollout.max_turns);
             result.faults += of_seed.faults;
             result.add_heed(heed(&of_seed.episodes, audited, suite.vocabulary()));
-        }
-        progress.finish();
-        for won in result.won.values_mut() {
-            *won /= seeds.len() as f64;
-        }
+            Ok(())
+        })?;
         self.played.push((contents, result.clone()));
         Ok(result)
     }

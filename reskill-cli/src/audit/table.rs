@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use reskill_skills::{Rate, Verdict};
 
 use super::{BankAudit, SkillAudit, SplitAudit, VersionAudit};
-use crate::statistics::{Difference, Mean};
+use crate::statistics::Difference;
 
 /// Width of a column of a difference with its interval.
 const WIDE: usize = 24;
@@ -69,7 +69,7 @@ fn of_bank(name: &str, bank: &BankAudit, width: usize) -> String {
     let lost = if bank.faults > 0 { format!("; {} episodes lost", bank.faults) } else { String::new() };
     format!(
         "{name:<width$}  {:>20}  {:>5.1}  {}{lost}",
-        percent(&bank.success),
+        bank.success.percent(),
         bank.mean_turns,
         failed.join(", ")
     )
@@ -83,9 +83,9 @@ fn of_skill(skill: &SkillAudit, width: usize) -> String {
         rate(Some(skill.shown_in)),
         rate(skill.heeded),
         rate(skill.unprompted),
-        points(&skill.adds),
+        skill.adds.points(),
         p_value(skill.adds.p_value),
-        points(&skill.adds_alone),
+        skill.adds_alone.points(),
         p_value(skill.adds_alone.p_value),
     )
 }
@@ -97,7 +97,7 @@ fn of_version(version: &VersionAudit) -> String {
         version.step,
         version.before.mean * 100.0,
         version.after.mean * 100.0,
-        points(&version.gain),
+        version.gain.points(),
         p_value(version.gain.p_value),
         version.change
     )
@@ -112,18 +112,8 @@ fn share(hits: u64, total: u64) -> String {
     rate.map_or("-".to_string(), |rate| format!("{:.0}%", rate * 100.0))
 }
 
-fn percent(mean: &Mean) -> String {
-    let [low, high] = mean.interval.map(|bound| bound * 100.0);
-    format!("{:.1} ({low:.1} to {high:.1})", mean.mean * 100.0)
-}
-
-fn points(difference: &Difference) -> String {
-    let [low, high] = difference.mean.interval.map(|bound| bound * 100.0);
-    format!("{:+.1} ({low:+.1} to {high:+.1})", difference.mean.mean * 100.0)
-}
-
 fn with_p(difference: &Difference) -> String {
-    format!("{}, p = {}", points(difference), p_value(difference.p_value))
+    format!("{}, p = {}", difference.points(), p_value(difference.p_value))
 }
 
 fn p_value(p: f64) -> String {

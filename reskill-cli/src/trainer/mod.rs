@@ -11,6 +11,7 @@ mod console;
 mod files;
 mod groups;
 mod restore;
+mod playing;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, info_span, instrument};
 
 use self::learning::Learning;
+pub use self::playing::HowToPlay;
 use self::record::StepFacts;
 use self::restore::Restored;
 pub use self::restore::Trained;

@@ -246,8 +246,9 @@ impl Lifecycle {
     /// Asks the creator for the next candidate and puts it under test.
     ///
     /// Does nothing and returns `None` unless the mode is `evolve`, no test is running, the reservoir is big enough and
-    /// the rest after a rejection is over, or if the creator has nothing to propose. A creator that fails, and a proposal that does not pass, become records
-    /// and warnings; they never stop a run. With the rule `auto_accept` the candidate becomes the incumbent at once.
+    /// the rest after a rejection is over, or if the creator has nothing to propose. A creator that fails, and a proposal
+    /// that does not pass, become records and warnings; they never stop a run. With the rule `auto_accept` the candidate
+    /// becomes the incumbent at once.
     pub fn evolve(
         &mut self,
         step: u64,

@@ -13,18 +13,7 @@ use reskill_skills::{SkillBank, SkillEpisode};
 use crate::checkpoint::CheckpointChoice;
 use crate::device::DeviceArgs;
 use crate::episodes::EpisodeLine;
-use crate::evaluate::play;
-use crate::progress::Progress;
-use crate::rollout::RolloutSettings;
-use crate::trainer::Trained;
-
-/// How games are played.
-pub(super) struct Play {
-    pub(super) games: usize,
-    pub(super) seeds: Vec<u64>,
-    pub(super) temperature: f32,
-    pub(super) slots: Option<usize>,
-}
+use crate::trainer::{HowToPlay, Trained};
 
 /// What is kept of an episode.
 #[derive(Debug, Clone)]
@@ -146,7 +135,7 @@ impl Contestant {
     pub(super) fn play(
         &mut self,
         split: Split,
-        how: &Play,
+        how: &HowToPlay,
         record: Option<&mut Recorder>,
     ) -> Result<Outcomes> {
         match &self.kind {
@@ -161,24 +150,11 @@ fn play_run(
     trained: &Trained,
     bank: &SkillBank,
     split: Split,
-    how: &Play,
+    how: &HowToPlay,
     mut record: Option<&mut Recorder>,
 ) -> Result<Outcomes> {
-    let Trained { config, suite, policy, .. } = trained;
-    let n_games = how.games.min(suite.tasks(split).len());
-    if n_games == 0 {
-        bail!("--split: {} has no games in {split}", suite.name());
-    }
-    let settings = RolloutSettings::new(&config.rollout, policy, 0, how.temperature);
-    let total = (n_games * how.seeds.len()) as u64;
-    let mut progress = Progress::new(name, "games", total, true);
     let mut outcomes = Outcomes::new(name);
-    for (pass, &seed) in how.seeds.iter().enumerate() {
-        let before = pass * n_games;
-        let mut show = |done: usize, _: usize| progress.set((before + done) as u64, split.as_str());
-        let slots = how.slots.unwrap_or(policy.evaluation_slots);
-        let suite = suite.as_ref();
-        let played = play(policy, suite, split, how.games, bank, &settings, seed, slots, &mut show)?;
+    trained.play(name, split, bank, how, |seed, played| {
         outcomes.faults += played.faults;
         for episode in played.episodes {
             outcomes.add(seed, &episode);
@@ -186,8 +162,8 @@ fn play_run(
                 record.write(&EpisodeLine::new(name, seed, bank, episode))?;
             }
         }
-    }
-    progress.finish();
+        Ok(())
+    })?;
     Ok(outcomes)
 }
 

@@ -6,18 +6,18 @@ mod table;
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::{Args, ValueEnum};
 use reskill_envs::Split;
 use serde::Serialize;
 
-use self::contestant::{Contestant, Play};
+use self::contestant::Contestant;
 use self::measure::{Comparison, Measured};
 use super::skills::print_json;
 use crate::checkpoint::CheckpointChoice;
 use crate::device::DeviceArgs;
 use crate::progress::print_data;
-use crate::trainer::Trained;
+use crate::trainer::{HowToPlay, Trained};
 
 /// Plays a trained run on fixed games: success by task family, with intervals, and compares it on the same games with its
 /// bank taken away, or with another run
@@ -135,20 +135,8 @@ struct SplitReport {
 pub fn run(args: &EvalArgs) -> Result<u8> {
     let slots = args.slots.map(|slots| slots as usize);
     let trained = Trained::open(&args.run, args.from, &args.overrides, &args.device, slots)?;
-    let temperature =
-        if args.greedy { 0.0 } else { args.temperature.unwrap_or(trained.config.eval.temperature) };
-    if !(temperature >= 0.0 && temperature.is_finite()) {
-        bail!("--temperature {temperature}: expected a number >= 0");
-    }
-    let play = Play {
-        games: args.games.unwrap_or(trained.config.eval.games),
-        seeds: (0..args.seeds).map(|n| trained.config.seed + n).collect(),
-        temperature,
-        slots,
-    };
-    if play.games == 0 {
-        bail!("--games 0: expected at least 1");
-    }
+    let temperature = if args.greedy { Some(0.0) } else { args.temperature };
+    let how = HowToPlay::of(&trained, args.games, temperature, args.seeds, slots)?;
     let mut contestants = Contestant::of_run(trained, args.bank.as_deref())?;
     if let Some(other) = &args.against {
         contestants.push(Contestant::against(other, &args.overrides, &args.device, slots)?);
@@ -158,7 +146,7 @@ pub fn run(args: &EvalArgs) -> Result<u8> {
     for split in args.split.iter().map(|choice| choice.split()) {
         let outcomes = contestants
             .iter_mut()
-            .map(|one| one.play(split, &play, record.as_mut()))
+            .map(|one| one.play(split, &how, record.as_mut()))
             .collect::<Result<Vec<_>>>()?;
         let played = outcomes.iter().map(Measured::of).collect();
         let (first, others) =
@@ -170,7 +158,7 @@ pub fn run(args: &EvalArgs) -> Result<u8> {
     if let Some(record) = record {
         record.finish()?;
     }
-    let report = Report { run: args.run.clone(), temperature, seeds: play.seeds, splits };
+    let report = Report { run: args.run.clone(), temperature: how.temperature, seeds: how.seeds, splits };
     if args.json {
         print_json(&report)?;
     } else {

@@ -4,7 +4,6 @@ use std::fmt::Write as _;
 
 use super::measure::{Comparison, Measured};
 use super::{Report, SplitReport};
-use crate::statistics::Mean;
 
 /// The report as text.
 pub(super) fn render(report: &Report) -> String {
@@ -44,12 +43,12 @@ fn of_split(text: &mut String, report: &SplitReport) {
     );
     for one in &report.played {
         let numbers = format!("{:>7.3}  {:>6.1}  {:>6}", one.score.mean, one.mean_turns, one.success.n_games);
-        line(text, &format!("{:<width$}  {:>24}  {numbers}", one.played, percent(&one.success)));
+        line(text, &format!("{:<width$}  {:>24}  {numbers}", one.played, one.success.percent()));
         for (family, mean) in &one.families {
             let name = format!("  {family}");
             line(
                 text,
-                &format!("{name:<width$}  {:>24}  {:>7}  {:>6}  {:>6}", percent(mean), "", "", mean.n_games),
+                &format!("{name:<width$}  {:>24}  {:>7}  {:>6}  {:>6}", mean.percent(), "", "", mean.n_games),
             );
         }
         if one.faults > 0 {
@@ -57,22 +56,16 @@ fn of_split(text: &mut String, report: &SplitReport) {
         }
     }
     for Comparison { of, against, success, .. } in &report.comparisons {
-        let [low, high] = success.mean.interval.map(|bound| bound * 100.0);
         line(
             text,
             &format!(
-                "{of} minus {against}: {:+.1} ({low:+.1} to {high:+.1}), p = {}, on {} games",
-                success.mean.mean * 100.0,
+                "{of} minus {against}: {}, p = {}, on {} games",
+                success.points(),
                 p_value(success.p_value),
                 success.mean.n_games
             ),
         );
     }
-}
-
-fn percent(mean: &Mean) -> String {
-    let [low, high] = mean.interval.map(|bound| bound * 100.0);
-    format!("{:.1} ({low:.1} to {high:.1})", mean.mean * 100.0)
 }
 
 fn p_value(p: f64) -> String {

@@ -11,7 +11,7 @@ use crate::audit::{AuditSettings, SplitAudit, audit, render};
 use crate::checkpoint::CheckpointChoice;
 use crate::commands::eval::SplitChoice;
 use crate::device::DeviceArgs;
-use crate::trainer::Trained;
+use crate::trainer::{HowToPlay, Trained};
 
 /// Plays fixed games with the whole bank, with none, and with each skill left out and alone
 #[derive(Debug, Args)]
@@ -79,14 +79,7 @@ struct Report<'a> {
 pub(super) fn run(args: &AuditArgs) -> Result<u8> {
     let slots = args.slots.map(|slots| slots as usize);
     let trained = Trained::open(&args.run, args.from, &args.overrides, &args.device, slots)?;
-    let temperature = args.temperature.unwrap_or(trained.config.eval.temperature);
-    if !(temperature >= 0.0 && temperature.is_finite()) {
-        bail!("--temperature {temperature}: expected a number >= 0");
-    }
-    let games = args.games.unwrap_or(trained.config.eval.games);
-    if games == 0 {
-        bail!("--games 0: expected at least 1");
-    }
+    let how = HowToPlay::of(&trained, args.games, args.temperature, args.seeds, slots)?;
     if trained.bank.n_active() == 0 && !args.versions && args.reference.is_none() {
         bail!(
             "{}: its bank holds no skill at this checkpoint; --versions plays the banks that were tested, --reference BANK another one",
@@ -97,8 +90,7 @@ pub(super) fn run(args: &AuditArgs) -> Result<u8> {
         None => None,
         Some(path) => Some((path.display().to_string(), bank(path).context("--reference")?)),
     };
-    let seeds: Vec<u64> = (0..args.seeds).map(|n| trained.config.seed + n).collect();
-    let settings = AuditSettings { games, seeds, temperature, slots, versions: args.versions, reference };
+    let settings = AuditSettings { how, versions: args.versions, reference };
     let splits = args
         .split
         .iter()
@@ -106,7 +98,8 @@ pub(super) fn run(args: &AuditArgs) -> Result<u8> {
         .collect::<Result<Vec<_>>>()?;
     if args.json {
         let (run, checkpoint) = (&args.run, args.from.to_string());
-        print_json(&Report { run, checkpoint, temperature, seeds: &settings.seeds, splits: &splits })?;
+        let HowToPlay { temperature, seeds, .. } = &settings.how;
+        print_json(&Report { run, checkpoint, temperature: *temperature, seeds, splits: &splits })?;
         return Ok(0);
     }
     let texts: Vec<String> = splits.iter().map(render).collect();
