@@ -75,7 +75,8 @@ pub struct VersionTestConfig {
     pub first_look: u32,
     /// How the level is spent over the looks.
     pub spending: Spending,
-    /// Stop early and reject once the chance of success, if the trend goes on, is below this; 0 never does. In [0, 0.5).
+    /// Stop early and reject once the chance of success, if the trend goes on, is below this; accept a version that only
+    /// deletes once its chance of failure is. 0 never does. In [0, 0.5).
     pub futility: f64,
     /// Steps without a test after a rejected version, so that rollouts are spent on the best bank known; each further
     /// rejection in a row doubles them, up to 16 times as many. 0: none. At most 1,000,000.

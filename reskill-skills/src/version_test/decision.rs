@@ -23,7 +23,7 @@ pub enum Verdict {
 pub enum Reason {
     /// The statistic crossed the bound before the end.
     EarlyBound,
-    /// If the trend goes on, the bound is out of reach.
+    /// If the trend goes on, the end is all but certain: the bound is out of reach, or a deletion stays at least as good.
     Futility,
     /// The statistic is beyond the bound at the end.
     FinalBound,
