@@ -51,6 +51,9 @@ fn build() -> BuildResult<()> {
     Ok(())
 }
 
+/// Misaligned accesses call `runtime/alignment.cpp`.
+const ALIGNMENT: [&str; 2] = ["-fsanitize=alignment", "-fno-sanitize-recover=alignment"];
+
 /// One library.
 struct Variant {
     name: &'static str,
@@ -67,19 +70,20 @@ impl Variant {
         {
             flags.push("-march=x86-64-v3");
         }
-        Variant { name: "plain", flags, kernel_flags: &[] }
+        Variant { name: "plain", flags, kernel_flags: &ALIGNMENT }
     }
 
     fn asan() -> Variant {
         let flags = vec!["-O1", "-g", "-fsanitize=address", "-fno-omit-frame-pointer"];
-        Variant { name: "asan", flags, kernel_flags: &[] }
+        Variant { name: "asan", flags, kernel_flags: &ALIGNMENT }
     }
 
     fn trace() -> Variant {
         Variant {
             name: "trace",
             flags: vec!["-O1", "-g1", "-DSIMT_TRACE"],
-            kernel_flags: &["-fsanitize=thread"],
+            // A vector that is read at once stays one access.
+            kernel_flags: &["-fsanitize=thread", "-fno-tree-sra"],
         }
     }
 

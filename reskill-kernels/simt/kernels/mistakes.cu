@@ -105,3 +105,9 @@ extern "C" __global__ void simt_mistake_deep_stack(float* y, const float* x) {
   y[threadIdx.x] = deep[threadIdx.x];
 }
 EXPORT_KERNEL(simt_mistake_deep_stack)
+
+// Four floats at once, one float past a multiple of 16 bytes.
+extern "C" __global__ void simt_mistake_misaligned_vector(float* y, const float* x) {
+  y[threadIdx.x] = reinterpret_cast<const float4*>(x + 1)[threadIdx.x % 32].w;
+}
+EXPORT_KERNEL(simt_mistake_misaligned_vector)

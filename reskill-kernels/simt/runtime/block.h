@@ -45,6 +45,7 @@ struct Warp {
   std::vector<Rendezvous*> meetings;
   unsigned born = 0, live = 0;
   unsigned barriers = 0;  // __syncwarp of some lanes, so far
+  uint64_t all_met = 0;   // meetings of all its lanes, so far
 };
 
 struct SharedVariable {

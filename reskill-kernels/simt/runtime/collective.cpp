@@ -32,6 +32,7 @@ unsigned arrive(Rendezvous* m, const char* what) {
     m->took_part[seen & 1] = m->arrived;
     m->arrived = 0;
     ++m->generation;
+    m->warp->all_met += m->mask == 0xffffffffu;
     if (strcmp(what, "__syncwarp") == 0) ++m->warp->barriers;
   } else {
     wait_while(&m->generation, seen, what);

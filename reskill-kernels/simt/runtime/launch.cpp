@@ -11,6 +11,7 @@
 #include "fault.h"
 #include "order.h"
 #include "race.h"
+#include "requests.h"
 
 namespace simt {
 
@@ -57,6 +58,7 @@ void run_block(Block& b, dim3 idx, const Order& order) {
   b.live = b.n;
   b.arrived = 0;
   race_block_begin();
+  requests_block_begin();
   if (b.dynamic) {
     memset(b.dynamic, 0xff, b.dynamic_bytes);
     race_variable(b.dynamic, b.dynamic_bytes);
@@ -83,6 +85,7 @@ void run_block(Block& b, dim3 idx, const Order& order) {
   g_block = &b;
   g_thread = &b.host;
   switch_to(b.fibers[b.order[0]]);
+  requests_block_end();
   g_block = nullptr;
   g_thread = nullptr;
   release_shared(b);
@@ -145,6 +148,7 @@ LaunchResult launch(const Kernel& kernel, dim3 grid, dim3 block, size_t dynamic_
     run_block(b, idx, order);
   }
   trace_launch_end();
+  requests_launch_end();
   return {!b.failed, b.failure};
 }
 

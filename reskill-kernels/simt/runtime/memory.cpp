@@ -8,6 +8,7 @@
 #include "block.h"
 #include "counters.h"
 #include "race.h"
+#include "requests.h"
 
 namespace simt {
 
@@ -52,6 +53,10 @@ void copy_async(void* shared, const void* global, size_t bytes, size_t valid) {
   if (valid > bytes) fail("cp.async: %zu valid bytes of %zu", valid, bytes);
   memset(shared, 0xff, bytes);
   trace_write(shared, bytes);
+#if defined(SIMT_TRACE)
+  request_access(__builtin_return_address(0), global, valid, false);
+  request_access(static_cast<const char*>(__builtin_return_address(0)) + 1, shared, bytes, true);
+#endif
   Fiber& f = running_fiber();
   f.copies.push_back({shared, global, bytes, valid, f.copy_group});
 }

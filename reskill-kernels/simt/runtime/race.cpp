@@ -75,5 +75,12 @@ void race_access(const void* p, size_t bytes, bool write) {
   }
 }
 
+bool race_offset(const void* p, size_t* offset) {
+  const uintptr_t address = reinterpret_cast<uintptr_t>(p);
+  const Variable* v = find(address);
+  if (v) *offset = address - v->begin;
+  return v;
+}
+
 }  // namespace simt
 #endif

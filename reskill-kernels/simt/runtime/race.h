@@ -8,6 +8,8 @@ namespace simt {
 void race_block_begin();
 void race_variable(const void* begin, size_t bytes);
 void race_access(const void* p, size_t bytes, bool write);
+// Whether `p` lies in a shared variable of the block, and where.
+bool race_offset(const void* p, size_t* offset);
 #else
 inline void race_block_begin() {}
 inline void race_variable(const void*, size_t) {}

@@ -16,6 +16,7 @@
 #include "memory.h"
 #include "order.h"
 #include "race.h"
+#include "requests.h"
 
 namespace simt {
 
@@ -89,20 +90,24 @@ void trace_launch_end() {
 }  // namespace simt
 
 #define ENTRY(name) extern "C" void name
-#define ACCESS(size)                                                             \
-  ENTRY(__tsan_read##size)(void* p) { simt::trace_read(p, size); }               \
-  ENTRY(__tsan_write##size)(void* p) { simt::trace_write(p, size); }             \
-  ENTRY(__tsan_unaligned_read##size)(void* p) { simt::trace_read(p, size); }     \
-  ENTRY(__tsan_unaligned_write##size)(void* p) { simt::trace_write(p, size); }   \
-  ENTRY(__tsan_volatile_read##size)(void* p) { simt::trace_read(p, size); }      \
-  ENTRY(__tsan_volatile_write##size)(void* p) { simt::trace_write(p, size); }
+#define READ(p, bytes)                                                              \
+  simt::trace_read(p, bytes), simt::request_access(__builtin_return_address(0), p, bytes, false)
+#define WRITE(p, bytes)                                                             \
+  simt::trace_write(p, bytes), simt::request_access(__builtin_return_address(0), p, bytes, true)
+#define ACCESS(size)                                                      \
+  ENTRY(__tsan_read##size)(void* p) { READ(p, size); }                    \
+  ENTRY(__tsan_write##size)(void* p) { WRITE(p, size); }                  \
+  ENTRY(__tsan_unaligned_read##size)(void* p) { READ(p, size); }          \
+  ENTRY(__tsan_unaligned_write##size)(void* p) { WRITE(p, size); }        \
+  ENTRY(__tsan_volatile_read##size)(void* p) { READ(p, size); }           \
+  ENTRY(__tsan_volatile_write##size)(void* p) { WRITE(p, size); }
 ACCESS(1)
 ACCESS(2)
 ACCESS(4)
 ACCESS(8)
 ACCESS(16)
-ENTRY(__tsan_read_range)(void* p, size_t bytes) { simt::trace_read(p, bytes); }
-ENTRY(__tsan_write_range)(void* p, size_t bytes) { simt::trace_write(p, bytes); }
+ENTRY(__tsan_read_range)(void* p, size_t bytes) { READ(p, bytes); }
+ENTRY(__tsan_write_range)(void* p, size_t bytes) { WRITE(p, bytes); }
 ENTRY(__tsan_init)() {}
 ENTRY(__tsan_func_entry)(void*) {}
 ENTRY(__tsan_func_exit)() {}

@@ -59,6 +59,7 @@ inline void ldmatrix(unsigned (&r)[N], const void* row) {
       row,
       [](const void* const* rows, LdmatrixResult<N>* out) {
         for (int i = 0; i < 8 * N; ++i) trace_read(rows[i], 16);
+        request_rows(rows, 8 * N, 16);
         for (int lane = 0; lane < 32; ++lane) {
           const int group = lane >> 2, pair = lane & 3;
           for (int j = 0; j < N; ++j) {

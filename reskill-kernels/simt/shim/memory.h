@@ -23,9 +23,11 @@ void count_mma(unsigned long long multiply_adds);
 void trace_read(const void* address, size_t bytes);
 void trace_write(void* address, size_t bytes);
 void trace_atomic(void* address, size_t bytes);
+void request_rows(const void* const* rows, int n, size_t bytes);
 #else
 inline void trace_read(const void*, size_t) {}
 inline void trace_write(void*, size_t) {}
+inline void request_rows(const void* const*, int, size_t) {}
 #endif
 
 template <class T>

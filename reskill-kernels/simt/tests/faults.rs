@@ -14,6 +14,7 @@ fn faults_of_memory_fail_the_launch_and_the_next_launch_works() {
         ("simt_mistake_write_in_front", "were overwritten"),
         ("simt_mistake_write_past_end", "invalid address"),
         ("simt_mistake_deep_stack", "do not fit its stack"),
+        ("simt_mistake_misaligned_vector", "not aligned to 16 bytes"),
         ("simt_mistake_abandoned_copy", "without waiting for its asynchronous copies"),
     ];
     for order in [Order::Forward, Order::Random(5)] {
