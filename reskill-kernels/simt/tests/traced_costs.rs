@@ -57,6 +57,10 @@ fn operations_on_rows_touch_what_the_formulas_say() {
         check("rms_norm_forward", cost::rms_norm_forward(n, c, s), || {
             ops::rms_norm_forward(&mut out, &mut rstd, &x, &weight, 1e-5)
         });
+        let [residual, mut sum] = [(); 2].map(|()| tensor(&device, &[n, c], dtype));
+        check("residual_rms_norm_forward", cost::residual_rms_norm_forward(n, c, s), || {
+            ops::residual_rms_norm_forward(&mut out, &mut sum, &mut rstd, &x, &residual, &weight, 1e-5)
+        });
         let (gate_up, mut d_gate_up) =
             (tensor(&device, &[n, 2 * c], dtype), tensor(&device, &[n, 2 * c], dtype));
         check("swiglu_forward", cost::swiglu_forward(n, c, s), || ops::swiglu_forward(&mut out, &gate_up));

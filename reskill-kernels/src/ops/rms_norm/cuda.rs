@@ -36,6 +36,35 @@ pub(super) fn forward(
     unsafe { launch.launch(Grid::linear(n, threads(c))) }
 }
 
+pub(super) fn residual_forward(
+    device: &CudaDevice,
+    (out, sum, rstd): (&mut Tensor, &mut Tensor, &mut Tensor),
+    x: &Tensor,
+    residual: &Tensor,
+    weight: &Tensor,
+    eps: f32,
+) -> Result<(), KernelError> {
+    let (n, c) = (x.rows(), x.row_len());
+    let kernel = x.dtype().pick("residual_rms_norm_forward_f32", "residual_rms_norm_forward_bf16");
+    let launch = Launch::of(device, "residual_rms_norm_forward", UNIT, kernel)
+        .output(out)
+        .output(sum)
+        .output(rstd)
+        .input(x)
+        .input(residual)
+        .input(weight)
+        .size(c)
+        .number(eps);
+    // SAFETY:
+    // - arguments: order and types match `residual_rms_norm_forward_T(T*, T*, float*, const T*, const T*, const T*, int,
+    //   float)`, T being the type of all tensors but `rstd` (checked in `mod.rs`);
+    // - bounds: `out`, `sum`, `x` and `residual` hold N * C elements, `rstd` N, `weight` C (checked in `mod.rs`); block b
+    //   touches row b only, and there are N blocks;
+    // - aliasing: the kernel writes `out`, `sum` and `rstd` only, all borrowed mutably here; a thread reads of `sum` what
+    //   it wrote itself.
+    unsafe { launch.launch(Grid::linear(n, threads(c))) }
+}
+
 pub(super) fn backward(
     device: &CudaDevice,
     d_x: &mut Tensor,
@@ -70,7 +99,8 @@ pub(super) fn backward(
     add_column_sums(device, OP, d_weight, Parts { scratch: &parts, rows: n_parts, width: c, first: 0 })
 }
 
-/// Threads for a row of `c` elements: a multiple of a warp, about four elements each.
+/// Threads for a row of `c` elements: a multiple of a warp, eight elements each, or one if `c` is not a multiple of eight.
 fn threads(c: usize) -> u32 {
-    (c.div_ceil(4).next_multiple_of(32)).clamp(32, 256) as u32
+    let width = if c.is_multiple_of(8) { 8 } else { 1 };
+    c.div_ceil(width).next_multiple_of(32).clamp(32, 256) as u32
 }
