@@ -5,8 +5,8 @@ use reskill_simt::with_each_order;
 use crate::support::{Wide, assert_close, bits, for_both, poisoned, random, rounding, there, wide, zeros};
 
 const EPS: f32 = 1e-5;
-/// Rows of eight columns a thread and of one; the last two are longer than what threads hold in registers.
-const SIZES: [(usize, usize); 7] = [(1, 1), (37, 24), (5, 257), (257, 33), (600, 40), (3, 2104), (520, 265)];
+/// Rows of eight columns a thread and of one; the last is longer than what threads hold in registers.
+const SIZES: [(usize, usize); 6] = [(1, 1), (37, 24), (5, 257), (257, 33), (600, 40), (3, 2104)];
 
 /// Rows, out, rstd.
 fn reference(x: &[f64], weight: &[f64]) -> (Wide, Wide) {
@@ -83,7 +83,8 @@ fn rms_norm_of_a_residual_sum_is_that_of_the_rounded_sum_in_every_order() {
 fn rms_norm_gradients_equal_the_f64_version_and_are_added_in_every_order() {
     with_each_order(|_| {
         for_both(|dtype| {
-            for (n, c) in SIZES {
+            // The additional rows are long and more than the blocks.
+            for (n, c) in SIZES.into_iter().chain([(514, 257)]) {
                 let (x, weight, d_out) = inputs(n, c, dtype);
                 let (mut out, mut rstd) = (poisoned(&[n, c], dtype), poisoned(&[n], DType::F32));
                 rms_norm_forward(&mut out, &mut rstd, &x, &weight, EPS).unwrap();

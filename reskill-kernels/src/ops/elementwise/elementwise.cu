@@ -4,10 +4,11 @@
 // Shapes    out, x: any, as one run of n elements | parts (P, C) f32 row-major | out (C) f32
 // Bytes     fill: n * size.  cast: 6 n (one side f32, one bf16).  column sums: 4 P C + 8 C.
 // Flops     column sums: P C additions; all are judged in GB/s.
-// Launch    fill, cast: grid (ceil(n / 256)), block (256).  column sums: grid (ceil(C / 32)), block (32, 8).
-// Numerics  casts round to nearest, ties to even. A column is summed in one fixed order: every eighth part by one
-//           thread, then the eight sums in order of y. So the result does not depend on timing.
+// Launch    fill, cast: grid (ceil(n / 256)), block (256).  column sums: grid (ceil(C / 32)), block (32, 32).
+// Numerics  casts round to nearest, ties to even. A column is summed in one fixed order: every 32nd part by one thread,
+//           then the 32 sums across a warp. So the result does not depend on timing.
 #include "prelude.cuh"
+#include "reduce.cuh"
 
 template <class T>
 __device__ __forceinline__ void fill(T* out /* (n) */, T value, long long n) {
@@ -48,22 +49,21 @@ elementwise_cast_bf16_f32(float* __restrict__ out /* (n) */, const bf16* __restr
 }
 EXPORT_KERNEL(elementwise_cast_bf16_f32)
 
-extern "C" __global__ void __launch_bounds__(256)
+extern "C" __global__ void __launch_bounds__(1024)
     elementwise_add_column_sums_f32(float* __restrict__ out /* (C) */,
                                     const float* __restrict__ parts /* (P, width), C of it */, int p, int width,
                                     int c) {
-  SHARED(float, sums, [8][32]);
+  SHARED(float, sums, [32][33]);  // a row for each y; a column is read without conflicts
   const int column = blockIdx.x * 32 + threadIdx.x;
   float sum = 0.0f;
   if (column < c) {
-    for (int part = threadIdx.y; part < p; part += 8) sum += parts[(size_t)part * width + column];
+#pragma unroll 4
+    for (int part = threadIdx.y; part < p; part += 32) sum += parts[(size_t)part * width + column];
   }
   sums[threadIdx.y][threadIdx.x] = sum;
-  __syncthreads();  // all eight sums of a column are written before one thread adds them
-  if (threadIdx.y == 0 && column < c) {
-    float total = 0.0f;
-    for (int y = 0; y < 8; ++y) total += sums[y][threadIdx.x];
-    out[column] += total;
-  }
+  __syncthreads();  // all sums of a column are written before a warp adds them
+  const float total = warp_sum(sums[threadIdx.x][threadIdx.y]);
+  const int own = blockIdx.x * 32 + threadIdx.y;
+  if (threadIdx.x == 0 && own < c) out[own] += total;
 }
 EXPORT_KERNEL(elementwise_add_column_sums_f32)

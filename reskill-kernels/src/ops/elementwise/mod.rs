@@ -99,7 +99,7 @@ pub(crate) fn add_column_sums(
         .size(parts.rows)
         .size(parts.width)
         .size(c);
-    let grid = Grid { blocks: [c.div_ceil(32), 1, 1], threads: [32, 8, 1], shared: 0 };
+    let grid = Grid { blocks: [c.div_ceil(32), 1, 1], threads: [32, 32, 1], shared: 0 };
     // SAFETY:
     // - arguments: order and types match `elementwise_add_column_sums_f32(float*, const float*, int, int, int)`;
     // - bounds: `out` holds C f32, `parts` `rows` times `width` (the caller's promise), of which C from `first` on are

@@ -8,12 +8,12 @@
 //           f32 or bf16
 // Bytes     s = size of T. forward: s (2 N C + C) + 4 N, with a residual s (4 N C + C) + 4 N; columns that do not stay
 //           in registers are read again, from the first-level cache.  backward: s (4 N C + C) + 4 N + 8 P C; d_x is
-//           read and written. The second read of a row is served from the first-level cache. Rows of a multiple of 8
-//           elements are read 16 bytes at a time.
+//           read and written; long rows are read twice, the second time from the first-level cache. Rows of a multiple
+//           of 8 elements are read 16 bytes at a time.
 // Flops     forward ~4 N C (5 N C with a residual), backward ~11 N C: memory-bound, judged in GB/s.
-// Launch    forward: grid (N), block (32..256), a thread for 8 columns (1 if C is not a multiple of 8), more where C is
-//           above 2,048 (256).  backward: grid (P <= 512), block (32..256), C f32 of dynamic shared memory; then
-//           `elementwise_add_column_sums_f32` adds the P parts of d_weight.
+// Launch    block (32..256), a thread for 8 columns (1 if C is not a multiple of 8), and for several runs of them in long
+//           rows, where C is above 2,048 (256).  forward: grid (N).  backward: grid (P <= 512), C f32 of dynamic
+//           shared memory for long rows; then `elementwise_add_column_sums_f32` adds the P parts of d_weight.
 // Numerics  all sums in f32, in an order that depends on the block's size alone; 1 / sqrtf, not rsqrtf, for its last
 //           digits. The norm of a sum is that of the rounded sum: what the backward pass reads.
 // Source    Zhang & Sennrich 2019, arXiv:1910.07467, eq. 4; eps as in Hugging Face's LlamaRMSNorm.
@@ -89,12 +89,46 @@ __device__ __forceinline__ void forward(T* out, T* sum, float* rstd, const T* x,
 RMS_NORM_FORWARD(f32, float)
 RMS_NORM_FORWARD(bf16, bf16)
 
-// Each block takes every gridDim.x-th row, and keeps its share of d_weight in shared memory. A thread has the same
-// columns in every row, so nobody else reads or writes its share, and no barrier stands between rows but those of
-// block_sum.
+// Each block takes every gridDim.x-th row and adds up its share of d_weight. A thread has the same columns in every row,
+// so nobody else reads or writes its part of the share, and no barrier stands between rows but those of block_sum.
+
+// Rows that one run of the block covers (c <= W * blockDim.x): weight and share stay in registers, and all that a row
+// needs is asked for before its sum.
 template <int W, class T>
-__device__ __forceinline__ void backward_rows(T* d_x, float* parts, const T* d_out, const T* x, const T* weight,
-                                              const float* rstd, int n, int c, float* d_weight) {
+__device__ __forceinline__ void backward_short_rows(T* d_x, float* parts, const T* d_out, const T* x, const T* weight,
+                                                    const float* rstd, int n, int c) {
+  const int i = threadIdx.x * W;
+  const bool mine = i < c;
+  float d[W], v[W], w[W], to[W], d_weight[W];
+#pragma unroll
+  for (int k = 0; k < W; ++k) d[k] = v[k] = w[k] = to[k] = d_weight[k] = 0.0f;
+  if (mine) load(w, weight + i);
+  for (int r = blockIdx.x; r < n; r += gridDim.x) {
+    const size_t row = (size_t)r * c;
+    const float scale = rstd[r];
+    if (mine) {
+      load(d, d_out + row + i);
+      load(v, x + row + i);
+      load(to, d_x + row + i);
+    }
+    float sum = 0.0f;
+#pragma unroll
+    for (int k = 0; k < W; ++k) sum += d[k] * w[k] * v[k];
+    const float pull = scale * scale * (block_sum(sum) / (float)c);
+#pragma unroll
+    for (int k = 0; k < W; ++k) {
+      to[k] += scale * (d[k] * w[k] - v[k] * pull);
+      d_weight[k] += d[k] * v[k] * scale;
+    }
+    if (mine) store(d_x + row + i, to);
+  }
+  if (mine) store(parts + (size_t)blockIdx.x * c + i, d_weight);
+}
+
+// Longer rows: the share lies in shared memory.
+template <int W, class T>
+__device__ __forceinline__ void backward_long_rows(T* d_x, float* parts, const T* d_out, const T* x, const T* weight,
+                                                   const float* rstd, int n, int c, float* d_weight) {
   const int first = threadIdx.x * W, step = blockDim.x * W;
   for (int i = first; i < c; i += step) {
 #pragma unroll
@@ -103,6 +137,7 @@ __device__ __forceinline__ void backward_rows(T* d_x, float* parts, const T* d_o
   float d[W], v[W], w[W], to[W];
   for (int r = blockIdx.x; r < n; r += gridDim.x) {
     const size_t row = (size_t)r * c;
+    const float scale = rstd[r];
     float sum = 0.0f;
     for (int i = first; i < c; i += step) {
       load(d, d_out + row + i);
@@ -111,7 +146,6 @@ __device__ __forceinline__ void backward_rows(T* d_x, float* parts, const T* d_o
 #pragma unroll
       for (int k = 0; k < W; ++k) sum += d[k] * w[k] * v[k];
     }
-    const float scale = rstd[r];
     const float pull = scale * scale * (block_sum(sum) / (float)c);
     for (int i = first; i < c; i += step) {
       load(d, d_out + row + i);
@@ -130,6 +164,13 @@ __device__ __forceinline__ void backward_rows(T* d_x, float* parts, const T* d_o
 #pragma unroll
     for (int k = 0; k < W; ++k) parts[(size_t)blockIdx.x * c + i + k] = d_weight[i + k];
   }
+}
+
+template <int W, class T>
+__device__ __forceinline__ void backward_rows(T* d_x, float* parts, const T* d_out, const T* x, const T* weight,
+                                              const float* rstd, int n, int c, float* d_weight) {
+  if (c <= W * (int)blockDim.x) backward_short_rows<W>(d_x, parts, d_out, x, weight, rstd, n, c);
+  else backward_long_rows<W>(d_x, parts, d_out, x, weight, rstd, n, c, d_weight);
 }
 
 template <class T>
