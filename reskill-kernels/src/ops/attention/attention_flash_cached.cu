@@ -9,7 +9,8 @@
 // Launch    _small: up to 16 flat query rows a tile; the four warps take every fourth page, each with buffers of its
 //           own, and add up at the end. _large: up to 128, 32 a warp, two pages at a time. Grid (tiles at most, K),
 //           block (128).
-// Numerics  f32 statistics and sums, weights by ex2.approx and rounded to bf16; bound against f64: simt/tests/attention_cached.rs.
+// Numerics  f32 statistics and sums, weights by ex2.approx and rounded to bf16; bound against f64:
+//           simt/tests/attention_cached.rs.
 // Source    as attention_cached.cu.
 #include "attention_flash.cuh"
 
@@ -67,8 +68,8 @@ template <int D> struct PagedPlaces {
   }
   __device__ __forceinline__ u32 last_page() const { return (tile.p1 - 1) / PAGE; }
   __device__ __forceinline__ u64 block(u32 index) const { return tables.pages[tile.pages_first + index]; }
-  // N_PAGES pages side by side; behind the last page it is copied again, and masked. A thread has the same chunk of every
-  // row, so it looks up one page, and its places are constants apart.
+  // N_PAGES pages side by side; behind the last page it is copied again, and masked. A thread has the same chunk of
+  // every row, so it looks up one page, and its places are constants apart.
   template <int N_PAGES, int THREADS>
   __device__ __forceinline__ void load_keys(bf16* to, int thread, u32 first_page) const {
     constexpr int CHUNKS = N_PAGES * PAGE / 8, STEP = THREADS / CHUNKS;

@@ -4,7 +4,8 @@
 // Shapes    out, x: any, as one run of n elements | parts (P, C) f32 row-major | out (C) f32
 // Bytes     fill: n * size.  cast: 6 n (one side f32, one bf16).  column sums: 4 P C + 8 C.
 // Flops     column sums: P C additions; all are judged in GB/s.
-// Launch    fill: 16 bytes a thread, cast: 8 elements a thread, block (256).  column sums: grid (ceil(C / 32)), block (32, 32).
+// Launch    fill: 16 bytes a thread, cast: 8 elements a thread, block (256).  column sums: grid (ceil(C / 32)), block
+//           (32, 32).
 // Numerics  casts round to nearest, ties to even. A column is summed in one fixed order: every 32nd part by one thread,
 //           then the 32 sums across a warp. So the result does not depend on timing.
 #include "prelude.cuh"
@@ -17,7 +18,8 @@ __device__ __forceinline__ void fill(T* out /* (n), 16-byte aligned */, T value,
   // 64-bit: a table of 151,936 x 16,384 numbers passes 2^31.
   const i64 i = ((i64)blockIdx.x * blockDim.x + threadIdx.x) * E;
   if (i + E <= n) {
-    const u64 bits = sizeof(T) == 2 ? value * 0x0001000100010001ull : sizeof(T) == 4 ? value * 0x0000000100000001ull : value;
+    constexpr u64 COPIES = sizeof(T) == 2 ? 0x0001000100010001ull : sizeof(T) == 4 ? 0x0000000100000001ull : 1;
+    const u64 bits = value * COPIES;
     const u32 low = (u32)bits, high = (u32)(bits >> 32);
     *reinterpret_cast<uint4*>(out + i) = make_uint4(low, high, low, high);
   } else {

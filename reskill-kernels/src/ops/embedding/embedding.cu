@@ -50,8 +50,8 @@ embedding_forward_bf16(bf16* __restrict__ out /* (N, C) */, const bf16* __restri
 }
 EXPORT_KERNEL(embedding_forward_bf16)
 
-// ends[token] = the first row of the token, ends[V + token] = the bits of its last row, inverted; the host has set all to
-// 0xffffffff.
+// ends[token] = the first row of the token, ends[V + token] = the bits of its last row, inverted; the host has set all
+// to 0xffffffff.
 extern "C" __global__ void __launch_bounds__(256)
     embedding_ends_u32(u32* __restrict__ ends /* (2, V) */, const u32* __restrict__ tokens /* (N) */, int n,
                        u32 vocab) {
@@ -183,7 +183,7 @@ __device__ __forceinline__ void backward(float* d_table, const T* d_out, const u
 }
 
 #define EMBEDDING_BACKWARD(TYPE, T)                                                                                   \
-  extern "C" __global__ void __launch_bounds__(256, 2) embedding_backward_##TYPE(                                        \
+  extern "C" __global__ void __launch_bounds__(256, 2) embedding_backward_##TYPE(                                     \
       float* __restrict__ d_table /* (V, C) */, const T* __restrict__ d_out /* (N, C) */,                             \
       const u32* __restrict__ tokens /* (N) */, const u32* __restrict__ ends /* (2, V) */, int c, u32 vocab) {        \
     backward(d_table, d_out, tokens, ends, c, vocab);                                                                 \

@@ -124,8 +124,8 @@ __device__ __forceinline__ void backward_wide(T* d_qkv, float* sums, const T* ra
   }
 }
 
-// Heads of any size: a block takes every gridDim.x-th row, a warp every eighth head of it; each lane has its own columns
-// of the warp's sums.
+// Heads of any size: a block takes every gridDim.x-th row, a warp every eighth head of it; each lane has its own
+// columns of the warp's sums.
 template <class T>
 __device__ __forceinline__ void backward_any(T* d_qkv, float* sums, const T* raw, const float* rstd, const T* q_weight,
                                              const T* k_weight, int n, int n_heads, int n_kv_heads, int d) {

@@ -11,8 +11,8 @@
 //           read and written; long rows are read twice, the second time from the first-level cache. Rows of a multiple
 //           of 8 elements are read 16 bytes at a time.
 // Flops     forward ~4 N C (5 N C with a residual), backward ~11 N C: memory-bound, judged in GB/s.
-// Launch    block (32..256), a thread for 8 columns (1 if C is not a multiple of 8), and for several runs of them in long
-//           rows, where C is above 2,048 (256).  forward: grid (N).  backward: grid (P <= 512), C f32 of dynamic
+// Launch    block (32..256), a thread for 8 columns (1 if C is not a multiple of 8), and for several runs of them in
+//           long rows, where C is above 2,048 (256).  forward: grid (N).  backward: grid (P <= 512), C f32 of dynamic
 //           shared memory for long rows; then `elementwise_add_column_sums_f32` adds the P parts of d_weight.
 // Numerics  all sums in f32, in an order that depends on the block's size alone; 1 / sqrtf, not rsqrtf, for its last
 //           digits. The norm of a sum is that of the rounded sum: what the backward pass reads.
@@ -21,8 +21,8 @@
 #include "reduce.cuh"
 #include "row.cuh"
 
-// The norm of a row, or of the sum of two rows, which is written as well. W: elements a thread takes at once, 8 if C is a
-// multiple of 8, else 1. A thread's first W columns stay in registers between the sum of squares and the output.
+// The norm of a row, or of the sum of two rows, which is written as well. W: elements a thread takes at once, 8 if C is
+// a multiple of 8, else 1. A thread's first W columns stay in registers between the sum of squares and the output.
 template <int W, bool RESIDUAL, class T>
 __device__ __forceinline__ void forward_row(T* out, T* sum, float* rstd, const T* x, const T* residual, const T* weight,
                                             int c, float eps) {
@@ -89,8 +89,8 @@ __device__ __forceinline__ void forward(T* out, T* sum, float* rstd, const T* x,
 RMS_NORM_FORWARD(f32, float)
 RMS_NORM_FORWARD(bf16, bf16)
 
-// Each block takes every gridDim.x-th row and adds up its share of d_weight. A thread has the same columns in every row,
-// so nobody else reads or writes its part of the share, and no barrier stands between rows but those of block_sum.
+// Each block takes every gridDim.x-th row and adds up its share of d_weight. A thread has the same columns in every
+// row, so nobody else reads or writes its part of the share, and no barrier stands between rows but those of block_sum.
 
 // Rows that one run of the block covers (c <= W * blockDim.x): weight and share stay in registers, and all that a row
 // needs is asked for before its sum.
