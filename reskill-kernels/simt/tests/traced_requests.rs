@@ -2,6 +2,7 @@
 //! tiles have no ragged edges, since there an access of half a warp is nobody's fault.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+#![expect(clippy::print_stdout, reason = "with --nocapture it shows what every kernel takes")]
 
 use reskill_kernels::ops::{
     self, AdamWParams, AttentionShape, CachedPlan, CachedSpan, Distribution, GrpoLossInputs, GrpoLossParams,
