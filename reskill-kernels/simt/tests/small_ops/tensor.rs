@@ -40,7 +40,7 @@ fn casts_on_the_device_round_as_the_host_does() {
 
 #[test]
 fn casts_between_rows_at_any_address_touch_these_rows_alone() {
-    // Rows of 5 begin at most addresses, those of 24 at multiples of 16 bytes; 40 elements are five runs of eight.
+    // Rows of 5 begin at most addresses, those of 24 at multiples of 16 bytes; 40 elements are ten runs of four.
     for (c, to, from, n) in [(5, 1, 2, 5), (5, 3, 3, 8), (24, 1, 2, 3), (8, 0, 0, 5)] {
         let x = random(&[12, c], 2);
         for (source, target) in [(DType::F32, DType::Bf16), (DType::Bf16, DType::F32)] {

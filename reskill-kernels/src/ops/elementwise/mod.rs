@@ -70,10 +70,10 @@ pub(crate) fn cast<T: Element>(
     let launch = Launch::of(&device, op, UNIT, kernel).output_at(out, to).input_at(x, from).number(n as i64);
     // SAFETY:
     // - arguments: order and types match `elementwise_cast_<from>_<to>(to*, const from*, long long)`;
-    // - bounds: both tensors hold n elements from there on (checked by the caller); a thread has eight of them, and touches
+    // - bounds: both tensors hold n elements from there on (checked by the caller); a thread has four of them, and touches
     //   nothing from element n on;
     // - aliasing: the kernel writes `out` only, borrowed mutably here; `x` is another tensor.
-    unsafe { launch.launch(Grid::items(n.div_ceil(8))) }
+    unsafe { launch.launch(Grid::items(n.div_ceil(4))) }
 }
 
 /// Sums that blocks left in scratch memory: `rows` of them, `width` f32 each, of which those from `first` on are wanted.

@@ -64,11 +64,12 @@ EXPORT_KERNEL(embedding_ends_u32)
 
 constexpr int RUN = 256;      // rows that a warp looks at in one go
 constexpr int COLUMNS = 1024; // most columns of one pass over the tokens
+constexpr int STRIDE = 36;    // floats between sums of neighbouring columns of a lane
 
 // What a block shares: the rows with its token in the run of each warp, and what each warp has added up.
 struct Shared {
   int rows[8][RUN];
-  float sums[8][COLUMNS];
+  float sums[8][COLUMNS / 32 * STRIDE];
   int counts[8];
 };
 
@@ -100,20 +101,23 @@ __device__ __forceinline__ int list_rows(int (&rows)[RUN], int n, uint4 four, u3
   return n;
 }
 
+// Neighbouring elements as they lie in memory.
+template <int W, class T> struct __align__(W * sizeof(T) < 16 ? W * sizeof(T) : 16) Run { T x[W]; };
+
 // sum += the rows of `rows` in their order: lane l has the columns from base + (32 j + l) W on.
 template <int W, int J, class T>
 __device__ __forceinline__ void add_rows(float (&sum)[J][W], const T* d_out, const int* rows, int n, int base, int c) {
-  constexpr int U = 2;  // rows on their way at once
+  constexpr int U = 8 / sizeof(T);  // rows on their way at once: two of f32, four of bf16
   const int lane = threadIdx.x & 31;
   for (int at = 0; at < n; at += U) {
-    float v[U][J][W];
+    Run<W, T> v[U][J];
 #pragma unroll
     for (int u = 0; u < U; ++u) {
       const T* row = d_out + (size_t)rows[min(at + u, n - 1)] * c;
 #pragma unroll
       for (int j = 0; j < J; ++j) {
         const int i = base + (j * 32 + lane) * W;
-        if (i < c) load(v[u][j], row + i);
+        if (i < c) v[u][j] = *reinterpret_cast<const Run<W, T>*>(row + i);
       }
     }
 #pragma unroll
@@ -122,8 +126,14 @@ __device__ __forceinline__ void add_rows(float (&sum)[J][W], const T* d_out, con
       for (int j = 0; j < J; ++j)
 #pragma unroll
         for (int k = 0; k < W; ++k)
-          if (at + u < n && base + (j * 32 + lane) * W < c) sum[j][k] += v[u][j][k];
+          if (at + u < n && base + (j * 32 + lane) * W < c) sum[j][k] += to_f32(v[u][j].x[k]);
   }
+}
+
+// Where the sum of a pass's column lies: that of (32 j + l) W + k, the k-th in a row of lane l, at (j W + k) STRIDE + l.
+// Neither the lanes that write the k-th of theirs nor those that read columns side by side meet in a bank.
+template <int W> __device__ __forceinline__ int place(int column) {
+  return column / (32 * W) * (W * STRIDE) + column % W * STRIDE + column / W % 32;
 }
 
 // d_table[token] += its rows between `own` and `last`. A warp takes every eighth run of rows and adds whole rows in
@@ -158,13 +168,13 @@ __device__ __forceinline__ void add_token(float* d_table, const T* d_out, const 
 #pragma unroll
       for (int j = 0; j < J; ++j)
 #pragma unroll
-        for (int k = 0; k < W; ++k) shared.sums[warp][(j * 32 + lane) * W + k] = sum[j][k];
+        for (int k = 0; k < W; ++k) shared.sums[warp][(j * W + k) * STRIDE + lane] = sum[j][k];
     }
     __syncthreads();  // the sums of all warps are there
     for (int i = threadIdx.x; i < min(STEP, c - base); i += 256) {
       float total = 0.0f;
       for (int w = 0; w < 8; ++w)
-        if (shared.counts[w] > 0) total += shared.sums[w][i];
+        if (shared.counts[w] > 0) total += shared.sums[w][place<W>(i)];
       d_table[(size_t)token * c + base + i] += total;
     }
   }
