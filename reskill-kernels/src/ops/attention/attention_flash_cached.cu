@@ -157,7 +157,7 @@ template <int D> struct FlashPaged : PagedPlaces<D> {
 template <int D> struct __align__(16) WarpBuffer {
   union {
     bf16 keys[D][PAGE + 8];
-    float acc[16][D];
+    float acc[16][D + 8];   // a step of eight banks from row to row: four lane groups store side by side
   };
   bf16 values[PAGE][D + 8];
 };

@@ -70,12 +70,13 @@ pub(super) fn backward(
         .size(shape.n_heads)
         .size(shape.n_kv_heads)
         .size(d);
-    let grid = Grid::linear(n_parts, 32 * WARPS as u32).with_shared(WARPS * 2 * d * size_of::<f32>());
+    let sums_of_warp = lanes_of_head(d).map_or(2 * d, |lanes| 16 * (lanes + 4));
+    let grid = Grid::linear(n_parts, 32 * WARPS as u32).with_shared(WARPS * sums_of_warp * size_of::<f32>());
     // SAFETY:
     // - arguments: order and types match `qk_norm_backward_T(T*, float*, const T*, const float*, const T*, const T*, int, int,
     //   int, int)`, T being the type of `d_qkv`, `raw` and both weights (checked in `mod.rs`);
     // - bounds: the tensors have the shapes of the kernel's comments (checked in `mod.rs`), `parts` has 2D f32 for each
-    //   block, and the shared memory 2D for each of the eight warps;
+    //   block, and the shared memory `sums_of_warp` for each of the eight warps, as the kernel counts them;
     // - aliasing: the kernel writes `d_qkv` (borrowed mutably here) and `parts` only.
     unsafe { launch.launch(grid) }?;
     add_column_sums(

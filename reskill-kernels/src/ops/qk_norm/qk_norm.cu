@@ -10,8 +10,8 @@
 //           D.
 // Flops     forward ~4 N R D, backward ~11 N R D: memory-bound, judged in GB/s.
 // Launch    block (256); D / 8 lanes a head where that divides a warp, with eight elements each in registers, else a
-//           warp a head (cuda/head.cuh). forward: grid (ceil(N R lanes / 256)).  backward: grid (P <= 512), 64 D bytes
-//           of dynamic shared memory; then `elementwise_add_column_sums_f32` adds the P parts.
+//           warp a head (cuda/head.cuh). forward: grid (ceil(N R lanes / 256)).  backward: grid (P <= 512), 2D
+//           numbers a warp of dynamic shared memory; then `elementwise_add_column_sums_f32` adds the P parts.
 // Numerics  sums of a head across its lanes in f32; d_weight per lane, then per warp, then the eight warps, then the
 //           parts, in their order.
 // Source    Henry et al. 2020, arXiv:2010.04245, as in Hugging Face's Qwen3Attention.
@@ -71,8 +71,15 @@ __device__ __forceinline__ void forward_any(T* qkv, T* raw, float* rstd, const T
   }
 }
 
-// The share of a warp in d_weight goes to `sums`: a row of 2D for each warp.
-//
+// The share of a warp in d_weight goes to `sums`, 2D numbers for each warp. Where lanes have eight columns each, the k-th
+// of all lanes lie side by side, in rows that are 4 floats longer than needed: neither lanes that write meet in a bank
+// nor those that read columns in their order.
+__device__ __forceinline__ int sums_stride(int d) { return d / 8 + 4; }
+__device__ __forceinline__ int sums_of_warp(int d) { return is_wide_head(d) ? 16 * sums_stride(d) : 2 * d; }
+__device__ __forceinline__ int place(int i, int d) {
+  return is_wide_head(d) ? (i / d * 8 + i % 8) * sums_stride(d) + i % d / 8 : i;
+}
+
 // Heads in eight registers a lane; a block takes every gridDim.x-th run of as many heads as it has groups of lanes.
 template <class T>
 __device__ __forceinline__ void backward_wide(T* d_qkv, float* sums, const T* raw, const float* rstd, const T* q_weight,
@@ -113,14 +120,15 @@ __device__ __forceinline__ void backward_wide(T* d_qkv, float* sums, const T* ra
     row += step_rows, head += step_heads;
     if (head >= heads) row += 1, head -= heads;
   }
-  float* own = sums + (threadIdx.x >> 5) * 2 * d + lane * 8;
+  const int stride = sums_stride(d);
+  float* own = sums + (threadIdx.x >> 5) * sums_of_warp(d) + lane;
 #pragma unroll
   for (int k = 0; k < 8; ++k) {
     for (int offset = lanes; offset < 32; offset <<= 1) {
       d_q[k] += __shfl_xor_sync(0xffffffffu, d_q[k], offset);
       d_k[k] += __shfl_xor_sync(0xffffffffu, d_k[k], offset);
     }
-    if ((int)(threadIdx.x & 31) < lanes) own[k] = d_q[k], own[d + k] = d_k[k];
+    if ((int)(threadIdx.x & 31) < lanes) own[k * stride] = d_q[k], own[(8 + k) * stride] = d_k[k];
   }
 }
 
@@ -160,7 +168,7 @@ __device__ __forceinline__ void backward(T* d_qkv, float* parts, const T* raw, c
   __syncthreads();  // the sums of all warps are complete
   for (int i = threadIdx.x; i < 2 * d; i += blockDim.x) {
     float total = 0.0f;
-    for (int w = 0; w < 8; ++w) total += sums[w * 2 * d + i];
+    for (int w = 0; w < 8; ++w) total += sums[w * sums_of_warp(d) + place(i, d)];
     parts[(size_t)blockIdx.x * 2 * d + i] = total;
   }
 }
