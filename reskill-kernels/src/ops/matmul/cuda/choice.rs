@@ -40,7 +40,7 @@ struct Kind {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Candidate {
-    Own,
+    Portable,
     Hopper,
     CublasLt,
 }
@@ -48,8 +48,8 @@ enum Candidate {
 impl Candidate {
     fn name(self) -> &'static str {
         match self {
-            Candidate::Own => "own",
-            Candidate::Hopper => "own_sm90a",
+            Candidate::Portable => "portable",
+            Candidate::Hopper => "sm90a",
             Candidate::CublasLt => "cublaslt",
         }
     }
@@ -104,7 +104,8 @@ pub(super) fn product(
     p: &Product,
 ) -> Result<(), KernelError> {
     let candidate = match device.gemm_backend() {
-        GemmBackend::Own => Candidate::Own,
+        GemmBackend::Own => by_size(device, out, &left, &right, p),
+        GemmBackend::Portable => Candidate::Portable,
         GemmBackend::CublasLt => Candidate::CublasLt,
         GemmBackend::Auto => choose(device, op, out, left, right, p)?,
     };
@@ -130,6 +131,19 @@ fn run(
     }
 }
 
+/// What `Own` takes: the kernels for compute capability 9.0 where they can be used and have tiles enough.
+fn by_size(
+    device: &CudaDevice,
+    out: &ViewMut<'_>,
+    left: &View<'_>,
+    right: &View<'_>,
+    p: &Product,
+) -> Candidate {
+    let hopper =
+        hopper::fills(p, device.properties().multiprocessors) && hopper::takes(device, out, left, right, p);
+    if hopper { Candidate::Hopper } else { Candidate::Portable }
+}
+
 /// The remembered choice for products like this one, or a new one.
 fn choose(
     device: &CudaDevice,
@@ -151,7 +165,7 @@ fn choose(
     }
     // Nothing can be timed while a graph is recorded, and an empty sum is no measure.
     if device.is_recording() || p.k == 0 {
-        return Ok(Candidate::Own);
+        return Ok(by_size(device, out, &left, &right, p));
     }
     let (candidate, candidates) = compare(device, op, left, right, p, out_type)?;
     let product = format!("{:?} M<={rows} N={} K={} {factors} to {out_type}", p.layout, p.n, p.k);
@@ -175,9 +189,9 @@ fn compare(
 ) -> Result<(Candidate, Trials), KernelError> {
     let p = Product { accumulate: false, ..*p };
     let mut reference: Tensor = device.scratch_tensor(op, &[p.m, p.n], out_type)?;
-    let micros = time(Candidate::Own, device, op, &mut reference, left, right, &p)?;
-    let mut best = (Candidate::Own, micros);
-    let mut trials: Trials = vec![(Candidate::Own.name(), Ok(GemmTrial { micros, distance: 0.0 }))];
+    let micros = time(Candidate::Portable, device, op, &mut reference, left, right, &p)?;
+    let mut best = (Candidate::Portable, micros);
+    let mut trials: Trials = vec![(Candidate::Portable.name(), Ok(GemmTrial { micros, distance: 0.0 }))];
     let mut other: Tensor = device.scratch_tensor(op, &[p.m, p.n], out_type)?;
     for candidate in [Candidate::Hopper, Candidate::CublasLt] {
         if candidate == Candidate::Hopper
