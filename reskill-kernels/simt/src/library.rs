@@ -42,8 +42,11 @@ pub fn load() {
 /// If there is none: a test that cannot run has failed.
 #[must_use]
 pub fn device() -> Device {
+    /// A device's context takes long to open: on a machine's own device it stays open for all tests of the process.
+    static KEPT: OnceLock<Device> = OnceLock::new();
     load();
-    Device::cuda(0).unwrap_or_else(|error| panic!("tests of CUDA need a device: {error}"))
+    let open = || Device::cuda(0).unwrap_or_else(|error| panic!("tests of CUDA need a device: {error}"));
+    if is_stand_in() { open() } else { KEPT.get_or_init(open).clone() }
 }
 
 /// Gives the stand-in's device this much memory in bytes, for the whole process; 0 puts back the default.
