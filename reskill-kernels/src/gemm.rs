@@ -48,7 +48,7 @@ pub struct GemmChoice {
 /// How a candidate did.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GemmTrial {
-    /// Microseconds of the quickest of some runs.
+    /// Microseconds of a run, the mean of some in a row.
     pub micros: f64,
     /// Largest difference from our portable kernels, as a part of the largest value of its row.
     pub distance: f32,

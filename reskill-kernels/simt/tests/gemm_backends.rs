@@ -103,6 +103,42 @@ fn all_ways_give_the_same_bits_on_whole_numbers() {
     choices.iter().for_each(|choice| check_trials(choice, &cuda, has_cublaslt));
 }
 
+#[test]
+fn cublaslt_adds_no_partial_sums_that_were_rounded_to_bf16() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let (device, cuda) = gpu();
+    if !has_cublaslt(&cuda) {
+        return;
+    }
+    // The first half of K adds up to 257, which bf16 does not have, the second to -256.
+    let (m, n, k) = (8, 16, 1024);
+    let x: Vec<f32> =
+        (0..m * k).map(|i| [1.0, 0.0, -1.0, 0.0][i % k / 256] + f32::from(u8::from(i % k == 300))).collect();
+    let x = Tensor::from_slice(&[m, k], &x, &device, DType::Bf16).unwrap();
+    let weight = Tensor::from_slice(&[n, k], &vec![1.0; n * k], &device, DType::Bf16).unwrap();
+    let mut y = Tensor::zeros_as(&[m, n], &device, DType::Bf16).unwrap();
+    ops::matmul(&mut y, &x, &weight, false).unwrap();
+    assert_eq!(y.to_vec().unwrap(), vec![1.0; m * n]);
+}
+
+#[test]
+fn cublaslt_serves_more_kinds_of_products_than_it_remembers() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let (device, cuda) = gpu();
+    if !has_cublaslt(&cuda) {
+        return;
+    }
+    let weight = Tensor::from_slice(&[2, 8], &[1.0; 16], &device, DType::F32).unwrap();
+    let mut check = |m: usize| {
+        let x = Tensor::from_slice(&[m, 8], &vec![0.5; m * 8], &device, DType::F32).unwrap();
+        let mut y = Tensor::zeros_as(&[m, 2], &device, DType::F32).unwrap();
+        ops::matmul(&mut y, &x, &weight, false).unwrap();
+        assert_eq!(y.to_vec().unwrap(), vec![4.0; m * 2], "{m} rows");
+    };
+    // 512 are remembered; the first ones come anew in the end.
+    (1..=600).chain(1..=3).for_each(&mut check);
+}
+
 /// Multiply-adds of matrix instructions in one forward product of (M, K) by (N, K), written in bf16.
 fn multiplied(device: &Device, (m, n, k): (usize, usize, usize)) -> Option<u64> {
     let x = whole_numbers(1, [m, k], device, DType::Bf16);

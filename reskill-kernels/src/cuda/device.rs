@@ -7,8 +7,8 @@ use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
 
 use super::modules::Modules;
 use super::scratch::Pool;
-use super::uploads::Uploads;
 use super::stream::Gate;
+use super::uploads::Uploads;
 use super::{driver, units};
 use crate::dtype::DType;
 use crate::error::KernelError;

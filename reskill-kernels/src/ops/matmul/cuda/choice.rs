@@ -13,8 +13,9 @@ use crate::error::KernelError;
 use crate::gemm::{GemmBackend, GemmChoice, GemmTrial};
 use crate::tensor::Tensor;
 
-/// Runs of a candidate of which the quickest counts.
-const RUNS: usize = 5;
+/// Runs of a candidate that are given to the stream at once, and whose mean counts: one alone, on an idle stream, would
+/// take as long as the host needs to ask for it.
+const RUNS: u32 = 8;
 /// How far a candidate may be from our portable kernels, as a part of the largest value of a row. Sums in another order
 /// differ by far less, a wrong kernel by far more.
 const TOLERANCE: f32 = 0.03;
@@ -228,7 +229,7 @@ fn trial(
     Err(format!("its results are off by {distance} of the largest of a row"))
 }
 
-/// Microseconds of the quickest of some runs.
+/// Microseconds of a run, the mean of some in a row.
 fn time(
     candidate: Candidate,
     device: &CudaDevice,
@@ -238,24 +239,21 @@ fn time(
     right: View<'_>,
     p: &Product,
 ) -> Result<f64, KernelError> {
-    let mut best = f64::INFINITY;
-    for run_idx in 0..=RUNS {
-        let event = || {
-            device
-                .stream(op)?
-                .record_event(Some(CUevent_flags::CU_EVENT_DEFAULT))
-                .map_err(|e| device.error(op, e))
-        };
-        let begin = event()?;
+    let event = || {
+        device
+            .stream(op)?
+            .record_event(Some(CUevent_flags::CU_EVENT_DEFAULT))
+            .map_err(|e| device.error(op, e))
+    };
+    // The first run loads and prepares.
+    run(candidate, device, op, &mut ViewMut::of(out), left, right, p)?;
+    let begin = event()?;
+    for _ in 0..RUNS {
         run(candidate, device, op, &mut ViewMut::of(out), left, right, p)?;
-        let end = event()?;
-        let milliseconds = begin.elapsed_ms(&end).map_err(|error| device.error(op, error))?;
-        if run_idx > 0 {
-            // The first run loads and prepares.
-            best = best.min(f64::from(milliseconds) * 1e3);
-        }
     }
-    Ok(best)
+    let end = event()?;
+    let milliseconds = begin.elapsed_ms(&end).map_err(|error| device.error(op, error))?;
+    Ok(f64::from(milliseconds) * 1e3 / f64::from(RUNS))
 }
 
 /// The largest difference of two (M, N) matrices, each as a part of the largest value of its row in `a`.
