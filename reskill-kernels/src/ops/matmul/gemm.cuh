@@ -28,21 +28,22 @@ __device__ __forceinline__ void write_one(bf16* out, float v, bool accumulate) {
 }
 
 // Two neighbours in a row, at an address aligned to both.
-__device__ __forceinline__ void write_two(float* out, float v, float w, bool accumulate) {
-  float2* both = reinterpret_cast<float2*>(out);
+__device__ __forceinline__ float2 read_two(const float* out) { return *reinterpret_cast<const float2*>(out); }
+__device__ __forceinline__ float2 read_two(const bf16* out) {
+  const u32 both = *reinterpret_cast<const u32*>(out);
+  return make_float2(low_bf16(both), high_bf16(both));
+}
+__device__ __forceinline__ void write_two(float* out, float v, float w) {
+  *reinterpret_cast<float2*>(out) = make_float2(v, w);
+}
+__device__ __forceinline__ void write_two(bf16* out, float v, float w) {
+  *reinterpret_cast<u32*>(out) = pack_bf16x2(v, w);
+}
+template <class Out> __device__ __forceinline__ void write_two(Out* out, float v, float w, bool accumulate) {
   if (accumulate) {
-    const float2 old = *both;
+    const float2 old = read_two(out);
     v += old.x;
     w += old.y;
   }
-  *both = make_float2(v, w);
-}
-__device__ __forceinline__ void write_two(bf16* out, float v, float w, bool accumulate) {
-  u32* both = reinterpret_cast<u32*>(out);
-  if (accumulate) {
-    const u32 old = *both;
-    v += low_bf16(old);
-    w += high_bf16(old);
-  }
-  *both = pack_bf16x2(v, w);
+  write_two(out, v, w);
 }
