@@ -163,7 +163,7 @@ template <int BM_, int BN_, int WARPS_M, int WARPS_N_, bool A_TRANSPOSED, bool B
     }
   }
   // Walks columns n_begin, n_begin + BN, ... below n_end in one pipeline over all of them, which copies two steps
-  // ahead; `epilogue(n0)` is called with each tile complete. `wanted(n0, k0)` false: the step is left out (its factors
+  // ahead; `epilogue(n0)` is called with each tile complete, and a barrier follows the last. `wanted(n0, k0)` false: the step is left out (its factors
   // are zero).
   template <class Wanted, class Epilogue>
   __device__ __forceinline__ void run(const Operand<bf16>& a, const Operand<bf16>& b, int m0, int n_begin, int n_end,
@@ -209,7 +209,7 @@ template <int BM_, int BN_, int WARPS_M, int WARPS_N_, bool A_TRANSPOSED, bool B
       epilogue(n0);
     }
     cp_async_wait<0>();
-    __syncthreads();                                     // shared memory is free again
+    __syncthreads();                                     // shared memory is free again; what epilogues wrote is there
   }
 };
 
@@ -264,7 +264,7 @@ template <int BM_, bool A_TRANSPOSED, bool B_TRANSPOSED> struct SimtTile {
       }
       epilogue(n0);
     }
-    __syncthreads();
+    __syncthreads();                                     // what the epilogues wrote to shared memory is there
   }
 };
 
