@@ -7,6 +7,7 @@
 //           so a row's logits do not depend on the batch.
 #pragma once
 #include "mma.cuh"
+#include "pairs.cuh"
 #include "prelude.cuh"
 
 // One factor of a product: element (r, k), r < rows, k < depth, at base[r * ld + k], or at base[k * ld + r] where the
@@ -271,12 +272,6 @@ template <int BM_, bool A_TRANSPOSED, bool B_TRANSPOSED> struct SimtTile {
 struct AllWanted {
   __device__ __forceinline__ bool operator()(int, int) const { return true; }
 };
-
-// Two neighbours at an address aligned to both.
-__device__ __forceinline__ void store_two(bf16* to, float v, float w) { *reinterpret_cast<u32*>(to) = pack_bf16x2(v, w); }
-__device__ __forceinline__ void store_two(float* to, float v, float w) {
-  *reinterpret_cast<float2*>(to) = make_float2(v, w);
-}
 
 // Whether a tile lies inside of its matrix, as a type.
 template <bool VALUE> struct Whole { static constexpr bool value = VALUE; };

@@ -27,8 +27,8 @@ template <class T> struct Pair {
   float inverse_temperature;
 };
 
-// Calls f(i, row, of_row(n), token, log p, log q) for the elements of this thread in one strip; n is the row's place in
-// the batch, looked up once a tile.
+// Calls f(i, row, of_row(n), token, how many, log p, log q) for the elements of this thread in one strip, neighbours at
+// once; n is the row's place in the batch, looked up once a tile.
 template <class Tile, class OfRow, class F>
 __device__ __forceinline__ void for_each_logprob(const Pair<typename Tile::T>& pair, int m0, int begin, int end,
                                                  OfRow of_row, F f) {
@@ -49,11 +49,15 @@ __device__ __forceinline__ void for_each_logprob(const Pair<typename Tile::T>& p
       const float lse = pair.lse[n], ref_lse = pair.ref_lse[n];
       const auto row = of_row(n);
 #pragma unroll
-      for (int j = 0; j < Tile::COLS; ++j) {
+      for (int j = 0; j < Tile::COLS; j += Tile::NEIGHBOURS) {
+        float logp[Tile::NEIGHBOURS], logq[Tile::NEIGHBOURS];
+#pragma unroll
+        for (int e = 0; e < Tile::NEIGHBOURS; ++e) {
+          logp[e] = policy.at(i, j + e) * pair.inverse_temperature - lse;
+          logq[e] = reference.at(i, j + e) * pair.inverse_temperature - ref_lse;
+        }
         const int v = n0 + policy.col(j);
-        if (v < n1)
-          f(i, r, row, v, policy.at(i, j) * pair.inverse_temperature - lse,
-            reference.at(i, j) * pair.inverse_temperature - ref_lse);
+        if (v < n1) f(i, r, row, v, n1 - v, logp, logq);
       }
     }
   }
@@ -67,8 +71,10 @@ __device__ __forceinline__ void kl_parts(float* part, const Pair<typename Tile::
 #pragma unroll
   for (int i = 0; i < Tile::ROWS; ++i) sum[i] = 0.f;
   for_each_logprob<Tile>(pair, m0, begin, end, [](size_t) { return 0; },
-                         [&](int i, int, int, int, float logp, float logq) {
-                           sum[i] = fmaf(Tile::exp(logp), logp - logq, sum[i]);
+                         [&](int i, int, int, int, int n, const auto& logp, const auto& logq) {
+#pragma unroll
+                           for (int e = 0; e < Tile::NEIGHBOURS; ++e)
+                             if (e < n) sum[i] = fmaf(Tile::exp(logp[e]), logp[e] - logq[e], sum[i]);
                          });
   DYN_SHARED(float, shared);                             // [WARPS_N][BM]
   Tile tile;
@@ -94,9 +100,15 @@ __device__ __forceinline__ void kl_d_logits(typename Tile::T* slab, const Pair<t
   const int end = begin + STRIP < last ? begin + STRIP : last;
   for_each_logprob<Tile>(
       pair, m0, begin, end, [&](size_t n) { return make_float2(d_kl[n] * pair.inverse_temperature, kl[n]); },
-      [&](int, int r, float2 scale_and_kl, int v, float logp, float logq) {
-        slab[(size_t)r * ld + v - first] =
-            from_f32<typename Tile::T>(scale_and_kl.x * Tile::exp(logp) * (logp - logq - scale_and_kl.y));
+      [&](int, int r, float2 scale_and_kl, int v, int n, const auto& logp, const auto& logq) {
+        typename Tile::T* out = slab + (size_t)r * ld + v - first;
+        float d[Tile::NEIGHBOURS];
+#pragma unroll
+        for (int e = 0; e < Tile::NEIGHBOURS; ++e)
+          d[e] = scale_and_kl.x * Tile::exp(logp[e]) * (logp[e] - logq[e] - scale_and_kl.y);
+        // Slabs begin, and their rows are apart, at multiples of 256.
+        if (Tile::NEIGHBOURS == 2 && n >= 2) write_two(out, d[0], d[Tile::NEIGHBOURS - 1]);
+        else *out = from_f32<typename Tile::T>(d[0]);
       });
 }
 

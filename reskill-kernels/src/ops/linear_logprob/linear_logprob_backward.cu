@@ -55,7 +55,7 @@ __device__ __forceinline__ void d_logits(typename Tile::T* slab,      // (R, ld)
           }
         }
         // Slabs begin, and their rows are apart, at multiples of 256.
-        if (Tile::NEIGHBOURS == 2 && n_inside >= 2) store_two(out + x, d[0], d[Tile::NEIGHBOURS - 1]);
+        if (Tile::NEIGHBOURS == 2 && n_inside >= 2) write_two(out + x, d[0], d[Tile::NEIGHBOURS - 1]);
         else if (n_inside >= 1) out[x] = from_f32<typename Tile::T>(d[0]);
       }
       if (at_target == at_target) {

@@ -1,5 +1,6 @@
 // What the products share: the order of tiles, and writing results.
 #pragma once
+#include "pairs.cuh"
 #include "prelude.cuh"
 
 // Sizes and strides of out (M, N) (+)= alpha * left * right, sums over K. Strides are in elements, from row to row as
@@ -27,18 +28,6 @@ __device__ __forceinline__ void write_one(bf16* out, float v, bool accumulate) {
   *out = to_bf16(accumulate ? to_f32(*out) + v : v);
 }
 
-// Two neighbours in a row, at an address aligned to both.
-__device__ __forceinline__ float2 read_two(const float* out) { return *reinterpret_cast<const float2*>(out); }
-__device__ __forceinline__ float2 read_two(const bf16* out) {
-  const u32 both = *reinterpret_cast<const u32*>(out);
-  return make_float2(low_bf16(both), high_bf16(both));
-}
-__device__ __forceinline__ void write_two(float* out, float v, float w) {
-  *reinterpret_cast<float2*>(out) = make_float2(v, w);
-}
-__device__ __forceinline__ void write_two(bf16* out, float v, float w) {
-  *reinterpret_cast<u32*>(out) = pack_bf16x2(v, w);
-}
 template <class Out> __device__ __forceinline__ void write_two(Out* out, float v, float w, bool accumulate) {
   if (accumulate) {
     const float2 old = read_two(out);
