@@ -90,6 +90,14 @@ impl CudaDevice {
         driver::count(0)
     }
 
+    /// The newest CUDA that the driver knows, as (13, 0).
+    ///
+    /// # Errors
+    /// As [`CudaDevice::count`].
+    pub fn driver_version() -> Result<(u32, u32), KernelError> {
+        driver::version()
+    }
+
     /// What each CUDA device of this machine is.
     ///
     /// # Errors

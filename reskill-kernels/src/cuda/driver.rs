@@ -22,6 +22,21 @@ pub(super) fn count(ordinal: usize) -> Result<usize, KernelError> {
     }
 }
 
+/// The newest CUDA that the driver knows: major and minor version.
+pub(super) fn version() -> Result<(u32, u32), KernelError> {
+    count(0)?;
+    let mut version = 0;
+    // SAFETY: the library is there (`count` looked for it), and the call writes one int, which outlives it.
+    let said = unsafe { sys::cuDriverGetVersion(&raw mut version) }.result();
+    said.map_err(|error| KernelError::Driver {
+        op: "cuDriverGetVersion",
+        device: "cuda:0".to_string(),
+        fault: fault(error),
+    })?;
+    let version = version.unsigned_abs();
+    Ok((version / 1000, version % 1000 / 10))
+}
+
 /// The driver's words for an error.
 pub(super) fn fault(error: DriverError) -> DriverFault {
     let text = |words: Result<&std::ffi::CStr, DriverError>| {

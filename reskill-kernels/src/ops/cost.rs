@@ -136,6 +136,26 @@ pub fn linear_logprob_sets_forward(n: usize, c: usize, e: usize, distinct: usize
     Cost::new(s * (n * c + distinct * c) + 4 * e + 20 * n, 2 * e * c)
 }
 
+/// [`super::linear_logprob_backward`] over such sets: `d_hidden` is written, rows of the f32 `d_head` that occur are read and
+/// written; the logits are computed again.
+#[must_use]
+pub fn linear_logprob_sets_backward(n: usize, c: usize, e: usize, distinct: usize, s: usize) -> Cost {
+    Cost::new(s * (2 * n * c + distinct * c) + 8 * distinct * c + 4 * e + 24 * n, 6 * e * c)
+}
+
+/// [`super::low_rank_forward`] of rank `r` from I inputs to O outputs, which are read and written.
+#[must_use]
+pub fn low_rank_forward(n: usize, i: usize, o: usize, r: usize, s: usize) -> Cost {
+    Cost::new(s * (n * i + r * i + o * r + 2 * n * o), 2 * n * r * (i + o))
+}
+
+/// [`super::low_rank_backward`]: `d_x` and both f32 gradients are read and written. Five products; the inner values are
+/// computed again.
+#[must_use]
+pub fn low_rank_backward(n: usize, i: usize, o: usize, r: usize, s: usize) -> Cost {
+    Cost::new(s * (3 * n * i + n * o + r * i + o * r) + 8 * r * (i + o), 2 * n * r * (3 * i + 2 * o))
+}
+
 /// [`super::linear_kl_forward`] over the whole vocabulary, with a reference of width `ref_c`.
 #[must_use]
 pub fn linear_kl_forward(n: usize, c: usize, ref_c: usize, v: usize, s: usize) -> Cost {
@@ -171,6 +191,13 @@ pub fn grpo_loss(n: usize, optional_columns: usize) -> Cost {
 #[must_use]
 pub fn adamw(n: usize) -> Cost {
     Cost::new(28 * n, 14 * n)
+}
+
+/// [`super::adamw_scaled`] of weights in bf16: they are written, their f32 master and both moments read and written, the
+/// gradient read.
+#[must_use]
+pub fn adamw_master(n: usize) -> Cost {
+    Cost::new(30 * n, 14 * n)
 }
 
 /// [`super::adamw_8bit`]: weight and codes are read and written, the gradient read, a scale of each moment every 256.
