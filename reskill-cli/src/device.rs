@@ -32,7 +32,9 @@ pub enum PrecisionName {
 }
 
 impl PrecisionName {
-    fn dtype(self) -> DType {
+    /// The same as a type of numbers.
+    #[must_use]
+    pub fn dtype(self) -> DType {
         match self {
             PrecisionName::F32 => DType::F32,
             PrecisionName::Bf16 => DType::Bf16,
@@ -54,7 +56,9 @@ pub enum GemmName {
 }
 
 impl GemmName {
-    fn backend(self) -> GemmBackend {
+    /// The same as the kernels know it.
+    #[must_use]
+    pub fn backend(self) -> GemmBackend {
         match self {
             GemmName::Own => GemmBackend::Own,
             GemmName::Cublaslt => GemmBackend::CublasLt,

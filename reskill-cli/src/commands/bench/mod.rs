@@ -3,14 +3,18 @@
 mod by_expert;
 pub mod cpu;
 mod env;
+mod figures;
 pub mod grpo;
 mod kernels;
 mod model;
+mod options;
 mod replay;
 mod retrieval;
 mod report;
+mod room;
 mod scienceworld;
 mod trace;
+mod weights;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -19,10 +23,11 @@ use clap::{Args, Subcommand};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   reskill-cli bench kernels --sizes smollm2
+  reskill-cli bench kernels --device cuda --dtype bf16 --json >after.jsonl
   reskill-cli bench env --data DIR
   reskill-cli bench cpu --model DIR
-  
-  Exit codes: 0 done, 1 an operation is not what f64 says (kernels), 2 an error.")]
+
+Exit codes: 0 done, 1 an operation is not what f64 says (kernels), 2 an error.")]
 pub struct BenchArgs {
     #[command(subcommand)]
     bench: Bench,
