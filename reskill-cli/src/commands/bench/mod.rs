@@ -1,6 +1,7 @@
 //! `reskill-cli bench`: measurements, one file each.
 
 mod by_expert;
+mod compare;
 pub mod cpu;
 mod env;
 mod figures;
@@ -24,6 +25,7 @@ use clap::{Args, Subcommand};
 #[command(after_help = "Examples:
   reskill-cli bench kernels --sizes smollm2
   reskill-cli bench kernels --device cuda --dtype bf16 --json >after.jsonl
+  reskill-cli bench compare before.jsonl after.jsonl
   reskill-cli bench env --data DIR
   reskill-cli bench cpu --model DIR
 
@@ -35,6 +37,7 @@ pub struct BenchArgs {
 
 #[derive(Debug, Subcommand)]
 enum Bench {
+    Compare(compare::CompareArgs),
     Cpu(cpu::CpuArgs),
     Env(env::EnvBenchArgs),
     Grpo(grpo::GrpoArgs),
@@ -51,6 +54,7 @@ enum Bench {
 /// One line for the person who typed the command.
 pub fn run(args: &BenchArgs) -> Result<u8> {
     match &args.bench {
+        Bench::Compare(args) => compare::run(args),
         Bench::Cpu(args) => cpu::run(args),
         Bench::Env(args) => env::run(args),
         Bench::Grpo(args) => grpo::run(args),
