@@ -233,6 +233,19 @@ fn a_device_that_is_not_there_is_one_clear_line_and_exit_code_2() {
 }
 
 #[test]
+fn a_driver_older_than_the_kernels_is_one_line_that_names_the_one_to_install() {
+    if !reskill_simt::is_stand_in() {
+        return; // A real driver has the version that it has.
+    }
+    let output = command(&["train", "--device", "cuda"]).env("RESKILL_SIMT_DRIVER_VERSION", "12080").output();
+    let output = output.unwrap();
+    let message = text(&output);
+    assert_eq!(output.status.code(), Some(2), "{message}");
+    let expected = "cuda:0: the driver is for CUDA 12.8, the kernels need 13.0; install driver 580 or newer";
+    assert!(message.contains(expected), "{message}");
+}
+
+#[test]
 fn a_device_without_room_is_one_line_that_says_what_helps() {
     if !reskill_simt::is_stand_in() {
         return; // A real device has the memory that it has.

@@ -27,7 +27,7 @@ pub struct DeviceFacts {
     pub capability: (u32, u32),
     /// Streaming multiprocessors.
     pub multiprocessors: usize,
-    /// The newest CUDA that the driver knows, as (13, 0).
+    /// The version of CUDA that the driver is for, as (13, 0).
     pub driver: (u32, u32),
 }
 
@@ -126,21 +126,19 @@ impl Device {
     }
 
     /// What a record of a measurement says about a CUDA device; `None` on the CPU.
-    ///
-    /// # Errors
-    /// [`KernelError::Driver`].
-    pub fn facts(&self) -> Result<Option<DeviceFacts>, KernelError> {
+    #[must_use]
+    pub fn facts(&self) -> Option<DeviceFacts> {
         match self {
-            Device::Cpu => Ok(None),
+            Device::Cpu => None,
             #[cfg(feature = "cuda")]
             Device::Cuda(device) => {
                 let properties = device.properties();
-                Ok(Some(DeviceFacts {
+                Some(DeviceFacts {
                     name: properties.name.clone(),
                     capability: properties.capability,
                     multiprocessors: properties.multiprocessors,
-                    driver: CudaDevice::driver_version()?,
-                }))
+                    driver: device.driver_version(),
+                })
             }
         }
     }

@@ -86,6 +86,19 @@ pub enum KernelError {
         /// The device asked for.
         ordinal: usize,
     },
+    /// The driver is older than the kernels' compiler.
+    #[error(
+        "cuda:{ordinal}: the driver is for CUDA {major}.{minor}, the kernels need 13.0; install driver 580 or newer, or use \
+         device `cpu`"
+    )]
+    OldDriver {
+        /// The device asked for.
+        ordinal: usize,
+        /// Version of CUDA that the driver is for.
+        major: u32,
+        /// The same, after the point.
+        minor: u32,
+    },
     /// There are fewer devices.
     #[error(
         "cuda:{ordinal}: this machine has {count} CUDA device{}, counted from 0; use one of them or device `cpu`",

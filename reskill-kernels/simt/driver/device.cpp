@@ -36,7 +36,7 @@ std::string& last_failure() {
 using namespace driver;
 
 API cuInit(unsigned flags) { return flags ? kInvalidValue : n_devices() > 0 ? kSuccess : kNoDevice; }
-API cuDriverGetVersion(int* version) { *version = 13000; return kSuccess; }
+API cuDriverGetVersion(int* version) { *version = env_number("RESKILL_SIMT_DRIVER_VERSION", 13000); return kSuccess; }
 API cuDeviceGetCount(int* n) { *n = n_devices(); return kSuccess; }
 API cuDeviceGet(int* device, int ordinal) {
   *device = ordinal;

@@ -148,7 +148,6 @@ LaunchResult launch(const Kernel& kernel, dim3 grid, dim3 block, size_t dynamic_
     run_block(b, idx, order);
   }
   trace_launch_end();
-  requests_launch_end();
   return {!b.failed, b.failure};
 }
 

@@ -79,6 +79,16 @@ void copy_async_wait(int groups_left) {
   f.copies.resize(kept);
 }
 
+void read_rows(unsigned* words, const void* const* rows, int n) {
+  for (int i = 0; i < n; ++i) {
+    trace_read(rows[i], 16);
+    memcpy(words + 4 * i, rows[i], 16);
+  }
+#if defined(SIMT_TRACE)
+  request_rows(__builtin_return_address(0), rows, n);
+#endif
+}
+
 void count_mma(unsigned long long multiply_adds) { counters().multiply_adds += multiply_adds; }
 
 }  // namespace simt

@@ -41,6 +41,12 @@ struct Request {
 struct Sums {
   uint64_t requests = 0, bytes = 0;
   uint64_t units = 0, least = 0;  // sectors or passes: what they take, and the least for as many bytes
+  void operator+=(const Sums& o) {
+    requests += o.requests;
+    bytes += o.bytes;
+    units += o.units;
+    least += o.least;
+  }
 };
 struct Key {
   const Kernel* kernel;
@@ -51,16 +57,12 @@ struct Key {
   }
 };
 
-// All threads' sums; written out when the process ends, to the file that RESKILL_SIMT_REQUESTS names.
+// All threads' sums; written when the process ends, to the file that RESKILL_SIMT_REQUESTS names.
 class Report {
  public:
   void add(const Key& key, const Sums& s) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    Sums& all = sums_[key];
-    all.requests += s.requests;
-    all.bytes += s.bytes;
-    all.units += s.units;
-    all.least += s.least;
+    sums_[key] += s;
   }
   ~Report();
 
@@ -88,8 +90,15 @@ Report::~Report() {
   fclose(file);
 }
 
-// The running launch's.
-thread_local std::map<Key, Sums> g_sums;
+// Those of this OS thread's launches since they were last taken.
+struct ThreadSums : std::map<Key, Sums> {
+  void report() {
+    for (const auto& [key, sums] : *this) g_report.add(key, sums);
+    clear();
+  }
+  ~ThreadSums() { report(); }
+};
+thread_local ThreadSums g_sums;
 
 // A statement as one warp comes to it.
 struct Site {
@@ -187,15 +196,15 @@ void request_access(const void* where, const void* p, size_t bytes, bool write) 
   r.at[f.lane] = at;
 }
 
-void request_rows(const void* const* rows, int n, size_t bytes) {
+void request_rows(const void* where, const void* const* rows, int n) {
   Request r;
-  r.bytes = static_cast<uint32_t>(bytes);
+  r.bytes = 16;
   for (int i = 0; i < n; ++i) {
     if (!locate(rows[i], &r.shared, &r.at[i])) return;
     r.lanes |= 1u << i;
   }
   static thread_local std::vector<uint64_t> scratch;
-  Sums& s = g_sums[{running_block().kernel, __builtin_return_address(0), r.shared, false}];
+  Sums& s = g_sums[{running_block().kernel, where, r.shared, false}];
   ++s.requests;
   add_passes(r, s, scratch);
 }
@@ -208,10 +217,20 @@ void requests_block_end() {
     for (auto& [where, site] : sites) flush(where, site);
 }
 
-void requests_launch_end() {
-  for (const auto& [key, sums] : g_sums) g_report.add(key, sums);
-  g_sums.clear();
-}
-
 }  // namespace simt
+
+// For `reskill_simt::requests`: what this OS thread launched since the last call, by kernel and kind of memory.
+extern "C" __attribute__((visibility("default"))) void reskill_simt_take_requests(
+    void* context, void (*found)(void* context, const char* kernel, int shared, const uint64_t* sums)) {
+  std::map<std::pair<std::string, bool>, simt::Sums> by_kernel;
+  for (const auto& [key, s] : simt::g_sums) by_kernel[{key.kernel->name, key.shared}] += s;
+  simt::g_sums.report();
+  for (const auto& [key, s] : by_kernel) {
+    const uint64_t sums[4] = {s.requests, s.bytes, s.units, s.least};
+    found(context, key.first.c_str(), key.second, sums);
+  }
+}
+#else
+extern "C" __attribute__((visibility("default"))) void reskill_simt_take_requests(
+    void*, void (*)(void*, const char*, int, const unsigned long*)) {}
 #endif

@@ -57,18 +57,19 @@ inline void ldmatrix(unsigned (&r)[N], const void* row) {
   if ((int)g_thread->lane < 8 * N) require_aligned(row, 16, "ldmatrix");
   const LdmatrixResult<N> mine = collective<LdmatrixResult<N>>(
       row,
-      [](const void* const* rows, LdmatrixResult<N>* out) {
-        for (int i = 0; i < 8 * N; ++i) trace_read(rows[i], 16);
-        request_rows(rows, 8 * N, 16);
+      [](const void* const* addresses, LdmatrixResult<N>* out) {
+        unsigned rows[8 * N][4];
+        read_rows(rows[0], addresses, 8 * N);
         for (int lane = 0; lane < 32; ++lane) {
           const int group = lane >> 2, pair = lane & 3;
           for (int j = 0; j < N; ++j) {
             if (Transposed) {
-              const unsigned low = static_cast<const unsigned short*>(rows[j * 8 + 2 * pair])[group];
-              const unsigned high = static_cast<const unsigned short*>(rows[j * 8 + 2 * pair + 1])[group];
+              const int shift = group % 2 * 16;
+              const unsigned low = rows[j * 8 + 2 * pair][group / 2] >> shift & 0xffff;
+              const unsigned high = rows[j * 8 + 2 * pair + 1][group / 2] >> shift & 0xffff;
               out[lane].r[j] = low | high << 16;
             } else {
-              out[lane].r[j] = static_cast<const unsigned*>(rows[j * 8 + group])[pair];
+              out[lane].r[j] = rows[j * 8 + group][pair];
             }
           }
         }

@@ -14,6 +14,8 @@ void require_aligned(const void* address, size_t bytes, const char* what);
 // the rest are zeros.
 void copy_async(void* shared, const void* global, size_t bytes, size_t valid);
 void copy_async_commit();
+// The `n` rows of 16 bytes that a matrix load reads, into words.
+void read_rows(unsigned* words, const void* const* rows, int n);
 void copy_async_wait(int groups_left);
 
 // Statistics of the launches since they were last read (reskill_simt::counters in Rust).
@@ -23,11 +25,9 @@ void count_mma(unsigned long long multiply_adds);
 void trace_read(const void* address, size_t bytes);
 void trace_write(void* address, size_t bytes);
 void trace_atomic(void* address, size_t bytes);
-void request_rows(const void* const* rows, int n, size_t bytes);
 #else
 inline void trace_read(const void*, size_t) {}
 inline void trace_write(void*, size_t) {}
-inline void request_rows(const void* const*, int, size_t) {}
 #endif
 
 template <class T>

@@ -18,9 +18,12 @@ pub struct Counters {
     pub downloads: u64,
 }
 
-/// What the calling thread's launches and copies did while `f` ran; `None` on a real device.
+/// Runs `f`; what the calling thread's launches and copies did meanwhile, or `None` on a real device.
 pub fn count(f: impl FnOnce()) -> Option<Counters> {
-    let functions = functions()?;
+    let Some(functions) = functions() else {
+        f();
+        return None;
+    };
     let mut counters = Counters::default();
     let take = |counters: &mut Counters| {
         // SAFETY: `Counters` has the layout of the C++ struct of that name: five u64.

@@ -10,6 +10,7 @@
 pub mod library;
 pub mod order;
 pub mod counters;
+pub mod requests;
 
 pub use counters::Counters;
 pub use library::{device, is_stand_in, library_dir, load, set_capability, set_memory};

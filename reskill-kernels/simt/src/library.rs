@@ -1,6 +1,6 @@
 //! The stand-in library: where it lies, and loading it in place of the driver.
 
-use std::ffi::c_void;
+use std::ffi::{c_char, c_int, c_void};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -42,8 +42,11 @@ pub fn load() {
 /// If there is none: a test that cannot run has failed.
 #[must_use]
 pub fn device() -> Device {
+    /// A device's context takes long to open: on a machine's own device it stays open for all tests of the process.
+    static KEPT: OnceLock<Device> = OnceLock::new();
     load();
-    Device::cuda(0).unwrap_or_else(|error| panic!("tests of CUDA need a device: {error}"))
+    let open = || Device::cuda(0).unwrap_or_else(|error| panic!("tests of CUDA need a device: {error}"));
+    if is_stand_in() { open() } else { KEPT.get_or_init(open).clone() }
 }
 
 /// Gives the stand-in's device this much memory in bytes, for the whole process; 0 puts back the default.
@@ -64,10 +67,14 @@ pub fn set_capability(capability: i32) {
     }
 }
 
+/// Hears of one kernel: context, name, whether it is shared memory, four sums.
+pub(crate) type Found = unsafe extern "C" fn(*mut c_void, *const c_char, c_int, *const u64);
+
 /// The stand-in's own entry points.
 pub(crate) struct Functions {
     pub(crate) set_order: unsafe extern "C" fn(i32, u64),
     pub(crate) take_counters: unsafe extern "C" fn(*mut c_void),
+    pub(crate) take_requests: unsafe extern "C" fn(*mut c_void, Found),
     set_memory: unsafe extern "C" fn(usize),
     set_capability: unsafe extern "C" fn(i32),
 }
@@ -91,6 +98,7 @@ fn stand_in() -> &'static Functions {
             Functions {
                 set_order: entry(&library, b"reskill_simt_set_order\0"),
                 take_counters: entry(&library, b"reskill_simt_take_counters\0"),
+                take_requests: entry(&library, b"reskill_simt_take_requests\0"),
                 set_memory: entry(&library, b"reskill_simt_set_memory\0"),
                 set_capability: entry(&library, b"reskill_simt_set_capability\0"),
             }

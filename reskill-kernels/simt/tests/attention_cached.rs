@@ -146,9 +146,13 @@ fn group(n: u32, shared: u32, first: u32) -> Vec<Row> {
 
 #[test]
 fn attention_to_the_cache_in_f32_equals_the_f64_version_for_every_page() {
-    for (shape, page) in
-        [(shape(3, 1, 16), 1), (shape(2, 2, 40), 5), (shape(7, 1, 64), 32), (shape(1, 1, 200), 32)]
-    {
+    for (shape, page) in [
+        (shape(3, 1, 16), 1),
+        (shape(2, 2, 40), 5),
+        (shape(7, 1, 64), 32),
+        (shape(2, 1, 96), 32),
+        (shape(1, 1, 200), 32),
+    ] {
         Step::new(shape, DType::F32, page, mixed(page)).check();
     }
 }
@@ -157,6 +161,8 @@ fn attention_to_the_cache_in_f32_equals_the_f64_version_for_every_page() {
 fn attention_to_the_cache_in_bf16_without_tensor_cores_equals_the_f64_version() {
     Step::new(shape(3, 1, 40), DType::Bf16, 32, mixed(32)).check();
     Step::new(shape(2, 1, 64), DType::Bf16, 16, mixed(16)).check();
+    Step::new(shape(2, 1, 96), DType::Bf16, 32, mixed(32)).check();
+    Step::new(shape(1, 1, 200), DType::Bf16, 32, mixed(32)).check();
 }
 
 #[test]

@@ -1,9 +1,10 @@
-//! Device memory can run out; one test in a program of its own, since the limit holds for the process.
+//! Device memory can run out; a program of its own, and one test, since the limit holds for the process.
 
 mod common;
 
 use common::Gpu;
 use cudarc::driver::sys::CUresult;
+use reskill_kernels::{DType, KernelError, Tensor, ops};
 
 #[test]
 fn memory_runs_out_at_the_limit_and_freed_memory_can_be_used_again() {
@@ -16,5 +17,25 @@ fn memory_runs_out_at_the_limit_and_freed_memory_can_be_used_again() {
     assert_eq!((free, total), ((1 << 20) - 700_000, 1 << 20));
     drop(first);
     gpu.stream.alloc_zeros::<u8>(400_000).unwrap();
+    drop(gpu);
+    what_operations_keep_is_given_back_when_memory_runs_out();
     reskill_simt::set_memory(0);
+}
+
+/// A product in parts leaves scratch memory behind, for the next one: it must not be missing elsewhere.
+fn what_operations_keep_is_given_back_when_memory_runs_out() {
+    let device = reskill_simt::device();
+    reskill_simt::set_memory(64 << 20);
+    let zeros = |shape: &[usize]| Tensor::zeros_as(shape, &device, DType::F32);
+    let free = || device.free_memory().unwrap().unwrap();
+    {
+        let (x, weight) = (zeros(&[32, 65_536]).unwrap(), zeros(&[32, 65_536]).unwrap());
+        ops::matmul(&mut zeros(&[32, 32]).unwrap(), &x, &weight, false).unwrap();
+    }
+    let kept = (64 << 20) - free();
+    assert!(kept > 0, "a product of {kept} bytes of scratch memory shows nothing");
+    let all = (64 << 20) / 4;
+    assert_eq!(zeros(&[all]).unwrap().shape(), [all]);
+    let error = zeros(&[all + 1]).unwrap_err();
+    assert!(matches!(error, KernelError::OutOfDeviceMemory { free: 67_108_864, .. }), "{error}");
 }

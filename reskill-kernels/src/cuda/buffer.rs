@@ -1,6 +1,6 @@
 //! Memory of a device that belongs to a tensor.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use cudarc::driver::result;
 
@@ -174,9 +174,13 @@ impl CudaBuffer {
         debug_assert!(first * self.dtype.size() + bytes.len() <= self.capacity() * self.dtype.size());
         self.refuse_while_recording(op, "copies from the host")?;
         let stream = self.device.stream(op)?;
-        // SAFETY: the bytes fit behind element `first` (checked by the callers, asserted above). The source is pageable
-        // memory, which the driver has read when the call returns.
-        let done = unsafe { result::memcpy_htod_async(self.address(first), bytes, stream.cu_stream()) };
+        let mut uploads = self.device.inner().uploads.lock().unwrap_or_else(PoisonError::into_inner);
+        let (kept, may_go_on) = uploads.keep(bytes);
+        // SAFETY: the bytes fit behind element `first` (checked by the callers, asserted above); their copy is kept until the
+        // stream has been waited for.
+        let done = unsafe { result::memcpy_htod_async(self.address(first), kept, stream.cu_stream()) };
+        drop(uploads);
+        let done = if may_go_on { done } else { done.and_then(|()| self.device.wait_for(&stream)) };
         done.map_err(|error| self.device.error(op, error))
     }
 
@@ -192,7 +196,7 @@ impl CudaBuffer {
         // SAFETY: the elements lie inside this buffer (checked by the callers, asserted above); `bytes` has exactly their
         // size and is not touched until the stream has been waited for.
         let done = unsafe { result::memcpy_dtoh_async(&mut bytes, self.address(first), stream.cu_stream()) };
-        done.and_then(|()| stream.synchronize()).map_err(|error| self.device.error(op, error))?;
+        done.and_then(|()| self.device.wait_for(&stream)).map_err(|error| self.device.error(op, error))?;
         Ok(bytes)
     }
 

@@ -8,6 +8,7 @@ use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
 use super::modules::Modules;
 use super::scratch::Pool;
 use super::stream::Gate;
+use super::uploads::Uploads;
 use super::{driver, units};
 use crate::dtype::DType;
 use crate::error::KernelError;
@@ -44,6 +45,7 @@ pub(super) struct Inner {
     pub(super) properties: Properties,
     pub(super) modules: Modules,
     pub(super) pool: Mutex<Pool>,
+    pub(super) uploads: Mutex<Uploads>,
     pub(super) gate: Gate,
     pub(super) gemm: GemmState,
     pub(super) context: Arc<CudaContext>,
@@ -57,7 +59,7 @@ impl CudaDevice {
     /// The device with this ordinal.
     ///
     /// # Errors
-    /// [`KernelError::NoDriver`], [`KernelError::NoDevice`], [`KernelError::Driver`].
+    /// [`KernelError::NoDriver`], [`KernelError::OldDriver`], [`KernelError::NoDevice`], [`KernelError::Driver`].
     pub fn new(ordinal: usize) -> Result<CudaDevice, KernelError> {
         let count = driver::count(ordinal)?;
         if ordinal >= count {
@@ -85,17 +87,9 @@ impl CudaDevice {
     /// Number of CUDA devices of this machine.
     ///
     /// # Errors
-    /// [`KernelError::NoDriver`], [`KernelError::Driver`].
+    /// [`KernelError::NoDriver`], [`KernelError::OldDriver`], [`KernelError::Driver`].
     pub fn count() -> Result<usize, KernelError> {
         driver::count(0)
-    }
-
-    /// The newest CUDA that the driver knows, as (13, 0).
-    ///
-    /// # Errors
-    /// As [`CudaDevice::count`].
-    pub fn driver_version() -> Result<(u32, u32), KernelError> {
-        driver::version()
     }
 
     /// What each CUDA device of this machine is.
@@ -104,6 +98,13 @@ impl CudaDevice {
     /// As [`CudaDevice::new`].
     pub fn list() -> Result<Vec<Properties>, KernelError> {
         (0..CudaDevice::count()?).map(|ordinal| Ok(CudaDevice::new(ordinal)?.properties().clone())).collect()
+    }
+
+    /// The version of CUDA that the driver is for, as (13, 0).
+    #[must_use]
+    pub fn driver_version(&self) -> (u32, u32) {
+        let version = driver::version();
+        (version / 1000, version % 1000 / 10)
     }
 
     /// Its number, from 0.
@@ -145,7 +146,17 @@ impl CudaDevice {
     /// [`KernelError::Driver`].
     pub fn synchronize(&self) -> Result<(), KernelError> {
         const OP: &str = "CudaDevice::synchronize";
-        self.stream(OP)?.synchronize().map_err(|error| self.error(OP, error))
+        let stream = self.stream(OP)?;
+        self.wait_for(&stream).map_err(|error| self.error(OP, error))
+    }
+
+    /// Waits for the stream. What was read from the host's memory is read by then.
+    pub(super) fn wait_for(&self, stream: &CudaStream) -> Result<(), DriverError> {
+        // Taken before the wait: copies that other threads start meanwhile are kept for the next one.
+        let read = std::mem::take(&mut *self.inner.uploads.lock().unwrap_or_else(PoisonError::into_inner));
+        stream.synchronize()?;
+        drop(read);
+        Ok(())
     }
 
     /// The device in words.
@@ -207,6 +218,7 @@ fn open(ordinal: usize) -> Result<Inner, DriverError> {
         properties,
         modules,
         pool,
+        uploads: Mutex::default(),
         gate: Gate::default(),
         gemm: GemmState::default(),
         context,

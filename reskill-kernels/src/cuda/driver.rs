@@ -4,6 +4,9 @@ use cudarc::driver::{DriverError, result, sys};
 
 use crate::error::{DriverFault, KernelError};
 
+/// The oldest version of the driver's interface that loads what CUDA 13.0 compiles.
+const OLDEST: u32 = 13_000;
+
 /// Number of CUDA devices. `ordinal` is the device asked for, to be named in an error.
 ///
 /// cudarc panics when a function is called and the library is missing, so this is the door to all others.
@@ -12,6 +15,10 @@ pub(super) fn count(ordinal: usize) -> Result<usize, KernelError> {
     // stand-in) runs its initialisers only, which have no requirement on the caller.
     if !unsafe { sys::is_culib_present() } {
         return Err(KernelError::NoDriver { ordinal });
+    }
+    let version = version();
+    if version < OLDEST {
+        return Err(KernelError::OldDriver { ordinal, major: version / 1000, minor: version % 1000 / 10 });
     }
     match result::init().and_then(|()| result::device::get_count()) {
         Ok(count) => Ok(usize::try_from(count).unwrap_or(0)),
@@ -22,19 +29,13 @@ pub(super) fn count(ordinal: usize) -> Result<usize, KernelError> {
     }
 }
 
-/// The newest CUDA that the driver knows: major and minor version.
-pub(super) fn version() -> Result<(u32, u32), KernelError> {
-    count(0)?;
+/// The version of CUDA that the driver is for, as 13000 for 13.0; 0 if it does not say. The library is known to be there.
+pub(super) fn version() -> u32 {
     let mut version = 0;
-    // SAFETY: the library is there (`count` looked for it), and the call writes one int, which outlives it.
-    let said = unsafe { sys::cuDriverGetVersion(&raw mut version) }.result();
-    said.map_err(|error| KernelError::Driver {
-        op: "cuDriverGetVersion",
-        device: "cuda:0".to_string(),
-        fault: fault(error),
-    })?;
-    let version = version.unsigned_abs();
-    Ok((version / 1000, version % 1000 / 10))
+    // SAFETY: the library is present (the caller's promise, kept by `count` being the door), and the pointer is to a live
+    // number; the call needs no initialisation.
+    let answer = unsafe { sys::cuDriverGetVersion(&raw mut version) };
+    if answer == sys::CUresult::CUDA_SUCCESS { u32::try_from(version).unwrap_or(0) } else { 0 }
 }
 
 /// The driver's words for an error.

@@ -42,7 +42,13 @@ struct Capture<'a> {
 impl Capture<'_> {
     fn end(&mut self) -> Result<Option<cudarc::driver::CudaGraph>, DriverError> {
         self.open = false;
-        self.stream.end_capture(CUgraphInstantiate_flags(0))
+        let ended = self.stream.end_capture(CUgraphInstantiate_flags(0));
+        if ended.is_err() {
+            // An earlier error that the context had kept is reported in place of the call: without it the stream would
+            // record for ever. If the call was made, this one changes nothing.
+            let _ended_already = self.stream.end_capture(CUgraphInstantiate_flags(0));
+        }
+        ended
     }
 }
 

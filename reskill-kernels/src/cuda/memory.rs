@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use cudarc::driver::{CudaSlice, DevicePtr, DriverError, sys};
+use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DriverError, sys};
 
 use super::device::CudaDevice;
 use crate::error::KernelError;
@@ -74,17 +74,29 @@ impl CudaDevice {
         }
         self.refuse_while_recording(op, "new memory")?;
         let stream = self.stream(op)?;
-        // SAFETY: the memory is undefined until it is written. Every tensor's memory is filled before anything reads it
-        // (`CudaBuffer` clears or copies what it declares as elements), and scratch memory is documented as undefined.
-        match unsafe { stream.alloc::<u8>(bytes) } {
-            Ok(slice) => Ok(Some(slice)),
+        match self.new_memory(&stream, bytes) {
+            // What nobody uses goes back to the driver, in the order of the stream, before there is none.
             Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
+                self.empty_pool();
+                self.new_memory(&stream, bytes)
+            }
+            other => other,
+        }
+        .map(Some)
+        .map_err(|error| match error {
+            DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY) => {
                 let (free, total) = self.inner().context.mem_get_info().unwrap_or((0, 0));
                 let device = format!("cuda:{}", self.ordinal());
-                Err(KernelError::OutOfDeviceMemory { op, device, bytes, free, total })
+                KernelError::OutOfDeviceMemory { op, device, bytes, free, total }
             }
-            Err(error) => Err(self.error(op, error)),
-        }
+            error => self.error(op, error),
+        })
+    }
+
+    fn new_memory(&self, stream: &Arc<CudaStream>, bytes: usize) -> Result<CudaSlice<u8>, DriverError> {
+        // SAFETY: the memory is undefined until it is written. Every tensor's memory is filled before anything reads it
+        // (`CudaBuffer` clears or copies what it declares as elements), and scratch memory is documented as undefined.
+        unsafe { stream.alloc::<u8>(bytes) }
     }
 }
 

@@ -16,6 +16,7 @@ mod stream;
 mod tensor_map;
 mod timing;
 mod units;
+mod uploads;
 
 pub use device::{CudaDevice, Properties};
 

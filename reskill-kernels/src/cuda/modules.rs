@@ -1,6 +1,8 @@
 //! Kernels by name: a unit is loaded when its first kernel is launched.
 
 use std::collections::HashMap;
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::sys::CUfunction_attribute_enum as FunctionAttribute;
@@ -10,8 +12,12 @@ use super::device::CudaDevice;
 use super::{driver, units};
 use crate::error::KernelError;
 
-/// Dynamic shared memory that a kernel gets without asking.
-const SHARED_WITHOUT_ASKING: usize = 48 << 10;
+/// Dynamic shared memory that every kernel gets without asking: of 48 KiB, what its own variables leave.
+const SHARED_WITHOUT_ASKING: usize = 32 << 10;
+
+/// The file that gets a line `unit kernel` for each kernel that a process uses, so that a check of kernels on a device can
+/// say which it was that ran.
+const USED: &str = "RESKILL_CUDA_KERNELS";
 
 /// Loaded units, and the kernels that were looked up in them.
 #[derive(Debug, Default)]
@@ -42,10 +48,7 @@ impl CudaDevice {
             Some((function, allowed)) if shared <= allowed => return Ok(function),
             Some((function, _)) => function,
             // Without the table: loading waits for the stream, and who records on it may wait for the table.
-            None => self
-                .module(unit)?
-                .load_function(name)
-                .map_err(|error| self.kernel_fault(unit, name, error))?,
+            None => self.load(unit, name)?,
         };
         let mut kernels = kernels();
         let allowed = kernels.get(&(unit, name)).map_or(SHARED_WITHOUT_ASKING, |kernel| kernel.shared);
@@ -56,6 +59,17 @@ impl CudaDevice {
                 .map_err(|error| self.kernel_fault(unit, name, error))?;
         }
         kernels.insert((unit, name), Kernel { function: function.clone(), shared: allowed.max(shared) });
+        Ok(function)
+    }
+
+    fn load(&self, unit: &'static str, name: &'static str) -> Result<CudaFunction, KernelError> {
+        let function =
+            self.module(unit)?.load_function(name).map_err(|error| self.kernel_fault(unit, name, error))?;
+        if let Some(path) = std::env::var_os(USED) {
+            // A note for whoever asked for it; that it cannot be written is no reason to stop.
+            let file = OpenOptions::new().create(true).append(true).open(path);
+            let _written = file.and_then(|mut file| file.write_all(format!("{unit} {name}\n").as_bytes()));
+        }
         Ok(function)
     }
 

@@ -97,6 +97,12 @@ impl CudaDevice {
         pool.lock().unwrap_or_else(PoisonError::into_inner).free.push(slice);
     }
 
+    /// Gives the pieces that nobody uses to the driver.
+    pub(super) fn empty_pool(&self) {
+        let pool = std::mem::take(&mut *self.inner().pool.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(pool);
+    }
+
     /// Gives the pieces of a graph back.
     pub(super) fn give_pool(&self, pool: Pool) {
         self.inner().pool.lock().unwrap_or_else(PoisonError::into_inner).free.extend(pool.free);

@@ -101,7 +101,7 @@ pub fn run(args: &GrpoArgs) -> Result<u8> {
     });
     config.max_position_embeddings = context.max().unwrap_or(1);
     let device = args.on.open()?;
-    let machine = serde_json::to_value(Machine::here(SEED).on(&device, args.on.gemm, args.quick)?)?;
+    let machine = serde_json::to_value(Machine::here(SEED).on(&device, args.on.gemm, args.quick))?;
     let policy = random_model(&config, &device, SEED)?;
     let turns: usize = episodes.iter().map(|episode| episode.turns.len()).sum();
     print_line(&format!(

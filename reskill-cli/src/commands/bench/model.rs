@@ -156,7 +156,7 @@ impl<'a> Ready<'a> {
         let (name, ceilings) = (self.what, &self.ceilings);
         let floor = cost.floor(ceilings.bytes_per_second(), ceilings.flops_per_second);
         let tokens_per_second = tokens as f64 / timing.median;
-        let machine = self.bench.machine()?;
+        let machine = self.bench.machine();
         if self.bench.json {
             print_json(&json!({
                 "bench": name, "parameters": self.model.params().count(), "batch": self.args.batch,

@@ -145,7 +145,7 @@ fn devices() -> Vec<Finding> {
 
 fn described(device: &Device) -> String {
     let version = |(major, minor): (u32, u32)| format!(", driver for CUDA {major}.{minor}");
-    let driver = device.facts().ok().flatten().map_or_else(String::new, |facts| version(facts.driver));
+    let driver = device.facts().map_or_else(String::new, |facts| version(facts.driver));
     format!("{}{driver}", device.describe())
 }
 

@@ -138,7 +138,7 @@ pub(super) fn run(args: &KernelArgs) -> Result<u8> {
     }
     bench.print_choices()?;
     if let Some(path) = &args.plot {
-        let drawing = plot::roofline(&bench, args.sizes, n, &ceilings, &lines)?;
+        let drawing = plot::roofline(&bench, args.sizes, n, &ceilings, &lines);
         std::fs::write(path, drawing).with_context(|| format!("{}: cannot be written", path.display()))?;
         print_line(&format!("roofline: {}", path.display()));
     }

@@ -2,7 +2,6 @@
 
 use std::fmt::Write;
 
-use anyhow::Result;
 use clap::ValueEnum;
 
 use super::ceilings::Ceilings;
@@ -37,14 +36,8 @@ impl Axes {
 }
 
 /// The drawing as SVG: one point for each operation that computes, warm, with its number in the legend.
-pub(super) fn roofline(
-    bench: &Bench,
-    sizes: Sizes,
-    n: usize,
-    ceilings: &Ceilings,
-    lines: &[Line],
-) -> Result<String> {
-    let machine = bench.machine()?;
+pub(super) fn roofline(bench: &Bench, sizes: Sizes, n: usize, ceilings: &Ceilings, lines: &[Line]) -> String {
+    let machine = bench.machine();
     let name = sizes.to_possible_value().map_or(String::new(), |value| value.get_name().to_string());
     let subtitle = format!(
         "{}, {}, {name}, {} rows, products by {}, commit {}, seed {}",
@@ -55,7 +48,7 @@ pub(super) fn roofline(
         machine.commit(),
         bench.seed
     );
-    Ok(draw(&subtitle, ceilings, lines))
+    draw(&subtitle, ceilings, lines)
 }
 
 fn draw(subtitle: &str, ceilings: &Ceilings, lines: &[Line]) -> String {

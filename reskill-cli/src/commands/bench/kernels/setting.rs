@@ -68,7 +68,7 @@ impl Bench {
         })
     }
 
-    pub(in crate::commands::bench) fn machine(&self) -> Result<Machine> {
+    pub(in crate::commands::bench) fn machine(&self) -> Machine {
         Machine::here(self.seed).on(&self.device, self.gemm, self.quick)
     }
 
