@@ -29,8 +29,6 @@ fn main() {
 
 /// The commit, with what would change it watched.
 fn commit() -> Option<String> {
-    // A package inside a repository of somebody else has no commit of its own.
-    git(&["ls-files", "--error-unmatch", "build.rs"])?;
     let root = git(&["rev-parse", "--show-toplevel"])?;
     // The branch has a file of its own or a line in one of all; either changes with a commit.
     let branch = git(&["symbolic-ref", "--quiet", "HEAD"]);
@@ -41,6 +39,8 @@ fn commit() -> Option<String> {
     }
     // A change of these builds this package anew anyway.
     SOURCES.iter().for_each(|source| watch(&Path::new(&root).join(source)));
+    // A package inside a repository of somebody else has no commit of its own.
+    git(&["ls-files", "--error-unmatch", "build.rs"])?;
     let commit = git(&["rev-parse", "--short=10", "HEAD"])?;
     let mut status = vec!["-C", &root, "--no-optional-locks", "status", "--porcelain", "--"];
     status.extend(SOURCES);

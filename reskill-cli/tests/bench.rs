@@ -52,7 +52,7 @@ fn every_operation_is_right_and_beside_its_floor() {
     }
     // Each one hot and cold.
     ops.dedup();
-    assert_eq!((ops.len(), left_out, lines.len() - 1), (48, 3, 99));
+    assert_eq!((ops.len(), left_out, lines.len() - 1), (47, 3, 97));
     assert!(ops.contains(&"linear_logprob_backward") && ops.contains(&"attention_backward"));
 }
 
@@ -126,15 +126,20 @@ fn two_measurements_are_compared_and_what_cannot_be_is_refused() {
     let table = String::from_utf8(table.stdout).unwrap();
     let row: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().collect();
     assert!(row.contains(&"inconclusive") && row.contains(&"2.0e-7") && row.contains(&"F=4"), "{table}");
-    for (args, words) in [
-        (&[after.as_str()][..], "all lines are ours"),
-        (&[file("text", "no measurement\n{\"a\":1}\n").as_str()], "holds no measurements"),
-        (&[file("peers", peer).as_str()], "no file has lines of ours"),
-        (&[&after, &file("other", &line(1.0).replace("swiglu_forward", "other"))], "nothing to compare"),
+    let peers = file("peers", peer);
+    let text = file("text", "no measurement\n{\"a\":1}\n");
+    let other = file("other", &line(1.0).replace("swiglu_forward", "other"));
+    for (files, words) in [
+        (vec![&after], "all lines are ours"),
+        (vec![&text], "holds no measurements"),
+        (vec![&peers], "no file has lines of ours"),
+        (vec![&after, &other], "nothing to compare"),
+        (vec![&before, &after, &other], "give two at most"),
     ] {
-        let output = bench(&[&["compare"], args].concat());
+        let files: Vec<&str> = files.into_iter().map(String::as_str).collect();
+        let output = bench(&[&["compare"][..], &files].concat());
         let text = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.code() == Some(2) && text.contains(words), "{args:?}: {text}");
+        assert!(output.status.code() == Some(2) && text.contains(words), "{files:?}: {text}");
     }
 }
 

@@ -296,7 +296,7 @@ fn every_way_to_multiply_gives_the_same_scores_and_a_missing_library_is_one_line
 
 /// The JSON lines of a benchmark on a device.
 fn bench(args: &[&str]) -> Vec<Value> {
-    let output = succeed(&[&["bench"], args, &["--device", "cuda", "--quick", "--json"]].concat());
+    let output = succeed(&[&["bench"][..], args, &["--device", "cuda", "--quick", "--json"]].concat());
     let text = String::from_utf8(output.stdout).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
@@ -341,7 +341,7 @@ fn what_finds_no_room_is_left_out_or_refused_with_numbers() {
         return; // A real device has the memory that it has.
     }
     let run = |args: &[&str]| {
-        let args = [&["bench"], args, &["--device", "cuda", "--quick", "--rounds", "2"]].concat();
+        let args = [&["bench"][..], args, &["--device", "cuda", "--quick", "--rounds", "2"]].concat();
         command(&args).env("RESKILL_SIMT_MEMORY_MB", "64").output().unwrap()
     };
     let output =
@@ -351,6 +351,8 @@ fn what_finds_no_room_is_left_out_or_refused_with_numbers() {
         serde_json::from_slice(output.stdout.split(|&byte| byte == b'\n').nth(1).unwrap()).unwrap();
     assert!(last["left_out"].as_str().unwrap().contains("has no room for"), "{last}");
     assert_eq!((&last["op"], &last["bench"]), (&"matmul_lm_head".into(), &"kernels".into()));
+    // As `scripts/gpu-check` looks for it.
+    assert!(text(&output).contains("\"op\":\"matmul_lm_head\",\"left_out\":\""), "{}", text(&output));
     let output = run(&["decode", "--sizes", "smollm2", "--batch", "64"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(

@@ -39,12 +39,16 @@ impl Axes {
 pub(super) fn roofline(bench: &Bench, sizes: Sizes, n: usize, ceilings: &Ceilings, lines: &[Line]) -> String {
     let machine = bench.machine();
     let name = sizes.to_possible_value().map_or(String::new(), |value| value.get_name().to_string());
+    // A CPU has one way only.
+    let products = match bench.device.is_cpu() {
+        true => String::new(),
+        false => format!(", products by {}", bench.gemm.backend()),
+    };
     let subtitle = format!(
-        "{}, {}, {name}, {} rows, products by {}, commit {}, seed {}",
+        "{}, {}, {name}, {} rows{products}, commit {}, seed {}",
         bench.device.describe(),
         bench.dtype,
         separated(n),
-        bench.gemm.backend(),
         machine.commit(),
         bench.seed
     );
