@@ -168,10 +168,12 @@ fn loss_sampling_and_optimizer_touch_what_the_formulas_say() {
         step: 1,
         grad_scale: 1.0,
     };
-    check("adamw_8bit", cost::adamw_8bit(n), || ops::adamw_8bit(&mut weight, &mut moments, &grad, &step));
+    // A factor on the gradient is read.
+    check_with_scratch("adamw_8bit", cost::adamw_8bit(n), 4, || {
+        ops::adamw_8bit(&mut weight, &mut moments, &grad, &step)
+    });
     let mut m_and_v = [(); 2].map(|()| column(&device, n));
     let [m, v] = &mut m_and_v;
-    // A factor on the gradient is read.
     check_with_scratch("adamw", cost::adamw(n), 4, || ops::adamw(&mut weight, m, v, &grad, &step));
     // One block's sum.
     check_with_scratch("sum_squares", cost::sum_squares(n, 4), 16, || ops::sum_squares(&grad).map(drop));

@@ -20,7 +20,7 @@ pub mod sum_squares;
 pub mod adamw;
 pub mod cost;
 
-pub use adamw::{AdamWParams, Moments8, adamw, adamw_8bit, adamw_scaled};
+pub use adamw::{AdamWParams, Moments8, adamw, adamw_8bit, adamw_8bit_scaled, adamw_scaled};
 pub use attention::{
     AttentionCost, AttentionShape, CachedPlan, CachedSpan, PackedSegment, PackedSegments, attention_backward,
     attention_cached, attention_cached_planned, attention_forward, cache_append, cache_append_planned,
