@@ -60,7 +60,7 @@ fn optimizer(bench: &Bench, n: usize) -> Result<(), KernelError> {
     })?;
     let mut moments = Moments8::zeros(n, &Device::Cpu)?;
     bench.run("adamw_8bit", &sizes, cost::adamw_8bit(n), || {
-        ops::adamw_8bit(&mut weight, &mut moments, &grad, &params)
+        ops::adamw_8bit_scaled(&mut weight, &mut moments, &grad, &scale, &params)
     })?;
     let mut total = 0.0;
     bench.run("sum_squares", &sizes, cost::sum_squares(n, 4), || {

@@ -35,6 +35,13 @@ const STEP: AdamWParams = AdamWParams {
     grad_scale: GRAD_SCALE,
 };
 
+/// The factor as a tensor of the device.
+fn grad_scale(inputs: &Inputs<'_>) -> Result<Tensor> {
+    let mut scale = Tensor::zeros(&[1], inputs.device)?;
+    scale.fill(GRAD_SCALE)?;
+    Ok(scale)
+}
+
 /// What the first step adds to a weight: the learning rate, against the gradient.
 fn change(grad: f64) -> f64 {
     let grad = f64::from(GRAD_SCALE) * grad;
@@ -58,8 +65,6 @@ impl AdamW {
         let shape = [capped_rows(inputs.model), inputs.model.c];
         let before = inputs.wide(1, &shape, 1.0)?;
         let master = if stored == DType::F32 { None } else { Some(before.try_clone()?) };
-        let mut scale = Tensor::zeros(&[1], inputs.device)?;
-        scale.fill(GRAD_SCALE)?;
         Ok(AdamW {
             model: inputs.model,
             weight: before.to_device_as(inputs.device, stored)?,
@@ -68,7 +73,7 @@ impl AdamW {
             grad: inputs.wide(2, &shape, 1.0)?,
             m: Tensor::zeros(&shape, inputs.device)?,
             v: Tensor::zeros(&shape, inputs.device)?,
-            scale,
+            scale: grad_scale(inputs)?,
         })
     }
 
@@ -148,6 +153,7 @@ struct EightBit {
     before: Tensor,
     grad: Tensor,
     moments: Moments8,
+    scale: Tensor,
 }
 
 impl EightBit {
@@ -159,6 +165,7 @@ impl EightBit {
             before: weight.try_clone()?,
             grad: inputs.wide(2, &shape, 1.0)?,
             moments: Moments8::zeros(weight.len(), inputs.device)?,
+            scale: grad_scale(inputs)?,
             weight,
         })
     }
@@ -177,7 +184,7 @@ impl Operation for EightBit {
         Ok(())
     }
     fn run(&mut self) -> Result<(), KernelError> {
-        ops::adamw_8bit(&mut self.weight, &mut self.moments, &self.grad, &STEP)
+        ops::adamw_8bit_scaled(&mut self.weight, &mut self.moments, &self.grad, &self.scale, &STEP)
     }
     fn error(&self, sample: Sample) -> Result<f64> {
         moved(&self.weight, &self.before, &self.grad, sample)
