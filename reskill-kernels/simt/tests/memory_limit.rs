@@ -1,5 +1,7 @@
 //! Device memory can run out; a program of its own, and one test, since the limit holds for the process.
 
+#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
 mod common;
 
 use common::Gpu;
