@@ -16,8 +16,8 @@ pub struct DeviceConfig {
     /// How weights and activations are stored. `bf16` is for CUDA devices; weights that are trained have masters in f32
     /// beside them.
     pub precision: PrecisionName,
-    /// Who multiplies matrices on a CUDA device: `own`, `cublaslt` or `auto`. A CPU has one way only and does not look at
-    /// it.
+    /// Who multiplies matrices on a CUDA device: `own`, `portable`, `cublaslt` or `auto`. A CPU has one way only and does
+    /// not look at it.
     pub gemm: GemmName,
 }
 
@@ -46,8 +46,11 @@ impl PrecisionName {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum GemmName {
-    /// This program's kernels, chosen by the sizes alone: the same bits in each run.
+    /// This program's kernels, chosen by device and sizes alone: the same bits in each run. Devices of compute capability
+    /// 9.0 use kernels of their own for large products in bf16, so their bits differ from those of 8.x.
     Own,
+    /// As `own` without the kernels for compute capability 9.0.
+    Portable,
     /// NVIDIA's cuBLASLt, which must be installed.
     Cublaslt,
     /// The quickest of both and of the kernels for compute capability 9.0, each kind of product timed once: another run may
@@ -61,6 +64,7 @@ impl GemmName {
     pub fn backend(self) -> GemmBackend {
         match self {
             GemmName::Own => GemmBackend::Own,
+            GemmName::Portable => GemmBackend::Portable,
             GemmName::Cublaslt => GemmBackend::CublasLt,
             GemmName::Auto => GemmBackend::Auto,
         }
@@ -173,7 +177,7 @@ mod tests {
         let config: DeviceConfig = toml::from_str("name = \"cuda\"\ngemm = \"auto\"").unwrap();
         assert_eq!((config.gemm, config.precision), (GemmName::Auto, PrecisionName::F32));
         let message = toml::from_str::<DeviceConfig>("gemm = \"fast\"").unwrap_err().to_string();
-        assert!(message.contains("expected one of `own`, `cublaslt`, `auto`"), "{message}");
+        assert!(message.contains("expected one of `own`, `portable`, `cublaslt`, `auto`"), "{message}");
     }
 
     #[test]

@@ -267,7 +267,7 @@ fn a_device_without_room_is_one_line_that_says_what_helps() {
 #[test]
 fn every_way_to_multiply_gives_the_same_scores_and_a_missing_library_is_one_line() {
     let want = scores("parity/llama", &["--device", "cuda"]);
-    for who in ["own", "cublaslt", "auto"] {
+    for who in ["own", "portable", "cublaslt", "auto"] {
         for (got, want) in scores("parity/llama", &["--device", "cuda", "--gemm", who]).iter().zip(&want) {
             // f32 sums in another order.
             assert!((got - want).abs() < 1e-4, "{who}: {got}, expected {want}");

@@ -7,6 +7,7 @@
 //           so a row's logits do not depend on the batch.
 #pragma once
 #include "mma.cuh"
+#include "pairs.cuh"
 #include "prelude.cuh"
 
 // One factor of a product: element (r, k), r < rows, k < depth, at base[r * ld + k], or at base[k * ld + r] where the
@@ -20,25 +21,82 @@ template <class T> struct Operand {
 
 __device__ __forceinline__ size_t mapped(const u32* index, int i) { return index ? (size_t)index[i] : (size_t)i; }
 
+// e^x for x <= 0 in two instructions, to about 2^-22 of itself; below 2^-126 it is 0.
+__device__ __forceinline__ float exp_approximate(float x) {
+#if defined(__CUDA_ARCH__)
+  float e;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(x * 1.4426950408889634f));
+  return e;
+#else
+  return __expf(x);
+#endif
+}
+
 // ---- bf16 -----------------------------------------------------------------------------------------------------
-// Copies a tile of R rows and 32 steps of k into shared memory: [R][40], or [32][R + 8] where it is read transposed.
-// Padded by 16 bytes, so that the eight rows an ldmatrix reads lie in eight bank groups. What lies outside is 0.
+// Copies tiles of R rows and 32 steps of k into shared memory, in pieces of 16 bytes. Steps of k outside are 0; rows
+// outside hold anything, for what they give is not used.
+//   k along the row  [R][32]: piece p of row r stands in place p ^ (r / 2 % 4)
+//   transposed       [32][R + 8]
+// Either way the eight rows that an ldmatrix reads, and the eight pieces that eight threads write, lie in eight different
+// groups of banks.
 template <int R, bool TRANSPOSED, int THREADS> struct MmaStage {
-  static constexpr int LD = TRANSPOSED ? R + 8 : 40;
+  static constexpr int LD = TRANSPOSED ? R + 8 : 32;
   static constexpr int SIZE = TRANSPOSED ? 32 * LD : R * LD;
-  static __device__ __forceinline__ void copy(bf16* smem, const Operand<bf16>& op, int r0, int k0) {
-    constexpr int CHUNKS = R * 4, PER_LINE = TRANSPOSED ? R / 8 : 4;
+  static constexpr int PER_LINE = TRANSPOSED ? R / 8 : 4;              // pieces of a row as stored
+  static constexpr int STEP = THREADS / PER_LINE;                      // rows from one piece of a thread to its next
+  static constexpr int PIECES = (R * 4 + THREADS - 1) / THREADS;       // of a thread
+  static_assert(THREADS % PER_LINE == 0 && (TRANSPOSED || STEP % 8 == 0), "a thread's pieces have one place in their rows");
+  u32 at[PIECES];  // the thread's pieces of rows r0.. at k = 0, in pieces from `base` on; not used if transposed
+  bool whole;      // all pieces of the rows are pieces of memory at multiples of 16 bytes
+
+  static __device__ __forceinline__ int line() { return (int)threadIdx.x / PER_LINE; }
+  static __device__ __forceinline__ int piece() { return (int)threadIdx.x % PER_LINE; }
+  static __device__ __forceinline__ bool exists(int i) {
+    return R * 4 % THREADS == 0 || (int)threadIdx.x + i * THREADS < R * 4;
+  }
+  static __device__ __forceinline__ int place(int line, int piece) {
+    return line * LD + (TRANSPOSED ? piece : piece ^ (line >> 1 & 3)) * 8;
+  }
+  // Before the first copy of rows r0.. : finds them once for all of k.
+  __device__ __forceinline__ void aim(const Operand<bf16>& op, int r0) {
+    whole = op.ld % 8 == 0 && (size_t)op.base % 16 == 0 && (!TRANSPOSED || op.rows % 8 == 0);
+    if (TRANSPOSED) return;
+#pragma unroll
+    for (int i = 0; i < PIECES; ++i) {
+      const int r = min(r0 + line() + i * STEP, op.rows - 1);
+      at[i] = (u32)(mapped(op.index, r) * (u32)(op.ld / 8)) + piece();  // 2^32 pieces are 64 GiB
+    }
+  }
+  __device__ __forceinline__ void copy(bf16* smem, const Operand<bf16>& op, int r0, int k0) const {
+    if (!whole || k0 + 32 > op.depth) {
+      copy_ragged(smem, op, r0, k0);
+      return;
+    }
+    bf16* to = smem + place(line(), piece());
+#pragma unroll
+    for (int i = 0; i < PIECES; ++i) {
+      if (!exists(i)) continue;
+      const bf16* from;
+      if (TRANSPOSED)
+        from = op.base + mapped(op.index, k0 + line() + i * STEP) * op.ld + min(r0 + piece() * 8, op.rows - 8);
+      else from = op.base + (size_t)(at[i] + k0 / 8) * 8;
+      cp_async16(to + i * STEP * LD, from);
+    }
+  }
+  // A tile that ends within a piece, or whose rows do not begin at multiples of 16 bytes.
+  static __device__ __forceinline__ void copy_ragged(bf16* smem, const Operand<bf16>& op, int r0, int k0) {
     const bool aligned = op.ld % 8 == 0 && (size_t)op.base % 16 == 0;
-    for (int c = threadIdx.x; c < CHUNKS; c += THREADS) {
+#pragma unroll 1
+    for (int c = threadIdx.x; c < R * 4; c += THREADS) {
       const int line = c / PER_LINE, q = c % PER_LINE * 8;
       const int outer = (TRANSPOSED ? k0 : r0) + line, inner = (TRANSPOSED ? r0 : k0) + q;
       const int n_outer = TRANSPOSED ? op.depth : op.rows, n_inner = TRANSPOSED ? op.rows : op.depth;
-      bf16* to = smem + line * LD + q;
+      bf16* to = smem + place(line, q / 8);
       const bf16* from = outer < n_outer ? op.base + mapped(op.index, outer) * op.ld + inner : op.base;
       if (aligned && outer < n_outer && inner + 8 <= n_inner) {
         cp_async16(to, from);
       } else {
-#pragma unroll
+#pragma unroll 1
         for (int e = 0; e < 8; ++e) to[e] = outer < n_outer && inner + e < n_inner ? from[e] : to_bf16(0.f);
       }
     }
@@ -53,6 +111,7 @@ template <int BM_, int BN_, int WARPS_M, int WARPS_N_, bool A_TRANSPOSED, bool B
                        MI = WM / 16, NJ = WN / 8;
   static constexpr int ROWS = MI * 2, COLS = NJ * 2;     // elements of a thread
   static constexpr int ROW_LANES = 4;                    // neighbouring lanes that share a row
+  static constexpr int NEIGHBOURS = 2;                   // columns j and j + 1, j even, are beside each other
   typedef MmaStage<BM, A_TRANSPOSED, THREADS> A;
   typedef MmaStage<BN, B_TRANSPOSED, THREADS> B;
   static constexpr int SMEM = STAGES * (A::SIZE + B::SIZE) * 2;   // bytes
@@ -66,7 +125,7 @@ template <int BM_, int BN_, int WARPS_M, int WARPS_N_, bool A_TRANSPOSED, bool B
     return warp_n() * WN + (j >> 1) * 8 + (int)(threadIdx.x & 3) * 2 + (j & 1);
   }
   __device__ __forceinline__ float at(int i, int j) const { return acc[i >> 1][j >> 1][(i & 1) * 2 + (j & 1)]; }
-  static __device__ __forceinline__ float exp(float x) { return __expf(x); }
+  static __device__ __forceinline__ float exp(float x) { return exp_approximate(x); }
 
   __device__ __forceinline__ void clear() {
 #pragma unroll
@@ -79,6 +138,7 @@ template <int BM_, int BN_, int WARPS_M, int WARPS_N_, bool A_TRANSPOSED, bool B
   // Adds the 32 steps of k in one stage of shared memory.
   __device__ __forceinline__ void multiply(const bf16* as, const bf16* bs) {
     const int lane = threadIdx.x & 31, m0 = (int)(threadIdx.x >> 5) / WARPS_N * WM, n0 = warp_n() * WN;
+    const int turn = lane >> 1 & 3;                      // of a lane's row, whose number is that of the lane modulo 8
 #pragma unroll
     for (int k = 0; k < BK; k += 16) {
       u32 b[NJ][2];
@@ -87,7 +147,9 @@ template <int BM_, int BN_, int WARPS_M, int WARPS_N_, bool A_TRANSPOSED, bool B
         u32 r[4];
         if (B_TRANSPOSED)
           ldmatrix_x4_trans(r, bs + (k + (lane & 7) + (lane >> 3 & 1) * 8) * B::LD + n0 + j * 8 + (lane >> 4) * 8);
-        else ldmatrix_x4(r, bs + (n0 + j * 8 + (lane >> 4) * 8 + (lane & 7)) * B::LD + k + (lane >> 3 & 1) * 8);
+        else
+          ldmatrix_x4(r, bs + (n0 + j * 8 + (lane >> 4) * 8 + (lane & 7)) * B::LD +
+                             ((k / 8 + (lane >> 3 & 1)) ^ turn) * 8);
         b[j][0] = r[0]; b[j][1] = r[1]; b[j + 1][0] = r[2]; b[j + 1][1] = r[3];
       }
 #pragma unroll
@@ -95,32 +157,37 @@ template <int BM_, int BN_, int WARPS_M, int WARPS_N_, bool A_TRANSPOSED, bool B
         u32 a[4];
         if (A_TRANSPOSED)
           ldmatrix_x4_trans(a, as + (k + (lane & 7) + (lane >> 4) * 8) * A::LD + m0 + i * 16 + (lane >> 3 & 1) * 8);
-        else ldmatrix_x4(a, as + (m0 + i * 16 + (lane & 15)) * A::LD + k + (lane >> 4) * 8);
+        else ldmatrix_x4(a, as + (m0 + i * 16 + (lane & 15)) * A::LD + ((k / 8 + (lane >> 4)) ^ turn) * 8);
 #pragma unroll
         for (int j = 0; j < NJ; ++j) mma_m16n8k16_bf16(acc[i][j], a, b[j]);
       }
     }
   }
   // Walks columns n_begin, n_begin + BN, ... below n_end in one pipeline over all of them, which copies two steps
-  // ahead; `epilogue(n0)` is called with each tile complete. `wanted(n0, k0)` false: the step is left out (its factors
+  // ahead; `epilogue(n0)` is called with each tile complete, and a barrier follows the last. `wanted(n0, k0)` false: the step is left out (its factors
   // are zero).
   template <class Wanted, class Epilogue>
   __device__ __forceinline__ void run(const Operand<bf16>& a, const Operand<bf16>& b, int m0, int n_begin, int n_end,
                                       Wanted wanted, Epilogue epilogue) {
     DYN_SHARED(bf16, smem);
     int load_n = n_begin, load_k = 0, stage = 0, load_stage = 0;
+    A a_stage;
+    B b_stage;
+    a_stage.aim(a, m0);
+    b_stage.aim(b, n_begin);
     auto skip = [&] {                                    // to the next step that is wanted, or past the last column
       while (load_n < n_end) {
         while (load_k < a.depth && !wanted(load_n, load_k)) load_k += BK;
         if (load_k < a.depth) return;
         load_k = 0; load_n += BN;
+        if (load_n < n_end) b_stage.aim(b, load_n);
       }
     };
     auto load = [&] {
       if (load_n < n_end) {
         bf16* to = smem + load_stage * (A::SIZE + B::SIZE);
-        A::copy(to, a, m0, load_k);
-        B::copy(to + A::SIZE, b, load_n, load_k);
+        a_stage.copy(to, a, m0, load_k);
+        b_stage.copy(to + A::SIZE, b, load_n, load_k);
         load_k += BK;
         skip();
       }
@@ -143,7 +210,7 @@ template <int BM_, int BN_, int WARPS_M, int WARPS_N_, bool A_TRANSPOSED, bool B
       epilogue(n0);
     }
     cp_async_wait<0>();
-    __syncthreads();                                     // shared memory is free again
+    __syncthreads();                                     // shared memory is free again; what epilogues wrote is there
   }
 };
 
@@ -152,7 +219,7 @@ template <int BM_, int BN_, int WARPS_M, int WARPS_N_, bool A_TRANSPOSED, bool B
 template <int BM_, bool A_TRANSPOSED, bool B_TRANSPOSED> struct SimtTile {
   typedef float T;
   static constexpr int BM = BM_, BN = 64, BK = 16, THREADS = 256;
-  static constexpr int WARPS_N = 1, ROWS = BM / 16, COLS = 4, ROW_LANES = 16;
+  static constexpr int WARPS_N = 1, ROWS = BM / 16, COLS = 4, ROW_LANES = 16, NEIGHBOURS = 1;
   static constexpr int SMEM = BK * (BM + BN + 2) * 4;    // bytes
   float acc[ROWS][COLS];
 
@@ -198,10 +265,13 @@ template <int BM_, bool A_TRANSPOSED, bool B_TRANSPOSED> struct SimtTile {
       }
       epilogue(n0);
     }
-    __syncthreads();
+    __syncthreads();                                     // what the epilogues wrote to shared memory is there
   }
 };
 
 struct AllWanted {
   __device__ __forceinline__ bool operator()(int, int) const { return true; }
 };
+
+// Whether a tile lies inside of its matrix, as a type.
+template <bool VALUE> struct Whole { static constexpr bool value = VALUE; };

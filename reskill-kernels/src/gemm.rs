@@ -9,9 +9,13 @@ use crate::error::KernelError;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum GemmBackend {
-    /// This crate's portable kernels, chosen by the sizes alone: the same program gives the same bits each time.
+    /// This crate's kernels, chosen by device, addresses and sizes alone: the same program gives the same bits each time
+    /// on devices of one model. Large products in bf16 are computed by other kernels on compute capability 9.0 than on 8.x,
+    /// so the two round differently.
     #[default]
     Own,
+    /// This crate's kernels without those for compute capability 9.0: `mma.sync` on every device.
+    Portable,
     /// NVIDIA's cuBLASLt, which must be installed.
     CublasLt,
     /// The quickest of all there are: each kind of product is timed once and the choice remembered. Another run of the
@@ -23,6 +27,7 @@ impl fmt::Display for GemmBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             GemmBackend::Own => "own",
+            GemmBackend::Portable => "portable",
             GemmBackend::CublasLt => "cublaslt",
             GemmBackend::Auto => "auto",
         })
@@ -43,7 +48,7 @@ pub struct GemmChoice {
 /// How a candidate did.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GemmTrial {
-    /// Microseconds of the quickest of some runs.
+    /// Microseconds of a run, the mean of some in a row.
     pub micros: f64,
     /// Largest difference from our portable kernels, as a part of the largest value of its row.
     pub distance: f32,

@@ -25,6 +25,11 @@ struct MatrixLayout {
 struct Description {
   int32_t turned[2] = {0, 0};  // CUBLASLT_MATMUL_DESC_TRANSA, TRANSB
 };
+struct Preference {
+  uint32_t schemes = 7;  // CUBLASLT_REDUCTION_SCHEME_: 1 in place, 2 in the type of sums, 4 in that of the result
+};
+// Word 0 of an algorithm says that it is one, word 1 whether K is split and each part rounded to the type of the result.
+enum Algorithm { kIsOne, kRoundsParts };
 
 float read(const void* matrix, int type, uint64_t at) {
   if (type == 0) return static_cast<const float*>(matrix)[at];
@@ -43,17 +48,29 @@ void write(void* matrix, int type, uint64_t at, float v) {
   static_cast<uint16_t*>(matrix)[at] = static_cast<uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
 }
 
+// As a value of this type.
+float rounded(int type, float v) {
+  uint16_t bf16 = 0;
+  if (type != 0) write(&bf16, type, 0, v);
+  return type == 0 ? v : read(&bf16, type, 0);
+}
+
 int multiply(const Description& d, float alpha, const void* a, const MatrixLayout& la, const void* b,
-             const MatrixLayout& lb, float beta, const void* c, void* out, const MatrixLayout& lo) {
+             const MatrixLayout& lb, float beta, const void* c, void* out, const MatrixLayout& lo, bool rounds_parts) {
   const uint64_t depth = d.turned[0] ? la.rows : la.cols;
   for (uint64_t col = 0; col < lo.cols; ++col)
     for (uint64_t row = 0; row < lo.rows; ++row) {
-      float sum = 0.0f;
+      float sum = 0.0f, first = 0.0f;
       for (uint64_t k = 0; k < depth; ++k) {
+        if (rounds_parts && k == depth / 2) {
+          first = rounded(lo.type, sum);
+          sum = 0.0f;
+        }
         const uint64_t at_a = d.turned[0] ? row * la.ld + k : k * la.ld + row;
         const uint64_t at_b = d.turned[1] ? k * lb.ld + col : col * lb.ld + k;
         sum += read(a, la.type, at_a) * read(b, lb.type, at_b);
       }
+      if (rounds_parts) sum = rounded(lo.type, sum) + first;
       const uint64_t at = col * lo.ld + row;
       write(out, lo.type, at, alpha * sum + (beta == 0.0f ? 0.0f : beta * read(c, lo.type, at)));
     }
@@ -89,10 +106,13 @@ API cublasLtMatmulDescSetAttribute(Description* d, int attribute, const void* va
   memcpy(&d->turned[attribute - 3], value, 4);
   return kSuccess;
 }
-API cublasLtMatmulPreferenceCreate(void** preference) { *preference = new char; return kSuccess; }
-API cublasLtMatmulPreferenceDestroy(void* preference) { delete static_cast<char*>(preference); return kSuccess; }
-API cublasLtMatmulPreferenceSetAttribute(void*, int, const void*, size_t bytes) {
-  return bytes == 4 || bytes == 8 ? kSuccess : kInvalidValue;
+API cublasLtMatmulPreferenceCreate(Preference** preference) { *preference = new Preference; return kSuccess; }
+API cublasLtMatmulPreferenceDestroy(Preference* preference) { delete preference; return kSuccess; }
+API cublasLtMatmulPreferenceSetAttribute(Preference* preference, int attribute, const void* value, size_t bytes) {
+  // REDUCTION_SCHEME_MASK; MAX_WORKSPACE_BYTES, a uint64; MIN_ALIGNMENT_A_BYTES to _D_BYTES.
+  if (attribute == 3 && bytes == 4) memcpy(&preference->schemes, value, 4);
+  const bool known = attribute == 1 ? bytes == 8 : bytes == 4 && (attribute == 3 || (attribute >= 5 && attribute <= 8));
+  return known ? kSuccess : kInvalidValue;
 }
 
 // cublasLtMatmulHeuristicResult_t.
@@ -104,21 +124,24 @@ struct Heuristic {
   int reserved[4];
 };
 API cublasLtMatmulAlgoGetHeuristic(void*, const Description* d, const MatrixLayout* a, const MatrixLayout* b,
-                                   const MatrixLayout*, const MatrixLayout* out, void*, int wanted, Heuristic* found,
-                                   int* n) {
+                                   const MatrixLayout*, const MatrixLayout* out, const Preference* preference,
+                                   int wanted, Heuristic* found, int* n) {
   *n = 0;
   if (wanted < 1 || !fits(*d, *a, *b, *out)) return kInvalidValue;
   memset(found, 0, sizeof *found);
-  found->algorithm[0] = 1;
+  found->algorithm[kIsOne] = 1;
+  // The least exact of what is allowed.
+  found->algorithm[kRoundsParts] = (preference->schemes & (1 | 4)) != 0;
   *n = 1;
   return kSuccess;
 }
 API cublasLtMatmul(void*, const Description* d, const float* alpha, const void* a, const MatrixLayout* la,
                    const void* b, const MatrixLayout* lb, const float* beta, const void* c, const MatrixLayout*,
                    void* out, const MatrixLayout* lo, const uint64_t* algorithm, void*, size_t, void* stream) {
-  if (algorithm[0] != 1 || !fits(*d, *la, *lb, *lo)) return kInvalidValue;
-  const auto work = [d = *d, x = *alpha, a, la = *la, b, lb = *lb, y = *beta, c, out, lo = *lo] {
-    return multiply(d, x, a, la, b, lb, y, c, out, lo);
+  if (algorithm[kIsOne] != 1 || !fits(*d, *la, *lb, *lo)) return kInvalidValue;
+  const bool rounds = algorithm[kRoundsParts] != 0;
+  const auto work = [d = *d, x = *alpha, a, la = *la, b, lb = *lb, y = *beta, c, out, lo = *lo, rounds] {
+    return multiply(d, x, a, la, b, lb, y, c, out, lo, rounds);
   };
   return reskill_simt_submit(stream, work) == 0 ? kSuccess : kExecutionFailed;
 }

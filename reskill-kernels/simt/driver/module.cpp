@@ -53,16 +53,19 @@ int run(const Launch& l, void** args) {
   return kSuccess;
 }
 
-// Arguments of a captured launch, copied.
+// Arguments of a captured launch, copied; aligned as the largest of them, a tensor map, asks.
+struct alignas(128) Line {
+  unsigned char bytes[128];
+};
 struct Arguments {
-  std::vector<std::vector<unsigned char>> bytes;
+  std::vector<std::vector<Line>> copies;
   std::vector<void*> pointers;
   Arguments(const simt::Kernel& k, void** args) {
     for (unsigned i = 0; i < k.n_args; ++i) {
-      const unsigned char* from = static_cast<const unsigned char*>(args[i]);
-      bytes.emplace_back(from, from + k.arg_bytes[i]);
+      copies.emplace_back((k.arg_bytes[i] + sizeof(Line) - 1) / sizeof(Line));
+      memcpy(copies.back().data(), args[i], k.arg_bytes[i]);
     }
-    for (auto& b : bytes) pointers.push_back(b.data());
+    for (auto& copy : copies) pointers.push_back(copy.data());
   }
 };
 

@@ -9,8 +9,8 @@ use std::sync::{Mutex, PoisonError};
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use reskill_kernels::{CudaDevice, DType, Device, GemmBackend, Tensor, ops};
-use reskill_simt::{Order, with_order};
+use reskill_kernels::{CudaDevice, DType, Device, GemmBackend, GemmChoice, KernelError, Tensor, ops};
+use reskill_simt::{Order, counters, with_order};
 
 /// Tests of this file take turns: they set the backend of one device and look at what was chosen.
 static TURN: Mutex<()> = Mutex::new(());
@@ -43,55 +43,159 @@ fn products(device: &Device, (m, n, k): (usize, usize, usize), factors: DType, o
     [y, d_x, d_weight].map(|tensor| tensor.to_vec().unwrap())
 }
 
+/// Says on the log of a machine without cuBLASLt that it was left out, once a test.
+#[expect(clippy::print_stderr, reason = "a log of a GPU's tests should say what did not run")]
+fn has_cublaslt(cuda: &CudaDevice) -> bool {
+    match cuda.set_gemm_backend(GemmBackend::CublasLt) {
+        Ok(()) => true,
+        Err(error) => {
+            eprintln!("cuBLASLt is left out: {error}");
+            false
+        }
+    }
+}
+
+/// Every candidate that could be tried agrees with the portable kernels to the bit; those of compute capability 9.0 are
+/// tried where the device has it.
+fn check_trials(choice: &GemmChoice, cuda: &CudaDevice, has_cublaslt: bool) {
+    for (name, trial) in &choice.candidates {
+        match trial {
+            Ok(trial) => {
+                assert!(trial.micros > 0.0 && trial.distance == 0.0, "{}: {name}: {trial:?}", choice.product);
+            }
+            Err(reason) => {
+                assert!(*name == "cublaslt" && !has_cublaslt, "{}: {name}: {reason}", choice.product);
+            }
+        }
+    }
+    // The copy engine takes bf16, and rows at multiples of 16 bytes: not those of 50 or 19 elements.
+    let whole = !choice.product.contains("=19 ") && !choice.product.contains("=50 ");
+    let tried = choice.candidates.iter().any(|(name, _)| *name == "sm90a");
+    assert_eq!(tried, whole && cuda.properties().capability == (9, 0), "{}", choice.product);
+}
+
 #[test]
 fn all_ways_give_the_same_bits_on_whole_numbers() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let (device, cuda) = gpu();
     let before = cuda.gemm_choices().len();
+    let has_cublaslt = has_cublaslt(&cuda);
     let cases = [
         ((40, 24, 16), DType::Bf16, DType::Bf16),
-        ((130, 264, 24), DType::Bf16, DType::F32),
+        ((130, 40, 24), DType::Bf16, DType::F32),
+        // A tile of 128 x 256 that is whole: of the gradient of the weight, of y and of the gradient of x.
+        ((8, 128, 256), DType::Bf16, DType::F32),
+        ((128, 256, 24), DType::Bf16, DType::Bf16),
+        ((128, 24, 256), DType::Bf16, DType::Bf16),
         ((16, 40, 328), DType::Bf16, DType::Bf16),
         ((37, 19, 50), DType::Bf16, DType::F32),
         ((37, 19, 50), DType::F32, DType::F32),
     ];
     for (size, factors, out) in cases {
-        cuda.set_gemm_backend(GemmBackend::Own).unwrap();
-        let own = products(&device, size, factors, out);
-        cuda.set_gemm_backend(GemmBackend::CublasLt).unwrap();
-        assert_eq!(products(&device, size, factors, out), own, "cuBLASLt {size:?}");
-        cuda.set_gemm_backend(GemmBackend::Auto).unwrap();
-        assert_eq!(products(&device, size, factors, out), own, "auto {size:?}");
+        cuda.set_gemm_backend(GemmBackend::Portable).unwrap();
+        let portable = products(&device, size, factors, out);
+        let mut others = vec![GemmBackend::Own, GemmBackend::Auto];
+        others.extend(has_cublaslt.then_some(GemmBackend::CublasLt));
+        for other in others {
+            cuda.set_gemm_backend(other).unwrap();
+            assert_eq!(products(&device, size, factors, out), portable, "{other} {size:?}");
+        }
     }
     let choices = cuda.gemm_choices();
     // Three products of each case; none was timed twice.
-    assert_eq!(choices.len() - before, 15, "{choices:#?}");
-    for choice in &choices {
-        for (name, trial) in &choice.candidates {
-            let trial =
-                trial.as_ref().unwrap_or_else(|reason| panic!("{}: {name}: {reason}", choice.product));
-            assert!(trial.micros > 0.0 && trial.distance == 0.0, "{}: {name}: {trial:?}", choice.product);
-        }
-        // The copy engine takes bf16, and rows at multiples of 16 bytes: not those of 50 or 19 elements.
-        let by_hopper = choice.candidates.iter().any(|(name, _)| *name == "own_sm90a");
-        let whole = !choice.product.contains("=19 ") && !choice.product.contains("=50 ");
-        assert_eq!(by_hopper, whole, "{}", choice.product);
+    assert_eq!(choices.len() - before, 24, "{choices:#?}");
+    choices.iter().for_each(|choice| check_trials(choice, &cuda, has_cublaslt));
+}
+
+#[test]
+fn cublaslt_adds_no_partial_sums_that_were_rounded_to_bf16() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let (device, cuda) = gpu();
+    if !has_cublaslt(&cuda) {
+        return;
     }
+    // The first half of K adds up to 257, which bf16 does not have, the second to -256.
+    let (m, n, k) = (8, 16, 1024);
+    let x: Vec<f32> =
+        (0..m * k).map(|i| [1.0, 0.0, -1.0, 0.0][i % k / 256] + f32::from(u8::from(i % k == 300))).collect();
+    let x = Tensor::from_slice(&[m, k], &x, &device, DType::Bf16).unwrap();
+    let weight = Tensor::from_slice(&[n, k], &vec![1.0; n * k], &device, DType::Bf16).unwrap();
+    let mut y = Tensor::zeros_as(&[m, n], &device, DType::Bf16).unwrap();
+    ops::matmul(&mut y, &x, &weight, false).unwrap();
+    assert_eq!(y.to_vec().unwrap(), vec![1.0; m * n]);
+}
+
+#[test]
+fn cublaslt_serves_more_kinds_of_products_than_it_remembers() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let (device, cuda) = gpu();
+    if !has_cublaslt(&cuda) {
+        return;
+    }
+    let weight = Tensor::from_slice(&[2, 8], &[1.0; 16], &device, DType::F32).unwrap();
+    let mut check = |m: usize| {
+        let x = Tensor::from_slice(&[m, 8], &vec![0.5; m * 8], &device, DType::F32).unwrap();
+        let mut y = Tensor::zeros_as(&[m, 2], &device, DType::F32).unwrap();
+        ops::matmul(&mut y, &x, &weight, false).unwrap();
+        assert_eq!(y.to_vec().unwrap(), vec![4.0; m * 2], "{m} rows");
+    };
+    // 512 are remembered; the first ones come anew in the end.
+    (1..=600).chain(1..=3).for_each(&mut check);
+}
+
+/// Multiply-adds of matrix instructions in one forward product of (M, K) by (N, K), written in bf16.
+fn multiplied(device: &Device, (m, n, k): (usize, usize, usize)) -> Option<u64> {
+    let x = whole_numbers(1, [m, k], device, DType::Bf16);
+    let weight = whole_numbers(2, [n, k], device, DType::Bf16);
+    let mut y = Tensor::zeros_as(&[m, n], device, DType::Bf16).unwrap();
+    counters::count(|| ops::matmul(&mut y, &x, &weight, false).unwrap())
+        .map(|counters| counters.multiply_adds)
+}
+
+#[test]
+fn own_takes_the_kernels_of_9_0_for_large_products_only_and_portable_never() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let (device, cuda) = gpu();
+    // The stand-in has four multiprocessors, so two tiles of 128 x 256 are enough. A stage holds 64 of K.
+    let tiles = |n: u64, k: u64| Some(n * 128 * 256 * k.next_multiple_of(64));
+    let expected = [
+        ((130, 256, 72), true),
+        ((33, 257, 72), true),
+        ((64, 256, 72), false),  // one tile
+        ((32, 1024, 72), false), // few rows
+        ((130, 256, 76), false), // rows that do not begin at 16 bytes
+    ];
+    for (size, by_hopper) in expected {
+        cuda.set_gemm_backend(GemmBackend::Own).unwrap();
+        let Some(done) = multiplied(&device, size) else { return };
+        let (m, n, k) = size;
+        let whole = tiles((m.div_ceil(128) * n.div_ceil(256)) as u64, k as u64);
+        assert_eq!(Some(done) == whole, by_hopper, "{size:?}: {done}");
+        cuda.set_gemm_backend(GemmBackend::Portable).unwrap();
+        assert_ne!(multiplied(&device, size), whole, "{size:?}");
+    }
+    // While a graph is recorded nothing is timed: the same choice by size.
+    cuda.set_gemm_backend(GemmBackend::Auto).unwrap();
+    let x = whole_numbers(1, [200, 72], &device, DType::Bf16);
+    let weight = whole_numbers(2, [256, 72], &device, DType::Bf16);
+    let mut y = Tensor::zeros_as(&[200, 256], &device, DType::Bf16).unwrap();
+    let before = cuda.gemm_choices().len();
+    let graph = device.record::<KernelError>(|| ops::matmul(&mut y, &x, &weight, false)).unwrap();
+    let counted = counters::count(|| graph.launch().unwrap()).unwrap();
+    assert_eq!(Some(counted.multiply_adds), tiles(2, 72));
+    assert_eq!(cuda.gemm_choices().len(), before);
 }
 
 #[test]
 fn warpgroup_products_are_right_in_every_order() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let (device, cuda) = gpu();
+    let has_cublaslt = has_cublaslt(&cuda);
     cuda.set_gemm_backend(GemmBackend::Auto).unwrap();
     for (seed, order) in [Order::Reverse, Order::Random(1), Order::Random(2)].into_iter().enumerate() {
         // Another K each time, so that the candidates are compared anew.
         let size = (24, 40, 264 + 64 * seed);
         with_order(order, || products(&device, size, DType::Bf16, DType::F32));
     }
-    for choice in cuda.gemm_choices() {
-        for (name, trial) in &choice.candidates {
-            assert_eq!(trial.as_ref().map(|trial| trial.distance), Ok(0.0), "{}: {name}", choice.product);
-        }
-    }
+    cuda.gemm_choices().iter().for_each(|choice| check_trials(choice, &cuda, has_cublaslt));
 }

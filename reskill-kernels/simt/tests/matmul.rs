@@ -119,6 +119,29 @@ fn long_sums_are_split_and_match_sums_in_f64() {
 }
 
 #[test]
+fn large_tiles_match_sums_in_f64_whole_and_with_split_sums() {
+    let device = device();
+    // With the stand-in's four multiprocessors these sizes choose tiles of 128, the second with two splits of K.
+    for (m, n, k, splits) in [(133, 201, 72, 1), (131, 66, 2536, 2)] {
+        for op in [Op::Forward, Op::Input, Op::Weight] {
+            let types: &[(DType, DType)] = match op {
+                Op::Weight => &[(DType::F32, DType::F32), (DType::Bf16, DType::F32)],
+                _ => &[(DType::F32, DType::F32), (DType::Bf16, DType::F32), (DType::Bf16, DType::Bf16)],
+            };
+            for &(factors, out) in types {
+                let case = Case { op, size: (m, n, k), factors, out, accumulate: true };
+                let Some(counters) = counters::count(|| run(case, &device)) else { continue };
+                assert_eq!(counters.launches, if splits == 1 { 1 } else { 2 }, "{case:?}");
+                let tiles = m.div_ceil(128) * n.div_ceil(128) * 128 * 128;
+                let depth = splits * k.div_ceil(splits).next_multiple_of(32);
+                let on_tensor_cores = if factors == DType::Bf16 { tiles * depth } else { 0 };
+                assert_eq!(counters.multiply_adds, on_tensor_cores as u64, "{case:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn few_rows_match_sums_in_f64_at_every_number_of_rows() {
     let device = device();
     for m in [1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33] {
@@ -208,7 +231,7 @@ fn tensor_cores_do_the_multiplications_of_bf16() {
         );
     });
     if let Some(counters) = counters {
-        assert_eq!(counters.multiply_adds, 128 * 256 * 64);
+        assert_eq!(counters.multiply_adds, ops::cost::matmul(128, 256, 64, 2).flops / 2);
     }
 }
 

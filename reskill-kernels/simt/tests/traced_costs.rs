@@ -5,7 +5,7 @@
 use reskill_kernels::ops::cost::{self, Cost};
 use reskill_kernels::ops::{
     self, AdamWParams, AttentionShape, CachedPlan, CachedSpan, Distribution, GrpoLossInputs, GrpoLossParams,
-    Moments8, PackedSegment, PackedSegments, RopeTable, SamplingFilter, TokenSets,
+    LowRank, Moments8, PackedSegment, PackedSegments, RopeTable, SamplingFilter, TokenSets,
 };
 use reskill_kernels::{DType, Device, KernelError, Tensor};
 use reskill_simt::counters;
@@ -56,6 +56,10 @@ fn operations_on_rows_touch_what_the_formulas_say() {
         let mut rstd = column(&device, n);
         check("rms_norm_forward", cost::rms_norm_forward(n, c, s), || {
             ops::rms_norm_forward(&mut out, &mut rstd, &x, &weight, 1e-5)
+        });
+        let [residual, mut sum] = [(); 2].map(|()| tensor(&device, &[n, c], dtype));
+        check("residual_rms_norm_forward", cost::residual_rms_norm_forward(n, c, s), || {
+            ops::residual_rms_norm_forward(&mut out, &mut sum, &mut rstd, &x, &residual, &weight, 1e-5)
         });
         let (gate_up, mut d_gate_up) =
             (tensor(&device, &[n, 2 * c], dtype), tensor(&device, &[n, 2 * c], dtype));
@@ -135,6 +139,108 @@ fn the_output_head_touches_what_the_formulas_say() {
 }
 
 #[test]
+fn token_sets_touch_what_the_formulas_say() {
+    let device = reskill_simt::device();
+    for dtype in [DType::F32, DType::Bf16] {
+        let (n, c, v, s) = (5, 40, 300, dtype.size());
+        let (hidden, head) = (tensor(&device, &[n, c], dtype), tensor(&device, &[v, c], dtype));
+        let targets = ids(&device, &[1, 299, 7, 30, 256]);
+        let mut allowed = TokenSets::new();
+        [&[1_u32, 7, 9][..], &[299], &[3, 7, 9, 1], &[30, 1], &[256, 299]]
+            .iter()
+            .for_each(|set| allowed.push(set));
+        let (e, distinct) = (12, 7);
+        let [mut logprobs, mut entropy, mut lse, d] = [(); 4].map(|()| column(&device, n));
+        // The logits, written and read, and sets and rows once more.
+        check_with_scratch(
+            "linear_logprob_forward",
+            cost::linear_logprob_sets_forward(n, c, e, distinct, s),
+            6 * e + 6 * n + 4,
+            || {
+                ops::linear_logprob_forward(
+                    &mut logprobs,
+                    &mut entropy,
+                    &mut lse,
+                    &hidden,
+                    &head,
+                    &targets,
+                    &allowed,
+                    1.0,
+                )
+            },
+        );
+        let (mut d_hidden, mut d_head) =
+            (tensor(&device, &[n, c], dtype), tensor(&device, &[v, c], DType::F32));
+        // Hidden states and head once more for the products; logits and their gradients; tables of four launches.
+        let again = (n + distinct) * c * s;
+        let lists = 4 * (5 * e + 6 * e + 2 * distinct + 5 * n + 8);
+        check_with_scratch(
+            "linear_logprob_backward",
+            cost::linear_logprob_sets_backward(n, c, e, distinct, s),
+            (again + lists).div_ceil(2),
+            || {
+                ops::linear_logprob_backward(
+                    &mut d_hidden,
+                    &mut d_head,
+                    &d,
+                    &d,
+                    &entropy,
+                    &lse,
+                    &hidden,
+                    &head,
+                    &targets,
+                    &allowed,
+                    1.0,
+                )
+            },
+        );
+    }
+}
+
+#[test]
+fn low_rank_additions_touch_what_the_formulas_say() {
+    let device = reskill_simt::device();
+    for dtype in [DType::F32, DType::Bf16] {
+        let (n, i, r, o, width, s) = (37, 40, 8, 24, 72, dtype.size());
+        let [x, mut d_x] = [(); 2].map(|()| tensor(&device, &[n, i], dtype));
+        let (a, b) = (tensor(&device, &[r, i], dtype), tensor(&device, &[o, r], dtype));
+        let [mut out, d_out] = [(); 2].map(|()| tensor(&device, &[n, width], dtype));
+        let pair = LowRank { a: &a, b: &b, scale: 0.5, first_column: 24 };
+        // Inner values and what is added in f32, written and read.
+        check_with_scratch(
+            "low_rank_forward",
+            cost::low_rank_forward(n, i, r, o, s),
+            n * r * s + n * o * 4,
+            || ops::low_rank_forward(&mut out, &x, &pair),
+        );
+        let mut d_a = tensor(&device, &[r, i], DType::F32);
+        let mut d_b = tensor(&device, &[o, r], DType::F32);
+        // The columns of the gradient and two arrays of inner values, each written and read twice at most; inputs and the
+        // first factor once more.
+        let arrays = 3 * n * (o + 2 * r) * s;
+        check_with_scratch(
+            "low_rank_backward",
+            cost::low_rank_backward(n, i, r, o, s),
+            (arrays + (n + r) * i * s).div_ceil(2),
+            || ops::low_rank_backward(&mut d_x, (&mut d_a, &mut d_b), &d_out, &x, &pair),
+        );
+    }
+}
+
+#[test]
+fn casts_and_fills_touch_each_element_once() {
+    let device = reskill_simt::device();
+    let n = 777;
+    let bytes = |bytes: usize| Cost { bytes: bytes as u64, flops: 0 };
+    let mut wide = column(&device, n);
+    let mut narrow = tensor(&device, &[n], DType::Bf16);
+    check("f32 to bf16", bytes(n * (4 + 2)), || narrow.copy_from(&wide));
+    check("bf16 to f32", bytes(n * (4 + 2)), || wide.copy_from(&narrow));
+    check("fill of f32", bytes(n * 4), || wide.fill(0.5));
+    check("fill of bf16", bytes(n * 2), || narrow.fill(0.5));
+}
+
+#[test]
 fn loss_sampling_and_optimizer_touch_what_the_formulas_say() {
     let device = reskill_simt::device();
     let n = 600;
@@ -175,6 +281,11 @@ fn loss_sampling_and_optimizer_touch_what_the_formulas_say() {
     let mut m_and_v = [(); 2].map(|()| column(&device, n));
     let [m, v] = &mut m_and_v;
     check_with_scratch("adamw", cost::adamw(n), 4, || ops::adamw(&mut weight, m, v, &grad, &step));
+    let mut rounded = tensor(&device, &[n], DType::Bf16);
+    let scale = Tensor::from_slice(&[1], &[1.0], &device, DType::F32).unwrap();
+    check_with_scratch("adamw in bf16", cost::adamw_bf16(n), 4, || {
+        ops::adamw_scaled(&mut rounded, Some(&mut weight), (m, v), &grad, &scale, &step)
+    });
     // One block's sum.
     check_with_scratch("sum_squares", cost::sum_squares(n, 4), 16, || ops::sum_squares(&grad).map(drop));
     let logits = tensor(&device, &[3, 700], DType::Bf16);
@@ -196,13 +307,13 @@ fn gradients_of_operations_on_rows_touch_what_the_formulas_say() {
         check_with_scratch("rms_norm_backward", cost::rms_norm_backward(n, c, s), n * c * 4, || {
             ops::rms_norm_backward(&mut d_x, &mut d_weight, &d_out, &x, &weight, &rstd)
         });
-        // 37 tokens, 25 of them different. The table of first rows is set and read, and so is each token twice more.
+        // 37 tokens, 25 of them different. The table of ends is set, changed for each token, and read.
         let tokens = ids(&device, &(0..n as u32).map(|i| i % 25).collect::<Vec<u32>>());
         let mut d_table = tensor(&device, &[v, c], DType::F32);
         check_with_scratch(
             "embedding_backward",
             cost::embedding_backward(n, 25, c, s),
-            4 * v + 4 * n,
+            2 * 4 * v + 2 * 4 * n,
             || ops::embedding_backward(&mut d_table, &d_out, &tokens),
         );
         check("bias_forward", cost::bias_forward(n, c, s), || ops::bias_forward(&mut d_x, &weight));

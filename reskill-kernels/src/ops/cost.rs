@@ -81,6 +81,12 @@ pub fn rms_norm_forward(n: usize, c: usize, s: usize) -> Cost {
     Cost::new(s * (2 * n * c + c) + 4 * n, 4 * n * c)
 }
 
+/// [`super::residual_rms_norm_forward`]: two rows are read, their sum and its norm written.
+#[must_use]
+pub fn residual_rms_norm_forward(n: usize, c: usize, s: usize) -> Cost {
+    Cost::new(s * (4 * n * c + c) + 4 * n, 5 * n * c)
+}
+
 /// [`super::rms_norm_backward`]: `d_x` and the f32 `d_weight` are read and written.
 #[must_use]
 pub fn rms_norm_backward(n: usize, c: usize, s: usize) -> Cost {
@@ -117,6 +123,19 @@ pub fn matmul_backward_weight(n: usize, i: usize, o: usize, s: usize) -> Cost {
     Cost::new(s * (n * i + n * o) + 8 * o * i, 2 * n * i * o)
 }
 
+/// [`super::low_rank_forward`] of rank R: (N, I) through (R, I) and (O, R); the O columns are read and written.
+#[must_use]
+pub fn low_rank_forward(n: usize, i: usize, r: usize, o: usize, s: usize) -> Cost {
+    Cost::new(s * (n * i + r * (i + o) + 2 * n * o), 2 * n * r * (i + o) + 2 * n * o)
+}
+
+/// [`super::low_rank_backward`]: `d_x` and the f32 gradients of both factors are read and written. The inner values are
+/// computed again: five products, two over outputs and three over inputs.
+#[must_use]
+pub fn low_rank_backward(n: usize, i: usize, r: usize, o: usize, s: usize) -> Cost {
+    Cost::new(s * (n * o + 3 * n * i + r * (i + o)) + 8 * r * (i + o), 2 * n * r * (3 * i + 2 * o) + n * o)
+}
+
 /// [`super::linear_logprob_forward`] over the whole vocabulary: hidden states, head, targets and three columns.
 #[must_use]
 pub fn linear_logprob_forward(n: usize, c: usize, v: usize, s: usize) -> Cost {
@@ -136,24 +155,11 @@ pub fn linear_logprob_sets_forward(n: usize, c: usize, e: usize, distinct: usize
     Cost::new(s * (n * c + distinct * c) + 4 * e + 20 * n, 2 * e * c)
 }
 
-/// [`super::linear_logprob_backward`] over such sets: `d_hidden` is written, rows of the f32 `d_head` that occur are read and
-/// written; the logits are computed again.
+/// [`super::linear_logprob_backward`] over sets of `e` tokens in all, `distinct` of them different: `d_hidden` is written,
+/// rows of the f32 `d_head` are read and written; the logits are computed again, so three products.
 #[must_use]
 pub fn linear_logprob_sets_backward(n: usize, c: usize, e: usize, distinct: usize, s: usize) -> Cost {
     Cost::new(s * (2 * n * c + distinct * c) + 8 * distinct * c + 4 * e + 24 * n, 6 * e * c)
-}
-
-/// [`super::low_rank_forward`] of rank `r` from I inputs to O outputs, which are read and written.
-#[must_use]
-pub fn low_rank_forward(n: usize, i: usize, o: usize, r: usize, s: usize) -> Cost {
-    Cost::new(s * (n * i + r * i + o * r + 2 * n * o), 2 * n * r * (i + o))
-}
-
-/// [`super::low_rank_backward`]: `d_x` and both f32 gradients are read and written. Five products; the inner values are
-/// computed again.
-#[must_use]
-pub fn low_rank_backward(n: usize, i: usize, o: usize, r: usize, s: usize) -> Cost {
-    Cost::new(s * (3 * n * i + n * o + r * i + o * r) + 8 * r * (i + o), 2 * n * r * (3 * i + 2 * o))
 }
 
 /// [`super::linear_kl_forward`] over the whole vocabulary, with a reference of width `ref_c`.
@@ -193,10 +199,10 @@ pub fn adamw(n: usize) -> Cost {
     Cost::new(28 * n, 14 * n)
 }
 
-/// [`super::adamw_scaled`] of weights in bf16: they are written, their f32 master and both moments read and written, the
-/// gradient read.
+/// [`super::adamw_scaled`] with weights in bf16: master and both moments are read and written, the gradient read, the
+/// weight written.
 #[must_use]
-pub fn adamw_master(n: usize) -> Cost {
+pub fn adamw_bf16(n: usize) -> Cost {
     Cost::new(30 * n, 14 * n)
 }
 

@@ -94,6 +94,17 @@ fn numbers_at_both_ends_mean_the_first_and_the_last_token() {
 }
 
 #[test]
+fn the_smallest_temperatures_and_bounds_draw_what_the_cpu_draws() {
+    // The reciprocal of 1e-40 is no f32; a bound of 1e-25 lies 57.6 nats below the likeliest.
+    let cold = SamplingFilter { temperature: 1e-40, ..SamplingFilter::default() };
+    assert_same(&[0.0, -1e-41, -2e-41, -1.0].repeat(3), 4, &[cold; 3], &[0.2, 0.5, 0.9], DType::F32);
+    let vocab = 400;
+    let descending: Vec<f32> = (0..vocab).map(|v| -0.25 * v as f32).collect();
+    let filters = [1e-25, 1e-12, 1e-44].map(|min_p| SamplingFilter { min_p, ..SamplingFilter::default() });
+    assert_same(&descending.repeat(3), vocab, &filters, &[0.3, 0.9, 0.999_999], DType::F32);
+}
+
+#[test]
 fn a_real_vocabulary_is_drawn_from() {
     let vocab = 151_936;
     let filters = [

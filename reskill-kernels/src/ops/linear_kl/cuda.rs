@@ -12,7 +12,7 @@ const SET_UNIT: &str = "linear_logprob_sets";
 /// Rows worked on at once: bounds the memory of the strips' sums, 4 bytes a row and strip.
 const ROWS: usize = 16_384;
 /// Bytes of shared memory of a tile of bf16: three stages of 64 rows and 128 columns.
-const SHARED_BF16: usize = 3 * (64 + 128) * 40 * 2;
+const SHARED_BF16: usize = 3 * (64 + 128) * 32 * 2;
 /// Rows of both tiles.
 const HEIGHT: usize = 64;
 

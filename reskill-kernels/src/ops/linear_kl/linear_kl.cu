@@ -27,9 +27,11 @@ template <class T> struct Pair {
   float inverse_temperature;
 };
 
-// Calls f(i, row, token, log p, log q) for the elements of this thread in one strip.
-template <class Tile, class F>
-__device__ __forceinline__ void for_each_logprob(const Pair<typename Tile::T>& pair, int m0, int begin, int end, F f) {
+// Calls f(i, row, of_row(n), token, how many, log p, log q) for the elements of this thread in one strip, neighbours at
+// once; n is the row's place in the batch, looked up once a tile.
+template <class Tile, class OfRow, class F>
+__device__ __forceinline__ void for_each_logprob(const Pair<typename Tile::T>& pair, int m0, int begin, int end,
+                                                 OfRow of_row, F f) {
   typedef typename Tile::T T;
   const Operand<T> a{pair.hidden, pair.index, pair.n_rows, pair.c, pair.c}, b{pair.head, nullptr, end, pair.c, pair.c};
   const Operand<T> x{pair.ref_hidden, pair.index, pair.n_rows, pair.ref_c, pair.ref_c};
@@ -45,12 +47,17 @@ __device__ __forceinline__ void for_each_logprob(const Pair<typename Tile::T>& p
       if (r >= pair.n_rows) continue;
       const size_t n = mapped(pair.index, r);
       const float lse = pair.lse[n], ref_lse = pair.ref_lse[n];
+      const auto row = of_row(n);
 #pragma unroll
-      for (int j = 0; j < Tile::COLS; ++j) {
+      for (int j = 0; j < Tile::COLS; j += Tile::NEIGHBOURS) {
+        float logp[Tile::NEIGHBOURS], logq[Tile::NEIGHBOURS];
+#pragma unroll
+        for (int e = 0; e < Tile::NEIGHBOURS; ++e) {
+          logp[e] = policy.at(i, j + e) * pair.inverse_temperature - lse;
+          logq[e] = reference.at(i, j + e) * pair.inverse_temperature - ref_lse;
+        }
         const int v = n0 + policy.col(j);
-        if (v < n1)
-          f(i, r, v, policy.at(i, j) * pair.inverse_temperature - lse,
-            reference.at(i, j) * pair.inverse_temperature - ref_lse);
+        if (v < n1) f(i, r, row, v, n1 - v, logp, logq);
       }
     }
   }
@@ -63,9 +70,12 @@ __device__ __forceinline__ void kl_parts(float* part, const Pair<typename Tile::
   float sum[Tile::ROWS];
 #pragma unroll
   for (int i = 0; i < Tile::ROWS; ++i) sum[i] = 0.f;
-  for_each_logprob<Tile>(pair, m0, begin, end, [&](int i, int, int, float logp, float logq) {
-    sum[i] = fmaf(Tile::exp(logp), logp - logq, sum[i]);
-  });
+  for_each_logprob<Tile>(pair, m0, begin, end, [](size_t) { return 0; },
+                         [&](int i, int, int, int, int n, const auto& logp, const auto& logq) {
+#pragma unroll
+                           for (int e = 0; e < Tile::NEIGHBOURS; ++e)
+                             if (e < n) sum[i] = fmaf(Tile::exp(logp[e]), logp[e] - logq[e], sum[i]);
+                         });
   DYN_SHARED(float, shared);                             // [WARPS_N][BM]
   Tile tile;
 #pragma unroll
@@ -88,11 +98,18 @@ __device__ __forceinline__ void kl_d_logits(typename Tile::T* slab, const Pair<t
                                             const float* d_kl, const float* kl, int first, int last, int ld) {
   const int m0 = blockIdx.x * Tile::BM, begin = first + blockIdx.y * STRIP;
   const int end = begin + STRIP < last ? begin + STRIP : last;
-  for_each_logprob<Tile>(pair, m0, begin, end, [&](int, int r, int v, float logp, float logq) {
-    const size_t n = mapped(pair.index, r);
-    const float scale = d_kl[n] * pair.inverse_temperature;
-    slab[(size_t)r * ld + v - first] = from_f32<typename Tile::T>(scale * Tile::exp(logp) * (logp - logq - kl[n]));
-  });
+  for_each_logprob<Tile>(
+      pair, m0, begin, end, [&](size_t n) { return make_float2(d_kl[n] * pair.inverse_temperature, kl[n]); },
+      [&](int, int r, float2 scale_and_kl, int v, int n, const auto& logp, const auto& logq) {
+        typename Tile::T* out = slab + (size_t)r * ld + v - first;
+        float d[Tile::NEIGHBOURS];
+#pragma unroll
+        for (int e = 0; e < Tile::NEIGHBOURS; ++e)
+          d[e] = scale_and_kl.x * Tile::exp(logp[e]) * (logp[e] - logq[e] - scale_and_kl.y);
+        // Slabs begin, and their rows are apart, at multiples of 256.
+        if (Tile::NEIGHBOURS == 2 && n >= 2) write_two(out, d[0], d[Tile::NEIGHBOURS - 1]);
+        else *out = from_f32<typename Tile::T>(d[0]);
+      });
 }
 
 #define KERNELS(suffix, TILE)                                                                                         \

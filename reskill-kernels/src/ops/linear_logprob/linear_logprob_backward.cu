@@ -27,33 +27,53 @@ __device__ __forceinline__ void d_logits(typename Tile::T* slab,      // (R, ld)
   const Operand<typename Tile::T> a{hidden, index, n_rows, c, c}, b{head, nullptr, last, c, c};
   bool any = false;
   Tile tile;
-  tile.run(a, b, m0, begin, end, AllWanted(), [&](int n0) {
+  // Writes a tile's gradients; `whole`: all of its tokens are in the slab.
+  auto write = [&](int n0, auto whole) {
 #pragma unroll
     for (int i = 0; i < Tile::ROWS; ++i) {
       const int r = m0 + tile.row(i);
       if (r >= n_rows) continue;
       const size_t n = mapped(index, r);
       const float by_logprob = d_logprobs[n], by_entropy = d_entropy[n], h = entropy[n], l = lse[n];
-      const int target = (int)targets[n];
-      typename Tile::T* out = slab + (size_t)r * ld;
+      const u32 target = targets[n] - (u32)n0;           // its column in this tile, if it has one
+      float at_target = __int_as_float(0x7fffffff);      // NaN: not a column of this thread
+      typename Tile::T* out = slab + (size_t)r * ld + (n0 - first);
+      auto gradient = [&](float logprob, float p, float of_logprob) {
+        return (by_logprob * of_logprob - by_entropy * p * (logprob + h)) * inverse_temperature;
+      };
 #pragma unroll
-      for (int j = 0; j < Tile::COLS; ++j) {
-        const int v = n0 + tile.col(j);
-        if (v >= end) continue;
-        const float logprob = tile.at(i, j) * inverse_temperature - l, p = Tile::exp(logprob);
-        const float of_logprob = v == target ? -expm1f(logprob) : -p;
-        out[v - first] = from_f32<typename Tile::T>((by_logprob * of_logprob - by_entropy * p * (logprob + h)) *
-                                                    inverse_temperature);
-        any |= v == target || logprob >= log_filter;
+      for (int j = 0; j < Tile::COLS; j += Tile::NEIGHBOURS) {
+        const int x = tile.col(j), n_inside = whole.value ? Tile::NEIGHBOURS : end - n0 - x;
+        float d[Tile::NEIGHBOURS];
+#pragma unroll
+        for (int e = 0; e < Tile::NEIGHBOURS; ++e) {
+          const float logprob = tile.at(i, j + e) * inverse_temperature - l, p = Tile::exp(logprob);
+          d[e] = gradient(logprob, p, -p);
+          if (e < n_inside) {
+            if ((u32)(x + e) == target) at_target = logprob;
+            any |= logprob >= log_filter;
+          }
+        }
+        // Slabs begin, and their rows are apart, at multiples of 256.
+        if (Tile::NEIGHBOURS == 2 && n_inside >= 2) write_two(out + x, d[0], d[Tile::NEIGHBOURS - 1]);
+        else if (n_inside >= 1) out[x] = from_f32<typename Tile::T>(d[0]);
+      }
+      if (at_target == at_target) {
+        out[target] = from_f32<typename Tile::T>(gradient(at_target, Tile::exp(at_target), -expm1f(at_target)));
+        any = true;
       }
     }
+  };
+  tile.run(a, b, m0, begin, end, AllWanted(), [&](int n0) {
+    if (n0 + Tile::BN <= end) write(n0, Whole<true>());
+    else write(n0, Whole<false>());
   });
   // Every block of the same rows and tokens that finds something writes the same word.
   if (matters && any) matters[(size_t)(m0 / 128) * (ld / STRIP) + blockIdx.y] = 1u;
 }
 
 #define D_LOGITS(name, ...)                                                                                           \
-  extern "C" __global__ void __launch_bounds__(256) name(                                                             \
+  extern "C" __global__ void __launch_bounds__(256, 2) name(                                                          \
       __VA_ARGS__::T* slab, u32* matters, const __VA_ARGS__::T* hidden, const __VA_ARGS__::T* head, const u32* index, \
       const u32* targets, const float* d_logprobs, const float* d_entropy, const float* entropy, const float* lse,    \
       int n_rows, int first, int last, int ld, int c, float inverse_temperature, float log_filter) {                  \

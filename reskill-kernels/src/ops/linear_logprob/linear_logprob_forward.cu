@@ -10,7 +10,7 @@
 // Launch    parts: grid (ceil(R/BM), ceil(V/256)), block (256; few rows in bf16: 128), dynamic shared memory of the
 //           tile: the blocks that run together share the head's rows in L2. join: grid (ceil(R/8)), block (256): a warp
 //           a row.
-// Numerics  logits by f32 sums in ascending k; a thread joins its tokens of 256, then lanes, then warps, in a fixed
+// Numerics  logits by f32 sums in ascending k; exponentials of bf16 logits to 2^-22; a thread joins its tokens of 256, then lanes, then warps, in a fixed
 //           order; the strips of 256 are joined in f64. Nothing depends on N: a row's result is that of the row alone.
 // Source    online softmax: Milakov & Gimelshein 2018, arXiv:1805.02867; without logits: Wijmans et al. 2024,
 //           arXiv:2411.09009.
@@ -30,33 +30,41 @@ __device__ __forceinline__ void parts(float4* part,             // (R, ceil(V / 
   const int end = begin + STRIP < vocab ? begin + STRIP : vocab;
   const Operand<typename Tile::T> a{hidden, index, n_rows, c, c}, b{head, nullptr, vocab, c, c};
   RowStats stats[Tile::ROWS];
-  int target[Tile::ROWS];
 #pragma unroll
-  for (int i = 0; i < Tile::ROWS; ++i) {
-    stats[i] = no_stats();
-    const int r = m0 + Tile().row(i);
-    target[i] = targets && r < n_rows ? (int)targets[mapped(index, r)] : -1;
-  }
+  for (int i = 0; i < Tile::ROWS; ++i) stats[i] = no_stats();
   Tile tile;
-  tile.run(a, b, m0, begin, end, AllWanted(), [&](int n0) {
+  // Adds a tile's tokens to the statistics; `whole`: all of them are in the vocabulary.
+  auto add = [&](int n0, auto whole) {
+    u32 target[Tile::ROWS];                              // its column in this tile, if it has one
+#pragma unroll
+    for (int i = 0; i < Tile::ROWS; ++i) {
+      const int r = m0 + tile.row(i);
+      target[i] = targets && r < n_rows ? targets[mapped(index, r)] - (u32)n0 : 0xffffffffu;
+    }
 #pragma unroll
     for (int i = 0; i < Tile::ROWS; ++i) {
       RowStats mine = no_stats();
+      float at_target = __int_as_float(0x7fffffff);      // NaN: not a column of this thread
 #pragma unroll
       for (int j = 0; j < Tile::COLS; ++j)
-        if (n0 + tile.col(j) < end) mine.top = fmaxf(mine.top, __fmul_rn(tile.at(i, j), inverse_temperature));
+        if (whole.value || n0 + tile.col(j) < end)
+          mine.top = fmaxf(mine.top, __fmul_rn(tile.at(i, j), inverse_temperature));
 #pragma unroll
       for (int j = 0; j < Tile::COLS; ++j) {
-        const int v = n0 + tile.col(j);
-        if (v < end) {
+        if (whole.value || n0 + tile.col(j) < end) {
           const float z = __fmul_rn(tile.at(i, j), inverse_temperature), e = Tile::exp(z - mine.top);
           mine.total += e;
           mine.weighted = fmaf(e, z - mine.top, mine.weighted);
-          if (v == target[i]) target_logit[m0 + tile.row(i)] = z;
+          if ((u32)tile.col(j) == target[i]) at_target = z;
         }
       }
+      if (at_target == at_target) target_logit[m0 + tile.row(i)] = at_target;
       join(stats[i], mine, Tile::exp);
     }
+  };
+  tile.run(a, b, m0, begin, end, AllWanted(), [&](int n0) {
+    if (n0 + Tile::BN <= end) add(n0, Whole<true>());
+    else add(n0, Whole<false>());
   });
   // Lanes that share a row, then the warps beside each other.
   DYN_SHARED(RowStats, shared);                          // [WARPS_N][BM]
@@ -81,7 +89,7 @@ __device__ __forceinline__ void parts(float4* part,             // (R, ceil(V / 
 }
 
 #define PARTS(name, ...)                                                                                              \
-  extern "C" __global__ void __launch_bounds__(__VA_ARGS__::THREADS) name(                                             \
+  extern "C" __global__ void __launch_bounds__(__VA_ARGS__::THREADS, 2) name(                                          \
       float4* part, float* target_logit, const __VA_ARGS__::T* hidden, const __VA_ARGS__::T* head, const u32* index,  \
       const u32* targets, int n_rows, int vocab, int c, float inverse_temperature) {                                  \
     parts<__VA_ARGS__>(part, target_logit, hidden, head, index, targets, n_rows, vocab, c, inverse_temperature);      \

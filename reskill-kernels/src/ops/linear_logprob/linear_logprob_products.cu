@@ -31,14 +31,30 @@ __device__ __forceinline__ void d_hidden_of(typename Tile::T* d_hidden, float* p
       const int r = m0 + tile.row(i);
       if (r >= n_rows) continue;
       T* out = d_hidden + mapped(index, r) * c;
+      float* so_far = partial + (size_t)r * c;
 #pragma unroll
-      for (int j = 0; j < Tile::COLS; ++j) {
+      for (int j = 0; j < Tile::COLS; j += Tile::NEIGHBOURS) {
         const int x = n0 + tile.col(j);
-        if (x >= end) continue;
-        float* p = partial + (size_t)r * c + x;
-        float sum = flags & 1 ? tile.at(i, j) : *p + tile.at(i, j);
-        if (!(flags & 2)) *p = sum;
-        else out[x] = from_f32<T>(flags & 4 ? to_f32(out[x]) + sum : sum);
+        if (Tile::NEIGHBOURS == 2 && c % 2 == 0) {       // so pairs are aligned, and inside or outside as a whole
+          if (x >= end) continue;
+          float2 sum = flags & 1 ? make_float2(0.f, 0.f) : read_two(so_far + x);
+          sum.x += tile.at(i, j);
+          sum.y += tile.at(i, j + Tile::NEIGHBOURS - 1);
+          if (!(flags & 2)) {
+            write_two(so_far + x, sum.x, sum.y);
+            continue;
+          }
+          const float2 old = flags & 4 ? read_two(out + x) : make_float2(0.f, 0.f);
+          write_two(out + x, old.x + sum.x, old.y + sum.y);
+        } else {
+#pragma unroll
+          for (int e = 0; e < Tile::NEIGHBOURS; ++e) {
+            if (x + e >= end) continue;
+            const float sum = (flags & 1 ? 0.f : so_far[x + e]) + tile.at(i, j + e);
+            if (!(flags & 2)) so_far[x + e] = sum;
+            else out[x + e] = from_f32<T>((flags & 4 ? to_f32(out[x + e]) : 0.f) + sum);
+          }
+        }
       }
     }
   });
@@ -62,10 +78,18 @@ __device__ __forceinline__ void d_head_of(float* d_head,                      //
           const int v = m0 + tile.row(i);
           if (v >= tokens) continue;
 #pragma unroll
-          for (int j = 0; j < Tile::COLS; ++j) {
+          for (int j = 0; j < Tile::COLS; j += Tile::NEIGHBOURS) {
             const int x = n0 + tile.col(j);
-            if (x < end)
-              d_head[(size_t)v * c + x] += tile.at(i, j);  // 64-bit: V*C passes 2^31 at C = 14135, V = 151936
+            if (x >= end) continue;
+            float* out = d_head + (size_t)v * c + x;     // 64-bit: V*C passes 2^31 at C = 14135, V = 151936
+            if (Tile::NEIGHBOURS == 2 && c % 2 == 0) {   // so pairs are aligned, and inside or outside as a whole
+              const float2 old = read_two(out);
+              write_two(out, old.x + tile.at(i, j), old.y + tile.at(i, j + Tile::NEIGHBOURS - 1));
+            } else {
+#pragma unroll
+              for (int e = 0; e < Tile::NEIGHBOURS; ++e)
+                if (x + e < end) out[e] += tile.at(i, j + e);
+            }
           }
         }
       });

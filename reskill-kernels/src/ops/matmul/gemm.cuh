@@ -1,5 +1,6 @@
 // What the products share: the order of tiles, and writing results.
 #pragma once
+#include "pairs.cuh"
 #include "prelude.cuh"
 
 // Sizes and strides of out (M, N) (+)= alpha * left * right, sums over K. Strides are in elements, from row to row as
@@ -27,22 +28,11 @@ __device__ __forceinline__ void write_one(bf16* out, float v, bool accumulate) {
   *out = to_bf16(accumulate ? to_f32(*out) + v : v);
 }
 
-// Two neighbours in a row, at an address aligned to both.
-__device__ __forceinline__ void write_two(float* out, float v, float w, bool accumulate) {
-  float2* both = reinterpret_cast<float2*>(out);
+template <class Out> __device__ __forceinline__ void write_two(Out* out, float v, float w, bool accumulate) {
   if (accumulate) {
-    const float2 old = *both;
+    const float2 old = read_two(out);
     v += old.x;
     w += old.y;
   }
-  *both = make_float2(v, w);
-}
-__device__ __forceinline__ void write_two(bf16* out, float v, float w, bool accumulate) {
-  u32* both = reinterpret_cast<u32*>(out);
-  if (accumulate) {
-    const u32 old = *both;
-    v += low_bf16(old);
-    w += high_bf16(old);
-  }
-  *both = pack_bf16x2(v, w);
+  write_two(out, v, w);
 }

@@ -17,15 +17,20 @@
 
 constexpr int kDepth = 32;   // of k in a stage
 constexpr int kStages = 4;   // in shared memory, three of them on their way
-constexpr int kPad = 8;      // elements after each row: eight rows of ldmatrix then fall into eight different banks
+constexpr int kPad = 8;      // elements after each row that is one of k
 
-// How a factor lies in a stage: rows of k values (as stored with k contiguous), or a row for each k.
+// How a factor lies in a stage: rows of k values (as stored with k contiguous), piece p of 16 bytes of row r in place
+// p ^ (r / 2 % 4); or a row for each k, padded. Either way the eight rows of an ldmatrix, and the eight pieces that eight
+// threads write, fall into eight different groups of banks.
 template <bool kContiguous, int kTile>
 struct StageOf {
   static constexpr int kRows = kContiguous ? kTile : kDepth;
   static constexpr int kCols = kContiguous ? kDepth : kTile;
-  static constexpr int kPitch = kCols + kPad;
+  static constexpr int kPitch = kContiguous ? kCols : kCols + kPad;
   static constexpr int kElements = kRows * kPitch;
+  static __device__ __forceinline__ int place(int row, int piece) {
+    return row * kPitch + (kContiguous ? piece ^ (row >> 1 & 3) : piece) * 8;
+  }
 };
 
 // Starts copying a kRows x kCols piece into shared memory; what lies beyond `rows` or `cols` becomes zero. `whole` says
@@ -33,10 +38,12 @@ struct StageOf {
 template <class Stage, int kThreads>
 __device__ __forceinline__ void load_stage(bf16* stage, const bf16* from, int stride, int rows, int cols, bool whole) {
   constexpr int kPieces = Stage::kCols / 8, kRowStep = kThreads / kPieces;
+  static_assert(kRowStep % 8 == 0, "all pieces of a thread have one place in their rows");
   const int first_row = threadIdx.x / kPieces, col = threadIdx.x % kPieces * 8, valid_cols = max(0, min(8, cols - col));
   // 64 bits: row * stride exceeds 2^31 from 32768 rows of 65536 on.
   const bf16* source = from + (size_t)first_row * stride + col;
-  bf16* target = stage + first_row * Stage::kPitch + col;
+  // A step of eight rows or more leaves the place within a row as it is.
+  bf16* target = stage + Stage::place(first_row, col / 8);
 #pragma unroll
   for (int i = 0; i < Stage::kRows / kRowStep; ++i) {
     const int valid = first_row + i * kRowStep < rows ? valid_cols : 0;
@@ -61,7 +68,8 @@ template <bool kContiguous, class Stage>
 __device__ __forceinline__ void load_left(u32 (&a)[4], const bf16* stage, int row, int k) {
   const int lane = threadIdx.x & 31;
   if (kContiguous) {
-    ldmatrix_x4(a, stage + (row + (lane & 15)) * Stage::kPitch + k + (lane >> 4) * 8);
+    // `row` is a multiple of 16: the place depends on the lane alone.
+    ldmatrix_x4(a, stage + (row + (lane & 15)) * Stage::kPitch + ((k / 8 + (lane >> 4)) ^ (lane >> 1 & 3)) * 8);
   } else {
     ldmatrix_x4_trans(a, stage + (k + (lane >> 4) * 8 + (lane & 7)) * Stage::kPitch + row + (lane >> 3 & 1) * 8);
   }
@@ -72,7 +80,8 @@ template <bool kContiguous, class Stage>
 __device__ __forceinline__ void load_right(u32 (&b)[4], const bf16* stage, int col, int k) {
   const int lane = threadIdx.x & 31;
   if (kContiguous) {
-    ldmatrix_x4(b, stage + (col + (lane >> 4) * 8 + (lane & 7)) * Stage::kPitch + k + (lane >> 3 & 1) * 8);
+    ldmatrix_x4(b, stage + (col + (lane >> 4) * 8 + (lane & 7)) * Stage::kPitch +
+                       ((k / 8 + (lane >> 3 & 1)) ^ (lane >> 1 & 3)) * 8);
   } else {
     ldmatrix_x4_trans(b, stage + (k + (lane & 15)) * Stage::kPitch + col + (lane >> 4) * 8);
   }

@@ -26,7 +26,10 @@ template <int kTiles, int kOutputs, class Out>  // 8 * kTiles rows of x, 16 * kO
 __device__ __forceinline__ void rows_tile(Out* out, const bf16* x, const bf16* weight, int m, int n, int k,
                                           int x_stride, int weight_stride, int out_stride, int accumulate,
                                           float alpha) {
-  SHARED(float, parts, [kWarps][8 * kTiles][16 * kOutputs]);
+  constexpr int kColumns = 16 * kOutputs;
+  // Eights of columns stand in an order that turns with the row, so that the lanes of a warp write to different banks.
+  SHARED(float, parts, [kWarps][8 * kTiles * kColumns]);
+  auto place = [](int row, int col) { return (row * kColumns + col) ^ (row >> 1 & 3) * 8; };
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, group = lane >> 2, t = lane & 3;
   const int o0 = blockIdx.x * 16 * kOutputs;
   float sum[kOutputs][kTiles][4] = {};
@@ -70,14 +73,15 @@ __device__ __forceinline__ void rows_tile(Out* out, const bf16* x, const bf16* w
 #pragma unroll
     for (int j = 0; j < kTiles; ++j)
 #pragma unroll
-      for (int q = 0; q < 4; ++q) parts[warp][j * 8 + t * 2 + (q & 1)][i * 16 + (q >> 1) * 8 + group] = sum[i][j][q];
+      for (int q = 0; q < 4; ++q)
+        parts[warp][place(j * 8 + t * 2 + (q & 1), i * 16 + (q >> 1) * 8 + group)] = sum[i][j][q];
   __syncthreads();  // the parts of all warps are there
-  for (int i = threadIdx.x; i < 8 * kTiles * 16 * kOutputs; i += 256) {
-    const int row = i / (16 * kOutputs), col = i % (16 * kOutputs), o = o0 + col;
+  for (int i = threadIdx.x; i < 8 * kTiles * kColumns; i += 256) {
+    const int row = i / kColumns, col = i % kColumns, o = o0 + col;
     if (row >= m || o >= n) continue;
     float all = 0.0f;
 #pragma unroll
-    for (int w = 0; w < kWarps; ++w) all += parts[w][row][col];
+    for (int w = 0; w < kWarps; ++w) all += parts[w][place(row, col)];
     write_one(out + (size_t)row * out_stride + o, alpha * all, accumulate);
   }
 }

@@ -66,6 +66,47 @@ __device__ __forceinline__ void multiply_stages(float (&sum)[128], const u8* sta
   wgmma_wait<0>();
 }
 
+// Writes the sums of a thread at `out`, its first pair: rows apart by eight, pairs of columns by eight. All are inside.
+template <bool kAccumulate, class Out>
+__device__ __forceinline__ void write_whole(Out* out, size_t eight_rows, const float (&sum)[128], float alpha) {
+  constexpr int kTogether = 8;  // old values that are asked for at once
+#pragma unroll
+  for (int h = 0; h < 2; ++h)
+#pragma unroll
+    for (int j0 = 0; j0 < 32; j0 += kTogether) {
+      Out* at = out + h * eight_rows + j0 * 8;
+      float2 old[kTogether];
+#pragma unroll
+      for (int j = 0; j < kTogether; ++j) old[j] = kAccumulate ? read_two(at + j * 8) : make_float2(0.f, 0.f);
+#pragma unroll
+      for (int j = 0; j < kTogether; ++j) {
+        const float v = alpha * sum[4 * (j0 + j) + 2 * h], w = alpha * sum[4 * (j0 + j) + 2 * h + 1];
+        write_two(at + j * 8, kAccumulate ? v + old[j].x : v, kAccumulate ? w + old[j].y : w);
+      }
+    }
+}
+
+// As write_whole for a tile that ends outside, or pairs that are not aligned.
+template <class Out>
+__device__ __forceinline__ void write_ragged(Out* out, int row0, int col0, const float (&sum)[128], bool pairs,
+                                             const GemmShape& s) {
+#pragma unroll
+  for (int j = 0; j < 32; ++j)
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const int row = row0 + h * 8, col = col0 + j * 8;
+      if (row >= s.m || col >= s.n) continue;
+      Out* at = out + (size_t)row * s.out_stride + col;
+      const float v = s.alpha * sum[4 * j + 2 * h], w = s.alpha * sum[4 * j + 2 * h + 1];
+      if (pairs && col + 1 < s.n) {
+        write_two(at, v, w, s.accumulate);
+      } else {
+        write_one(at, v, s.accumulate);
+        if (col + 1 < s.n) write_one(at + 1, w, s.accumulate);
+      }
+    }
+}
+
 template <int kTurnedLeft, int kTurnedRight, class Out>
 __device__ __forceinline__ void gemm_tile(Out* out, const TensorMap* left, const TensorMap* right, const GemmShape& s) {
   DYN_SHARED(u8, stages);
@@ -95,22 +136,15 @@ __device__ __forceinline__ void gemm_tile(Out* out, const TensorMap* left, const
 
   const bool pairs = s.out_stride % 2 == 0 && reinterpret_cast<u64>(out) % (2 * sizeof(Out)) == 0;
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5 & 3;
-#pragma unroll
-  for (int j = 0; j < 32; ++j)
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      const int row = m0 + (group - 1) * 64 + warp * 16 + h * 8 + (lane >> 2), col = n0 + j * 8 + (lane & 3) * 2;
-      if (row >= s.m || col >= s.n) continue;
-      // 64 bits: row * stride exceeds 2^31 from 32768 rows of 65536 on.
-      Out* at = out + (size_t)row * s.out_stride + col;
-      const float v = s.alpha * sum[4 * j + 2 * h], w = s.alpha * sum[4 * j + 2 * h + 1];
-      if (pairs && col + 1 < s.n) {
-        write_two(at, v, w, s.accumulate);
-      } else {
-        write_one(at, v, s.accumulate);
-        if (col + 1 < s.n) write_one(at + 1, w, s.accumulate);
-      }
-    }
+  const int row0 = m0 + (group - 1) * 64 + warp * 16 + (lane >> 2), col0 = n0 + (lane & 3) * 2;
+  if (!pairs || m0 + kTileM > s.m || n0 + kTileN > s.n) {
+    write_ragged(out, row0, col0, sum, pairs, s);
+    return;
+  }
+  // 64 bits: row * stride exceeds 2^31 from 32768 rows of 65536 on.
+  Out* at = out + (size_t)row0 * s.out_stride + col0;
+  if (s.accumulate) write_whole<true>(at, (size_t)8 * s.out_stride, sum, s.alpha);
+  else write_whole<false>(at, (size_t)8 * s.out_stride, sum, s.alpha);
 }
 
 // Parameters: out (M, N) | maps of left and right | sizes and stride; see GemmShape. K is at least 1.

@@ -92,8 +92,7 @@ __device__ __forceinline__ void token_of_strip(u32* tokens, float* logprobs, con
       for (int j = 0; j < Tile::COLS; ++j)
         if (tile.row(i) == 0 && n0 + tile.col(j) < end)
           logits[n0 + tile.col(j) - begin] = __fmul_rn(tile.at(i, j), inverse_temperature);
-  });
-  __syncthreads();                                       // all logits of the strip are there
+  });                                                    // ends with a barrier: all logits of the strip are there
   if (threadIdx.x != 0) return;
   int found = 0;
   if (greedy) {

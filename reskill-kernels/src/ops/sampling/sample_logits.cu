@@ -5,7 +5,7 @@
 //           likeliest first (in order of the vocabulary where nothing is truncated), at uniforms[n]
 // Shapes    logits (N, V) f32 or bf16 | filters (N) | uniforms (N) f32 | out (N)
 // Bytes     DRAM floor size * N*V; a row is read 3 times without truncation, 2 to 8 times with, from L2 after the first
-// Flops     N*V exponentials in f64 a pass for weights above 2^-46 of the largest
+// Flops     an exponential in f64 a pass for each weight above 2^-47 of the largest
 // Launch    grid (N), block (512): a block a row
 // Numerics  weights are f64, summed as integers (2^-bits of the largest, 44 bits at V = 2^18): sums do not depend on
 //           the order, so neither does the result. Equal logits: the smaller token first.
@@ -32,13 +32,19 @@ template <class T> struct Row {
   int vocab;
   float best;              // the largest logit
   double temperature, scale;
+  float inverse;           // 1 / temperature, or the largest number
   u64 cut;                 // tokens of smaller order are not kept
   double min_weight;       // nor are those of smaller weight
+  float least;             // and none whose `nats` are below this has that weight
 
   __device__ __forceinline__ float z(int v) const { return to_f32(logits[v]); }
   __device__ __forceinline__ double weight(float z) const { return exp((double)(z - best) / temperature); }
+  // Logarithm of the weight in f32, off by less than a 2^-21 of itself, or too large if the temperature is below 2^-127:
+  // for bounds with room to spare, which keep most tokens of a peaked row from arithmetic in f64.
+  __device__ __forceinline__ float nats(float z) const { return (z - best) * inverse; }
   // Weight as an integer; what is below 2^-46 of the largest counts nothing.
   __device__ __forceinline__ u64 fixed(float z) const {
+    if (nats(z) < -33.f) return 0;
     const double x = (double)(z - best) / temperature;
     return x < -32.0 ? 0 : (u64)(exp(x) * scale + 0.5);
   }
@@ -48,7 +54,8 @@ template <class T> struct Row {
     return (u64)(bits & 0x80000000u ? ~bits : bits | 0x80000000u) << 32 | (u32)~v;
   }
   __device__ __forceinline__ bool kept(float z, u64 order) const {
-    return order >= cut && (min_weight == 0.0 || weight(z) >= min_weight);
+    if (order < cut) return false;
+    return min_weight == 0.0 || (nats(z) >= least && weight(z) >= min_weight);
   }
   // An eighth of a nat a bin, likeliest first, and all the rest.
   __device__ __forceinline__ int bin(float z) const {
@@ -155,16 +162,13 @@ __device__ __forceinline__ Found select(const Row<T>& row, u64 count, u64 weight
     }
   }
   __syncthreads();                                       // the token is known to all
-  const Found found = s.found;
-  __syncthreads();                                       // and may be overwritten
-  return found;
+  return s.found;                                        // the next call overwrites it behind barriers of its own
 }
 
-// Sum over the block of an integer, known to all.
+// Sum over the block of an integer, known to all. Two calls are apart by a barrier: that of `select`.
 __device__ __forceinline__ u64 sum_of_block(u64 x, u64* shared) {
 #pragma unroll
   for (int o = 16; o > 0; o >>= 1) x += __shfl_xor_sync(0xffffffffu, x, o);
-  __syncthreads();                                       // the last sum is read
   if ((threadIdx.x & 31) == 0) shared[threadIdx.x >> 5] = x;
   __syncthreads();                                       // all warps' sums are there
   u64 total = 0;
@@ -210,7 +214,7 @@ __device__ __forceinline__ void draw(Drawn* out, const T* all_logits, const RowF
   SHARED(double, sums, [THREADS / 32]);
   SHARED(u64, parts, [THREADS / 32]);
   const int n = blockIdx.x, lane = threadIdx.x & 31, warp = (int)threadIdx.x >> 5;
-  Row<T> row{all_logits + (size_t)n * vocab, vocab, 0.f, 1.0, scale, 0, 0.0};
+  Row<T> row{all_logits + (size_t)n * vocab, vocab, 0.f, 1.0, scale, 1.f, 0, 0.0, 0.f};
   // The largest logit, and the first token that has it.
   float best = -__int_as_float(0x7f800000);
   int token = vocab;
@@ -244,6 +248,7 @@ __device__ __forceinline__ void draw(Drawn* out, const T* all_logits, const RowF
   if (lse - lse == 0.f && filter.temperature > 0.f) {
     row.best = best;
     row.temperature = (double)filter.temperature;
+    row.inverse = fminf(1.f / filter.temperature, 3.402823466e38f);
     const bool by_count = filter.top_k > 0 && filter.top_k < (u32)vocab;
     const bool truncates = by_count || filter.top_p < 1.f || filter.min_p > 0.f;
     const u64 never = ~(u64)0;
@@ -261,6 +266,7 @@ __device__ __forceinline__ void draw(Drawn* out, const T* all_logits, const RowF
       row.cut = select(row, never, (u64)ceil(goal), s[0]).order;
     }
     row.min_weight = (double)filter.min_p;
+    row.least = logf(filter.min_p) - 1.f;                // minus infinity without a bound
     const u64 total = total_kept();
     u64 goal = (u64)((double)uniforms[n] * (double)total) + 1;   // cumulative > uniform * total
     if (goal > total) goal = total;

@@ -66,7 +66,7 @@ impl Operation for Adapter {
     }
     fn cost(&self) -> Cost {
         let (n, i, o) = self.sizes();
-        cost::low_rank_forward(n, i, o, RANK, self.size)
+        cost::low_rank_forward(n, i, RANK, o, self.size)
     }
     fn poison(&mut self) -> Result<()> {
         Ok(self.out.copy_from(&self.original)?)
@@ -159,7 +159,7 @@ impl Operation for AdapterBackward {
     }
     fn cost(&self) -> Cost {
         let (n, i, o) = self.forward.sizes();
-        cost::low_rank_backward(n, i, o, RANK, self.forward.size)
+        cost::low_rank_backward(n, i, RANK, o, self.forward.size)
     }
     fn poison(&mut self) -> Result<()> {
         self.d_x.fill(0.0)?;

@@ -107,7 +107,7 @@ impl Operation for AdamW {
     }
     fn cost(&self) -> Cost {
         match self.master {
-            Some(_) => cost::adamw_master(self.weight.len()),
+            Some(_) => cost::adamw_bf16(self.weight.len()),
             None => cost::adamw(self.weight.len()),
         }
     }

@@ -12,9 +12,10 @@ use crate::tensor::Tensor;
 /// each block of tokens, d_head for each block of rows.
 const SLAB_ROWS: usize = 8192;
 const SLAB_TOKENS: usize = 8192;
-/// Bytes of shared memory of the tiles: three stages; a factor that is read along k pads 32 by 8, one across pads 128.
-const SHARED_D_LOGITS: usize = 3 * (128 + 128) * 40 * 2;
-const SHARED_D_HIDDEN: usize = 3 * (128 * 40 + 32 * 136) * 2;
+/// Bytes of shared memory of the tiles: three stages of 32 steps of k and 128 rows; a factor that is read across k pads 128
+/// by 8.
+const SHARED_D_LOGITS: usize = 3 * (128 + 128) * 32 * 2;
+const SHARED_D_HIDDEN: usize = 3 * (128 * 32 + 32 * 136) * 2;
 const SHARED_D_HEAD: usize = 3 * 2 * 32 * 136 * 2;
 /// Bits of `flags` of the kernel of d_hidden.
 const FIRST: i32 = 1;

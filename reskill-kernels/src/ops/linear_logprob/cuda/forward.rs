@@ -13,9 +13,9 @@ const ROWS: usize = 4096;
 /// Up to this many rows the lower tile is used: the head is read from memory once all the same, and less is multiplied
 /// that is not there.
 const FEW: usize = 32;
-/// Bytes of shared memory: three stages of 32 steps of k, 128 rows (or 16) and 128 columns, each padded by 8.
-const SHARED_BF16: usize = 3 * (128 + 128) * 40 * 2;
-pub(crate) const SHARED_FEW_BF16: usize = 3 * (16 + 128) * 40 * 2;
+/// Bytes of shared memory: three stages of 32 steps of k, 128 rows (or 16) and 128 columns.
+const SHARED_BF16: usize = 3 * (128 + 128) * 32 * 2;
+pub(crate) const SHARED_FEW_BF16: usize = 3 * (16 + 128) * 32 * 2;
 
 /// Statistics of strips, and the targets' logits.
 #[derive(Debug)]

@@ -13,8 +13,9 @@ use crate::error::KernelError;
 use crate::gemm::{GemmBackend, GemmChoice, GemmTrial};
 use crate::tensor::Tensor;
 
-/// Runs of a candidate of which the quickest counts.
-const RUNS: usize = 5;
+/// Runs of a candidate that are given to the stream at once, and whose mean counts: one alone, on an idle stream, would
+/// take as long as the host needs to ask for it.
+const RUNS: u32 = 8;
 /// How far a candidate may be from our portable kernels, as a part of the largest value of a row. Sums in another order
 /// differ by far less, a wrong kernel by far more.
 const TOLERANCE: f32 = 0.03;
@@ -40,7 +41,7 @@ struct Kind {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Candidate {
-    Own,
+    Portable,
     Hopper,
     CublasLt,
 }
@@ -48,8 +49,8 @@ enum Candidate {
 impl Candidate {
     fn name(self) -> &'static str {
         match self {
-            Candidate::Own => "own",
-            Candidate::Hopper => "own_sm90a",
+            Candidate::Portable => "portable",
+            Candidate::Hopper => "sm90a",
             Candidate::CublasLt => "cublaslt",
         }
     }
@@ -104,7 +105,8 @@ pub(super) fn product(
     p: &Product,
 ) -> Result<(), KernelError> {
     let candidate = match device.gemm_backend() {
-        GemmBackend::Own => Candidate::Own,
+        GemmBackend::Own => by_size(device, out, &left, &right, p),
+        GemmBackend::Portable => Candidate::Portable,
         GemmBackend::CublasLt => Candidate::CublasLt,
         GemmBackend::Auto => choose(device, op, out, left, right, p)?,
     };
@@ -130,6 +132,19 @@ fn run(
     }
 }
 
+/// What `Own` takes: the kernels for compute capability 9.0 where they can be used and have tiles enough.
+fn by_size(
+    device: &CudaDevice,
+    out: &ViewMut<'_>,
+    left: &View<'_>,
+    right: &View<'_>,
+    p: &Product,
+) -> Candidate {
+    let hopper =
+        hopper::fills(p, device.properties().multiprocessors) && hopper::takes(device, out, left, right, p);
+    if hopper { Candidate::Hopper } else { Candidate::Portable }
+}
+
 /// The remembered choice for products like this one, or a new one.
 fn choose(
     device: &CudaDevice,
@@ -151,7 +166,7 @@ fn choose(
     }
     // Nothing can be timed while a graph is recorded, and an empty sum is no measure.
     if device.is_recording() || p.k == 0 {
-        return Ok(Candidate::Own);
+        return Ok(by_size(device, out, &left, &right, p));
     }
     let (candidate, candidates) = compare(device, op, left, right, p, out_type)?;
     let product = format!("{:?} M<={rows} N={} K={} {factors} to {out_type}", p.layout, p.n, p.k);
@@ -175,9 +190,9 @@ fn compare(
 ) -> Result<(Candidate, Trials), KernelError> {
     let p = Product { accumulate: false, ..*p };
     let mut reference: Tensor = device.scratch_tensor(op, &[p.m, p.n], out_type)?;
-    let micros = time(Candidate::Own, device, op, &mut reference, left, right, &p)?;
-    let mut best = (Candidate::Own, micros);
-    let mut trials: Trials = vec![(Candidate::Own.name(), Ok(GemmTrial { micros, distance: 0.0 }))];
+    let micros = time(Candidate::Portable, device, op, &mut reference, left, right, &p)?;
+    let mut best = (Candidate::Portable, micros);
+    let mut trials: Trials = vec![(Candidate::Portable.name(), Ok(GemmTrial { micros, distance: 0.0 }))];
     let mut other: Tensor = device.scratch_tensor(op, &[p.m, p.n], out_type)?;
     for candidate in [Candidate::Hopper, Candidate::CublasLt] {
         if candidate == Candidate::Hopper
@@ -214,7 +229,7 @@ fn trial(
     Err(format!("its results are off by {distance} of the largest of a row"))
 }
 
-/// Microseconds of the quickest of some runs.
+/// Microseconds of a run, the mean of some in a row.
 fn time(
     candidate: Candidate,
     device: &CudaDevice,
@@ -224,24 +239,21 @@ fn time(
     right: View<'_>,
     p: &Product,
 ) -> Result<f64, KernelError> {
-    let mut best = f64::INFINITY;
-    for run_idx in 0..=RUNS {
-        let event = || {
-            device
-                .stream(op)?
-                .record_event(Some(CUevent_flags::CU_EVENT_DEFAULT))
-                .map_err(|e| device.error(op, e))
-        };
-        let begin = event()?;
+    let event = || {
+        device
+            .stream(op)?
+            .record_event(Some(CUevent_flags::CU_EVENT_DEFAULT))
+            .map_err(|e| device.error(op, e))
+    };
+    // The first run loads and prepares.
+    run(candidate, device, op, &mut ViewMut::of(out), left, right, p)?;
+    let begin = event()?;
+    for _ in 0..RUNS {
         run(candidate, device, op, &mut ViewMut::of(out), left, right, p)?;
-        let end = event()?;
-        let milliseconds = begin.elapsed_ms(&end).map_err(|error| device.error(op, error))?;
-        if run_idx > 0 {
-            // The first run loads and prepares.
-            best = best.min(f64::from(milliseconds) * 1e3);
-        }
     }
-    Ok(best)
+    let end = event()?;
+    let milliseconds = begin.elapsed_ms(&end).map_err(|error| device.error(op, error))?;
+    Ok(f64::from(milliseconds) * 1e3 / f64::from(RUNS))
 }
 
 /// The largest difference of two (M, N) matrices, each as a part of the largest value of its row in `a`.

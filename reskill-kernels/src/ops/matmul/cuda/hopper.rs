@@ -12,6 +12,16 @@ const STAGES: usize = 4;
 /// Stages, and two barriers of 8 bytes for each.
 const SHARED_BYTES: usize = STAGES * ((TILE.0 + TILE.1) * DEPTH * 2 + 16);
 
+/// The most rows for which the portable kernels read the right factor once.
+const FEW_ROWS: usize = 32;
+
+/// Whether a product is large enough: more rows than a few, and tiles for half of the multiprocessors at least. With
+/// fewer, the portable kernels' smaller tiles and split sums keep more of the device busy.
+pub(super) fn fills(p: &Product, multiprocessors: usize) -> bool {
+    let tiles = p.m.div_ceil(TILE.0) * p.n.div_ceil(TILE.1);
+    p.m > FEW_ROWS && 2 * tiles >= multiprocessors
+}
+
 /// Whether the device and the addresses allow it.
 pub(super) fn takes(
     device: &CudaDevice,
@@ -68,4 +78,18 @@ pub(super) fn product(
     //   kernel masks rows beyond M and columns beyond N of `out`;
     // - aliasing: the kernel writes `out` only, borrowed mutably.
     unsafe { launch.launch(Grid::linear(blocks, 384).with_shared(SHARED_BYTES)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_of_many_rows_and_tiles_fill_the_device() {
+        let fills = |m, n| fills(&Product::new(Layout::Nt, m, n, 1024, false), 132);
+        // 66 tiles of 128 x 256 are half of 132 multiprocessors.
+        assert!(fills(8192, 1024) && fills(64, 66 * 256) && fills(128, 66 * 256));
+        assert!(!fills(128, 65 * 256) && !fills(1024, 1024));
+        assert!(fills(33, 151_936) && !fills(32, 151_936));
+    }
 }

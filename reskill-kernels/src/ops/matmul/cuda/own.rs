@@ -10,7 +10,7 @@ use crate::error::KernelError;
 /// K that a stage of the bf16 kernel holds, and the unit of splits for both.
 const DEPTH: usize = 32;
 const STAGES: usize = 4;
-/// Elements after each row of a stage.
+/// Elements after each row of a factor that is stored with K across rows.
 const PAD: usize = 8;
 /// The most splits of K.
 const MAX_SPLITS: usize = 16;
@@ -195,7 +195,7 @@ pub(super) fn tiles(
 
 /// Bytes of all stages: a factor has `tile` rows of `DEPTH` values if stored with K contiguous, else the other way.
 fn shared_bytes(layout: Layout, tile: usize) -> usize {
-    let contiguous = tile * (DEPTH + PAD);
+    let contiguous = tile * DEPTH;
     let across = DEPTH * (tile + PAD);
     let elements = match layout {
         Layout::Nt => contiguous + contiguous,
