@@ -24,7 +24,7 @@ use clap::{Args, Subcommand};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   reskill-cli bench kernels --sizes smollm2
-  reskill-cli bench kernels --device cuda --dtype bf16 --json >after.jsonl
+  reskill-cli bench kernels --device cuda --dtype bf16 --json > after.jsonl
   reskill-cli bench compare before.jsonl after.jsonl
   reskill-cli bench env --data DIR
   reskill-cli bench cpu --model DIR

@@ -23,8 +23,8 @@ that ours, or the second file, is quicker; inside twice the noise it is inconclu
 their median, and how far they are apart is noise too.
 
 Examples:
-  reskill-cli bench kernels --device cuda --dtype bf16 --json >ours.jsonl
-  scripts/gpu-peers ours.jsonl >peers.jsonl
+  reskill-cli bench kernels --device cuda --dtype bf16 --json > ours.jsonl
+  scripts/gpu-peers ours.jsonl > peers.jsonl
   reskill-cli bench compare ours.jsonl peers.jsonl
   reskill-cli bench compare before.jsonl after.jsonl --json"
 )]

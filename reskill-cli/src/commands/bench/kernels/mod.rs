@@ -18,6 +18,7 @@ mod output;
 mod plot;
 mod products;
 mod random;
+mod residual;
 mod rotation;
 mod rows;
 mod sample;
@@ -239,6 +240,7 @@ fn check(operation: &mut dyn Operation, sample: Sample) -> Result<Check> {
 fn operations() -> Vec<(&'static str, Build)> {
     let mut all: Vec<(&'static str, Build)> = Vec::new();
     all.extend(rows::OPERATIONS);
+    all.extend(residual::OPERATIONS);
     all.extend(rotation::OPERATIONS);
     all.extend(column_sums::OPERATIONS);
     all.extend(head_norms::OPERATIONS);

@@ -11,7 +11,7 @@ use super::sample::{Sample, columns_of, row_of, value_of};
 /// Under the root of a norm.
 const EPS: f32 = 1e-5;
 
-/// The operations of this file. A norm that adds to the residual stream belongs here too.
+/// The operations of this file.
 pub(super) const OPERATIONS: [(&str, Build); 5] = [
     ("embedding_forward", |inputs| Ok(Box::new(Embedding::new(inputs)?))),
     ("rms_norm_forward", |inputs| Ok(Box::new(Norm::new(inputs)?))),
