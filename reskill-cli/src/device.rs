@@ -32,7 +32,9 @@ pub enum PrecisionName {
 }
 
 impl PrecisionName {
-    fn dtype(self) -> DType {
+    /// The same as a type of numbers.
+    #[must_use]
+    pub fn dtype(self) -> DType {
         match self {
             PrecisionName::F32 => DType::F32,
             PrecisionName::Bf16 => DType::Bf16,
@@ -57,7 +59,9 @@ pub enum GemmName {
 }
 
 impl GemmName {
-    fn backend(self) -> GemmBackend {
+    /// The same as the kernels know it.
+    #[must_use]
+    pub fn backend(self) -> GemmBackend {
         match self {
             GemmName::Own => GemmBackend::Own,
             GemmName::Portable => GemmBackend::Portable,

@@ -27,19 +27,32 @@ const SMALL: [&str; 6] = ["--sizes", "tiny", "--quick", "--rounds", "2", "--json
 fn every_operation_is_right_and_beside_its_floor() {
     let lines = lines(&[&["kernels", "--rows", "9"][..], &SMALL].concat());
     assert_eq!(lines[0]["bench"], "ceilings");
-    let mut ops: Vec<&str> = Vec::new();
+    let (mut ops, mut left_out) = (Vec::new(), 0);
     for line in &lines[1..] {
-        assert_eq!(line["right"], true, "{line}");
+        if line["op"] == "adamw_master" || line["op"].as_str().unwrap().starts_with("cast_") {
+            // The CPU stores f32 alone.
+            assert!(
+                line["left_out"].as_str().unwrap().contains("f32") && line["seconds"].is_null(),
+                "{line}"
+            );
+            left_out += 1;
+            continue;
+        }
+        assert_eq!((&line["right"], &line["not_finite"]), (&true.into(), &0.into()), "{line}");
+        let (share, times) = (line["fraction_of_floor"].as_f64(), line["time_over_floor"].as_f64());
+        assert!((share.unwrap() * times.unwrap() - 1.0).abs() < 1e-9, "{line}");
         assert!(
             line["floor_seconds"].as_f64().unwrap() > 0.0
                 && line["seconds"]["median"].as_f64().unwrap() > 0.0
         );
-        assert!(line["machine"]["seed"].is_u64() && line["machine"]["device"] == "cpu");
+        let machine = &line["machine"];
+        assert!(machine["seed"].is_u64() && machine["device"] == "cpu" && machine["quick"] == true, "{line}");
+        assert!(machine["gemm"] == "own" && machine["commit"].as_str().unwrap().len() >= 7, "{line}");
         ops.push(line["op"].as_str().unwrap());
     }
     // Each one hot and cold.
     ops.dedup();
-    assert_eq!((ops.len(), lines.len() - 1), (34, 68));
+    assert_eq!((ops.len(), left_out, lines.len() - 1), (47, 3, 97));
     assert!(ops.contains(&"linear_logprob_backward") && ops.contains(&"attention_backward"));
 }
 
@@ -47,7 +60,7 @@ fn every_operation_is_right_and_beside_its_floor() {
 fn a_filter_chooses_and_a_seed_repeats() {
     let run = || lines(&[&["kernels", "--filter", "^adamw", "--seed", "7"][..], &SMALL].concat());
     let (first, second) = (run(), run());
-    assert_eq!(first.len(), 5);
+    assert_eq!(first.len(), 6);
     for (first, second) in first[1..].iter().zip(&second[1..]) {
         assert_eq!((&first["op"], &first["error"]), (&second["op"], &second["error"]));
     }
@@ -58,13 +71,75 @@ fn the_roofline_names_what_it_draws() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("roofline.svg");
     lines(
-        &[&["kernels", "--filter", "rms_norm|matmul_out", "--plot", file.to_str().unwrap()][..], &SMALL]
+        &[&["kernels", "--filter", "rms_norm|matmul_out|cache_append", "--plot", file.to_str().unwrap()][..], &SMALL]
             .concat(),
     );
     let svg = std::fs::read_to_string(file).unwrap();
     assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>"));
-    for name in ["rms_norm_forward: ", "rms_norm_backward: ", "matmul_out: ", "operations per byte"] {
+    assert!(svg.contains("Not drawn, for they compute nothing: cache_append<"));
+    for name in
+        ["rms_norm_forward N=37", "rms_norm_backward N=37", ">matmul_out<", "operations per byte", "seed "]
+    {
         assert!(svg.contains(name), "{name}");
+    }
+}
+
+#[test]
+fn the_roofline_has_room_for_every_operation() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("roofline.svg");
+    lines(&[&["kernels", "--rows", "3", "--plot", file.to_str().unwrap()][..], &SMALL].concat());
+    let svg = std::fs::read_to_string(file).unwrap();
+    let height: f64 = svg.split("height=\"").nth(1).unwrap().split('"').next().unwrap().parse().unwrap();
+    let lowest =
+        svg.split(" y=\"").skip(1).map(|text| text.split('"').next().unwrap().parse::<f64>().unwrap());
+    assert!(lowest.fold(0.0, f64::max) < height, "{height}");
+    assert!(svg.contains(">linear_kl_backward<"));
+}
+
+#[test]
+fn names_are_listed_without_measuring() {
+    let output = bench(&["kernels", "--list", "--filter", "^rope"]);
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "rope_forward\nrope_backward\n");
+}
+
+#[test]
+fn two_measurements_are_compared_and_what_cannot_be_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path.to_str().unwrap().to_string()
+    };
+    let line = |median: f64| {
+        format!(
+            r#"{{"bench":"kernels","op":"swiglu_forward","shape":{{"N":8,"F":4}},"dtype":"f32","mode":"hot","seconds":{{"median":{median},"p10":1.0,"p90":1.0,"rounds":5,"noise":0.02}},"error":1e-7,"right":true}}"#
+        )
+    };
+    let (before, after) = (file("before", &line(3.0)), file("after", &line(2.0)));
+    let found = lines(&["compare", &before, &after, "--json"]);
+    assert_eq!((found.len(), &found[0]["verdict"], &found[0]["ratio"]), (1, &"quicker".into(), &1.5.into()));
+    assert_eq!(found[0]["shape"]["N"], 8);
+    let peer = r#"{"bench":"peers","peer":"torch eager","op":"swiglu_forward","shape":{"N":8,"F":4},"dtype":"f32","seconds":{"median":2.05,"p10":2.0,"p90":2.1,"rounds":3},"error":2e-7}"#;
+    let table = bench(&["compare", &after, &file("peers", peer)]);
+    let table = String::from_utf8(table.stdout).unwrap();
+    let row: Vec<&str> = table.lines().nth(1).unwrap().split_whitespace().collect();
+    assert!(row.contains(&"inconclusive") && row.contains(&"2.0e-7") && row.contains(&"F=4"), "{table}");
+    let peers = file("peers", peer);
+    let text = file("text", "no measurement\n{\"a\":1}\n");
+    let other = file("other", &line(1.0).replace("swiglu_forward", "other"));
+    for (files, words) in [
+        (vec![&after], "all lines are ours"),
+        (vec![&text], "holds no measurements"),
+        (vec![&peers], "no file has lines of ours"),
+        (vec![&after, &other], "nothing to compare"),
+        (vec![&before, &after, &other], "give two at most"),
+    ] {
+        let files: Vec<&str> = files.into_iter().map(String::as_str).collect();
+        let output = bench(&[&["compare"][..], &files].concat());
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && text.contains(words), "{files:?}: {text}");
     }
 }
 
@@ -144,4 +219,10 @@ fn what_cannot_be_measured_is_refused_in_one_line() {
     refused(&["ceilings", "--rounds", "1"], "expected 2 or more");
     refused(&["kernels", "--device", "gpu"], "`gpu` is not known");
     refused(&["decode", "--batch", "0"], "at least 1");
+    refused(&["kernels", "--filter", "no_such"], "there are embedding_forward, rms_norm_forward");
+    refused(&["kernels", "--plot", "roofline.png"], "ends in .svg");
+    refused(&["kernels", "--plot", "/no/such/folder/roofline.svg"], "its folder is not there");
+    let large = ["decode", "--sizes", "qwen3-0.6b", "--tokens", "1000000", "--batch", "4096"];
+    refused(&large, "cpu has ");
+    refused(&["compare", "/no/such/file"], "cannot be read");
 }

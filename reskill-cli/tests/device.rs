@@ -293,3 +293,85 @@ fn every_way_to_multiply_gives_the_same_scores_and_a_missing_library_is_one_line
     );
     assert!(!message.contains("panicked"), "{message}");
 }
+
+/// The JSON lines of a benchmark on a device.
+fn bench(args: &[&str]) -> Vec<Value> {
+    let output = succeed(&[&["bench"][..], args, &["--device", "cuda", "--quick", "--json"]].concat());
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn benchmarks_say_who_multiplied_and_hold_products_against_the_quickest() {
+    let on = ["--sizes", "tiny", "--rounds", "2"];
+    let lines =
+        bench(&[&["kernels", "--filter", "matmul_qkv|cast_to_bf16", "--gemm", "auto"][..], &on].concat());
+    let ceilings = &lines[0]["ceilings"];
+    let rates = ceilings["matrix_rates"].as_object().unwrap();
+    assert!(rates.contains_key("own") && rates.contains_key("auto"), "{ceilings}");
+    let best = rates.values().map(|rate| rate.as_f64().unwrap()).fold(0.0, f64::max);
+    assert_eq!(ceilings["flops_per_second"].as_f64(), Some(best));
+    assert_eq!(rates[ceilings["matrix_by"].as_str().unwrap()].as_f64(), Some(best));
+    let machine = &lines[1]["machine"];
+    assert_eq!((&machine["gemm"], machine["capability"].is_string()), (&"auto".into(), true));
+    assert!(
+        machine["driver"].as_str().unwrap().contains('.') && machine["multiprocessors"].as_u64() > Some(0)
+    );
+    let choice = lines.iter().find(|line| line["bench"] == "gemm_choice").unwrap();
+    assert!(choice["candidates"][0]["micros"].is_f64() && choice["chosen"].is_string(), "{choice}");
+    assert!(lines.iter().any(|line| line["op"] == "cast_to_bf16" && line["right"] == true));
+}
+
+#[test]
+fn every_operation_in_bf16_is_right_or_left_out_with_its_reason() {
+    if !reskill_simt::is_stand_in() {
+        return; // `scripts/gpu-check` does this at real sizes.
+    }
+    let on = ["kernels", "--sizes", "tiny", "--rows", "9", "--rounds", "2", "--dtype", "bf16"];
+    let lines = bench(&on);
+    assert!(lines.iter().any(|line| line["op"] == "adamw_master" && line["right"] == true));
+    for line in lines.iter().filter(|line| line["bench"] == "kernels") {
+        assert!(line["right"] == true || line["left_out"].is_string(), "{line}");
+    }
+}
+
+#[test]
+fn what_finds_no_room_is_left_out_or_refused_with_numbers() {
+    if !reskill_simt::is_stand_in() {
+        return; // A real device has the memory that it has.
+    }
+    let run = |args: &[&str]| {
+        let args = [&["bench"][..], args, &["--device", "cuda", "--quick", "--rounds", "2"]].concat();
+        command(&args).env("RESKILL_SIMT_MEMORY_MB", "64").output().unwrap()
+    };
+    let output =
+        run(&["kernels", "--sizes", "smollm2", "--rows", "4", "--filter", "^matmul_lm_head$", "--json"]);
+    assert!(output.status.success(), "{}", text(&output));
+    let last: Value =
+        serde_json::from_slice(output.stdout.split(|&byte| byte == b'\n').nth(1).unwrap()).unwrap();
+    assert!(last["left_out"].as_str().unwrap().contains("has no room for"), "{last}");
+    assert_eq!((&last["op"], &last["bench"]), (&"matmul_lm_head".into(), &"kernels".into()));
+    // As `scripts/gpu-check` looks for it.
+    assert!(text(&output).contains("\"op\":\"matmul_lm_head\",\"left_out\":\""), "{}", text(&output));
+    let output = run(&["decode", "--sizes", "smollm2", "--batch", "64"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        text(&output).contains("decode: needs ") && text(&output).contains("cuda:0 has "),
+        "{}",
+        text(&output)
+    );
+}
+
+#[test]
+fn doctor_names_the_driver_and_the_library_for_products() {
+    if !reskill_simt::is_stand_in() {
+        return; // A real device may have no cuBLASLt.
+    }
+    let said = String::from_utf8(command(&["doctor"]).output().unwrap().stdout).unwrap();
+    let line = |part: &str| said.lines().find(|line| line.contains(part)).unwrap().to_string();
+    assert!(
+        line("gpu ").contains("driver for CUDA 13.0") && line("gpu ").matches("cuda:0").count() == 1,
+        "{said}"
+    );
+    assert!(line("cublaslt").starts_with("ok"), "{said}");
+}

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use reskill_kernels::Tensor;
-use reskill_kernels::ops::{AdamWParams, Moments8, adamw_8bit, adamw_scaled};
+use reskill_kernels::ops::{AdamWParams, Moments8, adamw_8bit_scaled, adamw_scaled};
 use reskill_model::Gradients;
 use serde::{Deserialize, Serialize};
 
@@ -80,14 +80,9 @@ impl Moments {
         Ok((Cow::Owned(m), Cow::Owned(v)))
     }
 
-    /// Whether some are kept in eight bits: their step needs the factor on the gradient on the host.
-    pub(crate) fn are_narrow(&self) -> bool {
-        !self.eight_bit.is_empty()
-    }
-
     /// One step of AdamW; norms and biases are not decayed. Weights that have a master in f32 are its rounding afterwards.
     ///
-    /// - `scale`: (1) f32, the factor on the gradient; also in `numbers` if [`Moments::are_narrow`]
+    /// - `scale`: (1) f32, the factor on the gradient; one that is not finite changes nothing
     pub(crate) fn step(
         &mut self,
         weights: Vec<&mut Tensor>,
@@ -105,9 +100,9 @@ impl Moments {
             let numbers = AdamWParams { weight_decay, ..*numbers };
             let master = masters.as_mut().and_then(Iterator::next);
             match (self.eight_bit.get_mut(index).and_then(Option::as_mut), master) {
-                (Some(moments), None) => adamw_8bit(weight, moments, grad, &numbers)?,
+                (Some(moments), None) => adamw_8bit_scaled(weight, moments, grad, scale, &numbers)?,
                 (Some(moments), Some(master)) => {
-                    adamw_8bit(master, moments, grad, &numbers)?;
+                    adamw_8bit_scaled(master, moments, grad, scale, &numbers)?;
                     weight.copy_from(master)?;
                 }
                 (None, master) => adamw_scaled(weight, master, (m, v), grad, scale, &numbers)?,

@@ -211,12 +211,6 @@ impl Optimizer {
         let mut scale = Tensor::zeros(&[1], &device)?;
         clip_scale(&mut scale, &squares, self.config.max_grad_norm)?;
         // A device is waited for once, after all its work was given to it: a factor that is not finite changes nothing.
-        let mut norm = None;
-        let mut grad_scale = 1.0;
-        if self.moments.are_narrow() {
-            norm = Some(finite_norm(&squares)?);
-            grad_scale = scale.to_vec()?.into_iter().sum();
-        }
         self.step += 1;
         let numbers = AdamWParams {
             learning_rate: self.learning_rate(),
@@ -225,11 +219,11 @@ impl Optimizer {
             eps: self.config.eps,
             weight_decay: self.config.weight_decay,
             step: self.step,
-            grad_scale,
+            grad_scale: 1.0,
         };
         let masters = self.masters.as_mut().map(Gradients::tensors_mut);
         let stepped = self.moments.step(weights, masters, grads, &scale, &numbers);
-        let norm = stepped.and_then(|()| norm.map_or_else(|| finite_norm(&squares), Ok));
+        let norm = stepped.and_then(|()| finite_norm(&squares));
         if norm.is_err() {
             self.step -= 1;
         }

@@ -4,6 +4,8 @@
 //! Layers: a product, SwiGLU, and an output head whose log-probabilities never become an array. The gradient is written
 //! out by hand, one operation a line; AdamW updates both weights. On a CUDA device nothing but the loss comes back.
 
+use std::process::ExitCode;
+
 use reskill_kernels::ops::{self, AdamWParams, TokenSets};
 use reskill_kernels::{DType, Device, KernelError, Tensor};
 
@@ -129,7 +131,20 @@ pub(crate) fn train(device: &Device, steps: u64) -> Result<(f32, f32, f32), Kern
     Ok((before, mean_loss(&logprobs)?, right as f32 / n as f32))
 }
 
-fn main() -> Result<(), KernelError> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            #[expect(clippy::print_stderr, reason = "an example prints its error")]
+            {
+                eprintln!("error: {error}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), KernelError> {
     let device = Device::parse(&std::env::args().nth(1).unwrap_or_else(|| "cpu".to_string()))?;
     let (before, after, right) = train(&device, 200)?;
     #[expect(clippy::print_stdout, reason = "an example prints its result")]

@@ -18,6 +18,19 @@ pub enum Device {
     Cuda(CudaDevice),
 }
 
+/// What a record of a measurement says about a CUDA device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceFacts {
+    /// NVIDIA's name of it.
+    pub name: String,
+    /// Compute capability, as (9, 0).
+    pub capability: (u32, u32),
+    /// Streaming multiprocessors.
+    pub multiprocessors: usize,
+    /// The version of CUDA that the driver is for, as (13, 0).
+    pub driver: (u32, u32),
+}
+
 impl Device {
     /// The CUDA device with this ordinal, for numbers in f32. All handles of one ordinal share one context and stream.
     ///
@@ -109,6 +122,24 @@ impl Device {
             Device::Cpu => Ok(None),
             #[cfg(feature = "cuda")]
             Device::Cuda(device) => Ok(Some(device.memory()?.0 as u64)),
+        }
+    }
+
+    /// What a record of a measurement says about a CUDA device; `None` on the CPU.
+    #[must_use]
+    pub fn facts(&self) -> Option<DeviceFacts> {
+        match self {
+            Device::Cpu => None,
+            #[cfg(feature = "cuda")]
+            Device::Cuda(device) => {
+                let properties = device.properties();
+                Some(DeviceFacts {
+                    name: properties.name.clone(),
+                    capability: properties.capability,
+                    multiprocessors: properties.multiprocessors,
+                    driver: device.driver_version(),
+                })
+            }
         }
     }
 

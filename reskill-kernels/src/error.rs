@@ -101,7 +101,8 @@ pub enum KernelError {
     },
     /// There are fewer devices.
     #[error(
-        "cuda:{ordinal}: this machine has {count} CUDA devices, counted from 0; use one of them or device `cpu`"
+        "cuda:{ordinal}: this machine has {count} CUDA device{}, counted from 0; use one of them or device `cpu`",
+        if *count == 1 { "" } else { "s" }
     )]
     NoDevice {
         /// The device asked for.

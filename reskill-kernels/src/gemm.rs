@@ -70,4 +70,14 @@ impl Device {
             Device::Cuda(device) => device.set_gemm_backend(backend),
         }
     }
+
+    /// What [`GemmBackend::Auto`] has found on this device so far, in the order of names; nothing on the CPU.
+    #[must_use]
+    pub fn gemm_choices(&self) -> Vec<GemmChoice> {
+        match self {
+            Device::Cpu => Vec::new(),
+            #[cfg(feature = "cuda")]
+            Device::Cuda(device) => device.gemm_choices(),
+        }
+    }
 }

@@ -37,7 +37,7 @@ pub(crate) mod simd;
 
 #[cfg(feature = "cuda")]
 pub use cuda::CudaDevice;
-pub use device::Device;
+pub use device::{Device, DeviceFacts};
 pub use dtype::{DType, Element};
 pub use error::KernelError;
 pub use gemm::{GemmBackend, GemmChoice, GemmTrial};

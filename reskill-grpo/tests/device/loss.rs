@@ -1,8 +1,8 @@
 //! The loss is computed where the network runs, and comes back in as few copies whatever the number of packs.
 
 use reskill_grpo::{
-    Aggregation, KlEstimator, Learner, LearnerConfig, LossConfig, OldLogprobs, Optimizer, OptimizerConfig,
-    RatioLevel, SequenceUnit, Surrogate, UpdateMetrics,
+    Aggregation, KlEstimator, Learner, LearnerConfig, LossConfig, MomentPrecision, OldLogprobs, Optimizer,
+    OptimizerConfig, RatioLevel, SequenceUnit, Surrogate, UpdateMetrics,
 };
 use reskill_kernels::Device;
 
@@ -10,11 +10,21 @@ use crate::support::{advantages, device, difference, model, narrow, rng, traject
 
 /// One optimizer step over nine trajectories in packs of at most `max_tokens`; the metrics, and the tensors of the gradient.
 fn step(device: &Device, loss: &LossConfig, max_tokens: usize) -> (UpdateMetrics, Learner) {
+    step_with(device, loss, max_tokens, MomentPrecision::F32)
+}
+
+fn step_with(
+    device: &Device,
+    loss: &LossConfig,
+    max_tokens: usize,
+    moments: MomentPrecision,
+) -> (UpdateMetrics, Learner) {
     let mut policy = model(1).to_device(device).unwrap();
     let reference = model(2).to_device(device).unwrap();
     let config = LearnerConfig { minibatch_turns: 1000, max_tokens, epochs: 1, ..LearnerConfig::default() };
     let mut learner = Learner::for_model(&policy, &config).unwrap();
-    let mut optimizer = Optimizer::for_model(&policy, &OptimizerConfig::default()).unwrap();
+    let mut optimizer =
+        Optimizer::for_model(&policy, &OptimizerConfig { moments, ..OptimizerConfig::default() }).unwrap();
     let (trajectories, rng) = (trajectories(9, 3), &mut rng(1));
     let advantages = advantages(&trajectories);
     let metrics = learner
@@ -114,13 +124,16 @@ fn the_host_waits_as_often_for_many_packs_as_for_one() {
     // recomputed.
     for (loss, downloads) in [(LossConfig::default(), 3), (recomputed, 4)] {
         for device in [device(), narrow()] {
-            for max_tokens in [30, 10_000] {
+            for (max_tokens, moments) in [30, 10_000]
+                .into_iter()
+                .flat_map(|n| [MomentPrecision::F32, MomentPrecision::EightBit].map(|moments| (n, moments)))
+            {
                 let counted = reskill_simt::counters::count(|| {
-                    step(&device, &loss, max_tokens);
+                    step_with(&device, &loss, max_tokens, moments);
                 });
                 // A real driver counts nothing.
                 let waits = counted.map_or(downloads, |counted| counted.downloads);
-                assert_eq!(waits, downloads, "{max_tokens} tokens a pack: {loss:?}");
+                assert_eq!(waits, downloads, "{max_tokens} tokens a pack, {moments:?}: {loss:?}");
             }
         }
     }

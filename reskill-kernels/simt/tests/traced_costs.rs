@@ -57,6 +57,10 @@ fn operations_on_rows_touch_what_the_formulas_say() {
         check("rms_norm_forward", cost::rms_norm_forward(n, c, s), || {
             ops::rms_norm_forward(&mut out, &mut rstd, &x, &weight, 1e-5)
         });
+        let [residual, mut sum] = [(); 2].map(|()| tensor(&device, &[n, c], dtype));
+        check("residual_rms_norm_forward", cost::residual_rms_norm_forward(n, c, s), || {
+            ops::residual_rms_norm_forward(&mut out, &mut sum, &mut rstd, &x, &residual, &weight, 1e-5)
+        });
         let (gate_up, mut d_gate_up) =
             (tensor(&device, &[n, 2 * c], dtype), tensor(&device, &[n, 2 * c], dtype));
         check("swiglu_forward", cost::swiglu_forward(n, c, s), || ops::swiglu_forward(&mut out, &gate_up));
@@ -270,10 +274,12 @@ fn loss_sampling_and_optimizer_touch_what_the_formulas_say() {
         step: 1,
         grad_scale: 1.0,
     };
-    check("adamw_8bit", cost::adamw_8bit(n), || ops::adamw_8bit(&mut weight, &mut moments, &grad, &step));
+    // A factor on the gradient is read.
+    check_with_scratch("adamw_8bit", cost::adamw_8bit(n), 4, || {
+        ops::adamw_8bit(&mut weight, &mut moments, &grad, &step)
+    });
     let mut m_and_v = [(); 2].map(|()| column(&device, n));
     let [m, v] = &mut m_and_v;
-    // A factor on the gradient is read.
     check_with_scratch("adamw", cost::adamw(n), 4, || ops::adamw(&mut weight, m, v, &grad, &step));
     let mut rounded = tensor(&device, &[n], DType::Bf16);
     let scale = Tensor::from_slice(&[1], &[1.0], &device, DType::F32).unwrap();
@@ -301,13 +307,13 @@ fn gradients_of_operations_on_rows_touch_what_the_formulas_say() {
         check_with_scratch("rms_norm_backward", cost::rms_norm_backward(n, c, s), n * c * 4, || {
             ops::rms_norm_backward(&mut d_x, &mut d_weight, &d_out, &x, &weight, &rstd)
         });
-        // 37 tokens, 25 of them different. The table of first rows is set and read, and so is each token twice more.
+        // 37 tokens, 25 of them different. The table of ends is set, changed for each token, and read.
         let tokens = ids(&device, &(0..n as u32).map(|i| i % 25).collect::<Vec<u32>>());
         let mut d_table = tensor(&device, &[v, c], DType::F32);
         check_with_scratch(
             "embedding_backward",
             cost::embedding_backward(n, 25, c, s),
-            4 * v + 4 * n,
+            2 * 4 * v + 2 * 4 * n,
             || ops::embedding_backward(&mut d_table, &d_out, &tokens),
         );
         check("bias_forward", cost::bias_forward(n, c, s), || ops::bias_forward(&mut d_x, &weight));

@@ -40,6 +40,12 @@ impl Grid {
         Grid { blocks: [n, len.div_ceil(256 * width), 1], threads: [256, 1, 1], shared: 0 }
     }
 
+    /// For kernels that take heads of `d` elements as `cuda/head.cuh` has it: blocks of 256 threads, `d / 8` lanes for each
+    /// of `n` heads where these divide a warp, else a warp.
+    pub(crate) fn heads(n: usize, d: usize) -> Grid {
+        Grid::items(n * lanes_of_head(d).unwrap_or(32))
+    }
+
     /// The same with dynamic shared memory.
     pub(crate) fn with_shared(self, bytes: usize) -> Grid {
         Grid { shared: bytes, ..self }
@@ -63,6 +69,11 @@ impl Grid {
             shared_mem_bytes: self.shared as u32,
         }))
     }
+}
+
+/// Lanes that share a head of `d` elements, eight each (`is_wide_head` in `cuda/head.cuh`); None if a warp strides over it.
+pub(crate) fn lanes_of_head(d: usize) -> Option<usize> {
+    (d > 0 && d.is_multiple_of(8) && 32_usize.is_multiple_of(d / 8)).then_some(d / 8)
 }
 
 /// A value that a kernel gets.

@@ -22,6 +22,6 @@ pub use device::{CudaDevice, Properties};
 
 pub(crate) use buffer::CudaBuffer;
 pub(crate) use graph::CudaGraph;
-pub(crate) use launch::{Grid, Launch};
+pub(crate) use launch::{Grid, Launch, lanes_of_head};
 pub(crate) use scratch::Scratch;
 pub(crate) use tensor_map::TensorMap;

@@ -66,8 +66,10 @@ fn compile(unit: &Unit, (major, minor): (u32, u32)) -> Result<Vec<u8>, String> {
     let source = std::ffi::CString::new(unit.source).map_err(|error| error.to_string())?;
     let program =
         nvrtc::result::create_program(&source, None).map_err(|error| format!("nvrtc: {error:?}"))?;
+    // Of generic lambdas NVRTC does not see by itself, as nvcc does, that they run on the device.
+    let options = [architecture.as_str(), "--std=c++17", "--device-as-default-execution-space"];
     // SAFETY: `program` was just created and is destroyed below, after its last use; the options are NVRTC's.
-    let code = unsafe { nvrtc::result::compile_program(program, &[architecture.as_str(), "--std=c++17"]) }
+    let code = unsafe { nvrtc::result::compile_program(program, &options) }
         .map_err(|error| format!("nvrtc: {error:?}: {}", log(program)))
         .and_then(|()| cubin(program));
     // SAFETY: as above.

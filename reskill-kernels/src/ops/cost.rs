@@ -81,6 +81,12 @@ pub fn rms_norm_forward(n: usize, c: usize, s: usize) -> Cost {
     Cost::new(s * (2 * n * c + c) + 4 * n, 4 * n * c)
 }
 
+/// [`super::residual_rms_norm_forward`]: two rows are read, their sum and its norm written.
+#[must_use]
+pub fn residual_rms_norm_forward(n: usize, c: usize, s: usize) -> Cost {
+    Cost::new(s * (4 * n * c + c) + 4 * n, 5 * n * c)
+}
+
 /// [`super::rms_norm_backward`]: `d_x` and the f32 `d_weight` are read and written.
 #[must_use]
 pub fn rms_norm_backward(n: usize, c: usize, s: usize) -> Cost {

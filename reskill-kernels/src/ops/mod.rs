@@ -20,7 +20,7 @@ pub mod sum_squares;
 pub mod adamw;
 pub mod cost;
 
-pub use adamw::{AdamWParams, Moments8, adamw, adamw_8bit, adamw_scaled};
+pub use adamw::{AdamWParams, Moments8, adamw, adamw_8bit, adamw_8bit_scaled, adamw_scaled};
 pub use attention::{
     AttentionCost, AttentionShape, CachedPlan, CachedSpan, PackedSegment, PackedSegments, attention_backward,
     attention_cached, attention_cached_planned, attention_forward, cache_append, cache_append_planned,
@@ -41,7 +41,7 @@ pub use low_rank::{LowRank, low_rank_backward, low_rank_forward};
 pub use matmul::{matmul, matmul_backward_input, matmul_backward_weight};
 pub use packed_matmul::{PackedWeight, WeightStorage, packed_matmul};
 pub use qk_norm::{qk_norm_backward, qk_norm_forward};
-pub use rms_norm::{rms_norm_backward, rms_norm_forward};
+pub use rms_norm::{residual_rms_norm_forward, rms_norm_backward, rms_norm_forward};
 pub use rope::{RopeTable, rope_backward, rope_forward};
 pub use sampling::{SampledToken, SamplingFilter, linear_sample, linear_sample_packed, sample_logits};
 pub use sum_squares::{add_sum_squares, clip_scale, sum_squares};

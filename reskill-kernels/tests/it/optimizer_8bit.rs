@@ -1,6 +1,6 @@
 //! `adamw_8bit`: what rounding keeps, and that it optimises as the f32 version does.
 
-use reskill_kernels::ops::{AdamWParams, Moments8, adamw, adamw_8bit};
+use reskill_kernels::ops::{AdamWParams, Moments8, adamw, adamw_8bit, adamw_8bit_scaled};
 use reskill_kernels::{Device, Tensor};
 
 use crate::support::{message, random, zeros};
@@ -106,4 +106,18 @@ fn adamw_8bit_refuses_moments_of_another_length() {
         )),
         "adamw_8bit: `moments.len()` = 3, expected 2"
     );
+}
+
+#[test]
+fn a_factor_that_is_not_finite_changes_neither_weights_nor_moments() {
+    let grad = Tensor::from_vec(&[300], vec![0.5; 300]).unwrap();
+    let mut weight = Tensor::from_vec(&[300], vec![1.0; 300]).unwrap();
+    let mut moments = Moments8::zeros(300, &Device::Cpu).unwrap();
+    adamw_8bit(&mut weight, &mut moments, &grad, &PARAMS).unwrap();
+    let before = (weight.clone(), moments.clone());
+    for factor in [f32::NAN, f32::INFINITY] {
+        let scale = Tensor::from_vec(&[1], vec![factor]).unwrap();
+        adamw_8bit_scaled(&mut weight, &mut moments, &grad, &scale, &PARAMS).unwrap();
+        assert_eq!((&weight, &moments), (&before.0, &before.1));
+    }
 }

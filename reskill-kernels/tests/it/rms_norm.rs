@@ -1,5 +1,5 @@
 use reskill_kernels::Tensor;
-use reskill_kernels::ops::{rms_norm_backward, rms_norm_forward};
+use reskill_kernels::ops::{residual_rms_norm_forward, rms_norm_backward, rms_norm_forward};
 
 use crate::support::{
     assert_close, assert_thread_count_does_not_matter, bits, inner, message, numerical_gradient, random,
@@ -12,6 +12,17 @@ fn forward(x: &Tensor, weight: &Tensor, eps: f32) -> (Tensor, Tensor) {
     let (mut out, mut rstd) = (zeros(x.shape()), zeros(&[x.rows()]));
     rms_norm_forward(&mut out, &mut rstd, x, weight, eps).unwrap();
     (out, rstd)
+}
+
+/// Out, sum and rstd.
+fn residual_forward(x: &Tensor, residual: &Tensor, weight: &Tensor) -> (Tensor, Tensor, Tensor) {
+    let (mut out, mut sum, mut rstd) = (zeros(x.shape()), zeros(x.shape()), zeros(&[x.rows()]));
+    residual_rms_norm_forward(&mut out, &mut sum, &mut rstd, x, residual, weight, EPS).unwrap();
+    (out, sum, rstd)
+}
+
+fn add(a: &[f64], b: &[f64]) -> Vec<f64> {
+    a.iter().zip(b).map(|(a, b)| a + b).collect()
 }
 
 fn reference(x: &[f64], weight: &[f64]) -> Vec<f64> {
@@ -50,6 +61,40 @@ fn rms_norm_of_odd_sizes_equals_the_f64_version() {
     for (n, c) in [(1, 1), (1, 16), (37, 24), (37, 257), (257, 96), (257, 33)] {
         check(n, c);
     }
+}
+
+#[test]
+fn rms_norm_of_a_residual_sum_at_odd_sizes_equals_the_f64_version() {
+    for (n, c) in [(1, 1), (1, 16), (37, 24), (37, 257), (257, 96), (257, 33)] {
+        let (x, residual, weight) = (random(&[n, c], 1), random(&[n, c], 2), random(&[c], 3));
+        let (out, sum, rstd) = residual_forward(&x, &residual, &weight);
+        let want = add(&wide(&x), &wide(&residual));
+        assert_close(&sum, &want, 1e-7, "sum");
+        // As for rows that are not sums, and the rounding of the sum, 6e-8.
+        assert_close(&out, &reference(&want, &wide(&weight)), 2e-6, "out");
+        let (same_out, same_rstd) = forward(&sum, &weight, EPS);
+        assert_eq!((bits(&out), bits(&rstd)), (bits(&same_out), bits(&same_rstd)));
+    }
+}
+
+#[test]
+fn rms_norm_backward_gives_the_gradient_of_both_terms_of_a_residual_sum() {
+    let (n, c) = (3, 7);
+    let [x, residual, d_out, d_sum] = [1, 2, 3, 4].map(|seed| random(&[n, c], seed));
+    let weight = random(&[c], 5);
+    let (_, sum, rstd) = residual_forward(&x, &residual, &weight);
+    // The sum is used again behind the norm: its gradient from there is what the norm's is added to.
+    let (mut d_x, mut d_weight) = (d_sum.clone(), zeros(&[c]));
+    rms_norm_backward(&mut d_x, &mut d_weight, &d_out, &sum, &weight, &rstd).unwrap();
+    let [wx, wr, ww, wd, ws] = [&x, &residual, &weight, &d_out, &d_sum].map(wide);
+    let loss = |x: &[f64], residual: &[f64], weight: &[f64]| {
+        let sum = add(residual, x);
+        inner(&reference(&sum, weight), &wd) + inner(&sum, &ws)
+    };
+    // f32 rounding of sums of at most 7 terms.
+    assert_close(&d_x, &numerical_gradient(&wx, |x| loss(x, &wr, &ww)), 5e-6, "x");
+    assert_close(&d_x, &numerical_gradient(&wr, |residual| loss(&wx, residual, &ww)), 5e-6, "residual");
+    assert_close(&d_weight, &numerical_gradient(&ww, |weight| loss(&wx, &wr, weight)), 5e-6, "weight");
 }
 
 #[test]
@@ -117,5 +162,10 @@ fn rms_norm_refuses_odd_shapes() {
     assert_eq!(
         message(rms_norm_backward(&mut zeros(&[2, 4]), &mut zeros(&[5]), &x, &x, &zeros(&[4]), &rstd)),
         "rms_norm_backward: `d_weight` has shape [5], expected [4]"
+    );
+    let [mut out, mut sum, odd] = [&[2, 4], &[2, 4], &[4, 2]].map(|shape| zeros(shape));
+    assert_eq!(
+        message(residual_rms_norm_forward(&mut out, &mut sum, &mut rstd, &x, &odd, &zeros(&[4]), EPS)),
+        "residual_rms_norm_forward: `residual` has shape [4, 2], expected [2, 4]"
     );
 }

@@ -4,15 +4,16 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
-use reskill_model::{ModelConfig, Transformer};
+use reskill_model::ModelConfig;
 use serde_json::json;
 
-use super::kernels::{Sizes, Stored};
+use super::kernels::Sizes;
+use super::options::{DeviceOptions, choice_json, choices_table};
 use super::print_json;
 use super::replay::{Variant, step};
+use super::report::Machine;
 use super::trace::Trace;
+use super::weights::random_model;
 use crate::progress::print_line;
 
 /// Replays a GRPO step (rollouts and update): what reuse of prefixes and training of trunks with branches save.
@@ -39,16 +40,15 @@ pub struct GrpoArgs {
     /// Two tasks of four rollouts and at most ten turns
     #[arg(long)]
     quick: bool,
-    /// cpu, cuda or cuda:N
-    #[arg(long, default_value = "cpu")]
-    device: String,
+    #[command(flatten)]
+    on: DeviceOptions,
     /// Widths of the policy. Without it two blocks of width 64
     #[arg(long, value_enum)]
     sizes: Option<Sizes>,
-    /// How activations and weights are stored
-    #[arg(long, value_enum, default_value_t = Stored::F32)]
-    dtype: Stored,
 }
+
+/// Of the weights: the same policy every time.
+const SEED: u64 = 0;
 
 const VARIANTS: [Variant; 5] = {
     let r1 = Variant {
@@ -100,8 +100,9 @@ pub fn run(args: &GrpoArgs) -> Result<u8> {
         episode.opening.len() + turns
     });
     config.max_position_embeddings = context.max().unwrap_or(1);
-    let device = args.dtype.on(&args.device)?;
-    let policy = Transformer::init(&config, &mut ChaCha8Rng::seed_from_u64(0))?.to_device(&device)?;
+    let device = args.on.open()?;
+    let machine = serde_json::to_value(Machine::here(SEED).on(&device, args.on.gemm, args.quick))?;
+    let policy = random_model(&config, &device, SEED)?;
     let turns: usize = episodes.iter().map(|episode| episode.turns.len()).sum();
     print_line(&format!(
         "{} tasks, {} episodes, {turns} turns, lengths times {}; {} parameters",
@@ -135,9 +136,12 @@ pub fn run(args: &GrpoArgs) -> Result<u8> {
         ));
         print_json(&json!({
             "bench": "grpo", "variant": variant.name, "scale": args.scale, "quick": args.quick, "cost": cost,
-            "device": device.describe(),
+            "device": device.describe(), "machine": machine,
             "seconds": seconds, "times_faster_than_r1": speedup,
         }));
     }
+    let choices = device.gemm_choices();
+    choices.iter().for_each(|choice| print_json(&choice_json(choice)));
+    choices_table(&choices).lines().for_each(print_line);
     Ok(0)
 }

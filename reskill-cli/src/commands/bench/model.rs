@@ -5,15 +5,18 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
 use reskill_kernels::ops::{self, Cost, SamplingFilter, TokenSets, sample_logits};
 use reskill_kernels::{DType, Tensor};
+use reskill_model::generate::PROMPT_ROWS;
 use reskill_model::{Decoder, KvCache, PackedBatch, Params, Pretrained, Transformer, Workspace};
 use serde_json::{Value, json};
 
+use super::figures::{figure, percent, rate, separated};
+
 use super::kernels::{Bench, Ceilings, CommonArgs, Sizes, Timing};
 use super::print_json;
+use super::room::Need;
+use super::weights::random_model;
 use crate::progress::print_data;
 
 /// What all three commands take.
@@ -70,28 +73,36 @@ pub(super) struct TrainArgs {
 
 /// A model in its place.
 struct Ready<'a> {
+    /// The measurement.
+    what: &'static str,
     args: &'a ModelArgs,
     bench: Bench,
+    ceilings: Ceilings,
     model: Transformer,
 }
 
 impl<'a> Ready<'a> {
-    fn new(args: &'a ModelArgs, longest: usize) -> Result<Ready<'a>> {
+    /// Places the model, if it and what it does find room, for sequences of at most `longest` tokens.
+    fn new(what: &'static str, args: &'a ModelArgs, longest: usize) -> Result<Ready<'a>> {
         if args.batch == 0 || args.tokens == 0 {
             bail!("--batch and --tokens must be at least 1");
         }
         let bench = Bench::new(&args.common)?;
-        let model = match &args.model {
-            Some(path) => Pretrained::open(path)?.model_on(&bench.device)?,
-            None => {
-                let mut rng = ChaCha8Rng::seed_from_u64(bench.seed);
-                Transformer::init(&args.sizes.network(longest), &mut rng)?.to_device(&bench.device)?
-            }
-        };
-        if model.config().max_position_embeddings < longest {
-            bail!("the model has {} positions, fewer than {longest}", model.config().max_position_embeddings);
+        let pretrained = args.model.as_deref().map(Pretrained::open).transpose()?;
+        let random = args.sizes.network(longest);
+        let config = pretrained.as_ref().map_or(&random, Pretrained::config);
+        if config.max_position_embeddings < longest {
+            bail!("the model has {} positions, fewer than {longest}", config.max_position_embeddings);
         }
-        Ok(Ready { args, bench, model })
+        let (learns, sequences) = (what == "train", args.batch);
+        Need { what, model: config, learns, sequences, tokens: longest }.check(&bench.device)?;
+        // Before the model is placed: the probes are large.
+        let ceilings = Ceilings::measure(&bench)?;
+        let model = match &pretrained {
+            Some(pretrained) => pretrained.model_on(&bench.device)?,
+            None => random_model(&random, &bench.device, bench.seed)?,
+        };
+        Ok(Ready { what, args, bench, ceilings, model })
     }
 
     /// Token ids from the seed.
@@ -141,60 +152,80 @@ impl<'a> Ready<'a> {
         Ok(Timing::new(&seconds))
     }
 
-    fn print(&self, name: &str, tokens: usize, cost: Cost, timing: Timing, details: Value) -> Result<u8> {
-        let ceilings = Ceilings::measure(&self.bench)?;
+    fn print(&self, tokens: usize, cost: Cost, timing: Timing, details: Value) -> Result<u8> {
+        let (name, ceilings) = (self.what, &self.ceilings);
         let floor = cost.floor(ceilings.bytes_per_second(), ceilings.flops_per_second);
-        let rate = tokens as f64 / timing.median;
+        let tokens_per_second = tokens as f64 / timing.median;
         let machine = self.bench.machine();
         if self.bench.json {
-            let mut machine = serde_json::to_value(machine)?;
-            machine["device"] = json!(self.bench.device.describe());
             print_json(&json!({
                 "bench": name, "parameters": self.model.params().count(), "batch": self.args.batch,
                 "tokens": self.args.tokens, "details": details, "dtype": self.bench.dtype.to_string(),
                 "bytes": cost.bytes, "flops": cost.flops, "floor_seconds": floor, "seconds": timing,
-                "fraction_of_floor": floor / timing.median, "tokens_per_second": rate,
+                "fraction_of_floor": floor / timing.median, "time_over_floor": timing.median / floor,
+                "tokens_per_second": tokens_per_second,
                 "tflops": cost.flops as f64 / timing.median / 1e12, "ceilings": ceilings, "machine": machine,
             }));
-            return Ok(0);
+        } else {
+            let text = format!(
+                "{}, {}, seed {}\n{machine}\n{name}: {} parameters, {} sequences of {} tokens\n\
+                 {} tokens/s, {}FLOP/s; {} ms (p10 {}, p90 {}), floor {} ms, time/floor {}x, noise {}\n",
+                self.bench.device.describe(),
+                self.bench.dtype,
+                self.bench.seed,
+                separated(self.model.params().count()),
+                separated(self.args.batch),
+                separated(self.args.tokens),
+                figure(tokens_per_second),
+                rate(cost.flops as f64 / timing.median),
+                figure(timing.median * 1e3),
+                figure(timing.p10 * 1e3),
+                figure(timing.p90 * 1e3),
+                figure(floor * 1e3),
+                figure(timing.median / floor),
+                percent(timing.noise),
+            );
+            print_data(text.as_bytes())?;
         }
-        let text = format!(
-            "{}, {}, seed {}\n{machine}\n{name}: {} parameters, {} sequences of {} tokens\n\
-             {rate:.1} tokens/s; {:.3} ms (p10 {:.3}, p90 {:.3}), floor {:.3} ms ({:.0} % of it), noise {:.1} %\n",
-            self.bench.device.describe(),
-            self.bench.dtype,
-            self.bench.seed,
-            self.model.params().count(),
-            self.args.batch,
-            self.args.tokens,
-            timing.median * 1e3,
-            timing.p10 * 1e3,
-            timing.p90 * 1e3,
-            floor * 1e3,
-            100.0 * floor / timing.median,
-            100.0 * timing.noise,
-        );
-        print_data(text.as_bytes())?;
+        self.bench.print_choices()?;
         Ok(0)
+    }
+
+    /// Runs the prompts of all slots, in passes of as many tokens as in generation; the hidden states of their last tokens.
+    fn run_prompts(&self, cache: &mut KvCache, ids: &[u32]) -> Result<Tensor> {
+        let (batch, tokens) = (self.args.batch, self.args.tokens);
+        let at_once = (PROMPT_ROWS / tokens).max(1);
+        let (device, dtype) = (&self.bench.device, self.bench.device.precision());
+        let mut all = Tensor::zeros_as(&[batch, self.model.config().hidden_size], device, dtype)?;
+        for first in (0..batch).step_by(at_once) {
+            let n = at_once.min(batch - first);
+            let spans: Vec<(usize, usize)> = (first..first + n).map(|slot| (slot, tokens)).collect();
+            let ids = &ids[first * tokens..(first + n) * tokens];
+            all.copy_rows_from(first, &self.model.forward_cached(cache, ids, &spans)?, 0, n)?;
+        }
+        Ok(all)
+    }
+
+    /// Passes over the weights that the prompts take.
+    fn passes(&self) -> usize {
+        self.args.batch.div_ceil((PROMPT_ROWS / self.args.tokens).max(1))
     }
 }
 
-/// Random weights of these widths, with room for `longest` positions.
 /// Runs `bench prefill`; the result is the exit code.
 ///
 /// # Errors
 /// One line for the person who typed the command.
 pub(super) fn prefill(args: &PrefillArgs) -> Result<u8> {
     let args = &args.model;
-    let ready = Ready::new(args, args.tokens)?;
+    let ready = Ready::new("prefill", args, args.tokens)?;
     let Ready { bench, model, .. } = &ready;
     let mut cache = KvCache::on(&bench.device, model.config(), args.batch, args.tokens)?;
     let ids = ready.ids(args.batch * args.tokens);
-    let spans: Vec<(usize, usize)> = (0..args.batch).map(|slot| (slot, args.tokens)).collect();
     let timing = ready.rounds(|| {
         (0..args.batch).for_each(|slot| cache.truncate(slot, 0));
         bench.device.seconds(|| -> Result<()> {
-            model.forward_cached(&mut cache, &ids, &spans)?;
+            ready.run_prompts(&mut cache, &ids)?;
             Ok(())
         })
     })?;
@@ -204,10 +235,10 @@ pub(super) fn prefill(args: &PrefillArgs) -> Result<u8> {
     // The head runs on the last token of a sequence at most, and not in here.
     let head = 2 * config.vocab_size * config.hidden_size;
     let cost = Cost {
-        bytes: (ready.weight_bytes() + n * ready.cache_bytes()) as u64,
+        bytes: (ready.passes() * ready.weight_bytes() + n * ready.cache_bytes()) as u64,
         flops: (n * (ready.flops_per_token() - head) + ready.attention_flops(pairs)) as u64,
     };
-    ready.print("prefill", n, cost, timing, json!({}))
+    ready.print(n, cost, timing, json!({ "passes": ready.passes() }))
 }
 
 /// Runs `bench decode`; the result is the exit code.
@@ -219,17 +250,18 @@ pub(super) fn decode(args: &DecodeArgs) -> Result<u8> {
     if steps == 0 {
         bail!("--steps must be at least 1");
     }
-    let ready = Ready::new(args, args.tokens + steps)?;
+    let ready = Ready::new("decode", args, args.tokens + steps)?;
     let Ready { bench, model, .. } = &ready;
     let batch = args.batch;
     let mut cache = KvCache::on(&bench.device, model.config(), batch, args.tokens + steps)?;
     let ids = ready.ids(batch * args.tokens);
     let filters = vec![SamplingFilter::default(); batch];
-    let prompts: Vec<(usize, usize)> = (0..batch).map(|slot| (slot, args.tokens)).collect();
     let spans: Vec<(usize, usize)> = (0..batch).map(|slot| (slot, 1)).collect();
+    // The prompts are run once: each round goes on behind them.
+    let behind_prompts = ready.run_prompts(&mut cache, &ids)?;
     let timing = ready.rounds(|| {
-        (0..batch).for_each(|slot| cache.truncate(slot, 0));
-        let mut hidden = model.forward_cached(&mut cache, &ids, &prompts)?;
+        (0..batch).for_each(|slot| cache.truncate(slot, args.tokens));
+        let mut hidden = behind_prompts.try_clone()?;
         bench.device.seconds(|| -> Result<()> {
             for step in 0..steps {
                 let uniforms: Vec<f32> =
@@ -246,7 +278,7 @@ pub(super) fn decode(args: &DecodeArgs) -> Result<u8> {
         bytes: (steps * ready.weight_bytes() + batch * positions * ready.cache_bytes()) as u64,
         flops: (steps * batch * ready.flops_per_token() + ready.attention_flops(batch * positions)) as u64,
     };
-    ready.print("decode", batch * steps, cost, timing, json!({ "steps": steps }))
+    ready.print(batch * steps, cost, timing, json!({ "steps": steps }))
 }
 
 /// Causal sequences one after the other.
@@ -264,7 +296,7 @@ fn packed(args: &ModelArgs, ids: &[u32]) -> Result<PackedBatch> {
 /// One line for the person who typed the command.
 pub(super) fn train(args: &TrainArgs) -> Result<u8> {
     let args = &args.model;
-    let ready = Ready::new(args, args.tokens)?;
+    let ready = Ready::new("train", args, args.tokens)?;
     let Ready { bench, model, .. } = &ready;
     let n = args.batch * args.tokens;
     let ids = ready.ids(n);
@@ -310,5 +342,5 @@ pub(super) fn train(args: &TrainArgs) -> Result<u8> {
         bytes: (3 * ready.weight_bytes()) as u64,
         flops: (3 * n * ready.flops_per_token() + attention * 7 / 2) as u64,
     };
-    ready.print("train", n, cost, timing, json!({ "what": "forward and backward" }))
+    ready.print(n, cost, timing, json!({ "what": "forward and backward" }))
 }

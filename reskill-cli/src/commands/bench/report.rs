@@ -1,11 +1,12 @@
 //! What a benchmark prints: one line a case, with where it was measured.
 
 use std::io::Write;
-use std::process::Command;
 
 use anyhow::Result;
+use reskill_kernels::Device;
 use serde::Serialize;
 
+use crate::device::GemmName;
 use crate::progress::print_data;
 
 /// One measured quantity over several rounds.
@@ -52,8 +53,27 @@ pub(super) struct Machine {
     /// Runnable processes over the last minute: above 0 at the start, others were measured with.
     load: f64,
     version: &'static str,
-    commit: Option<String>,
+    /// The commit that the program was built from.
+    commit: &'static str,
     seed: u64,
+    #[serde(flatten)]
+    device: Option<DeviceRecord>,
+}
+
+/// On which device, and how.
+#[derive(Debug, Serialize)]
+struct DeviceRecord {
+    /// In words.
+    device: String,
+    /// The version of CUDA that the driver is for, as `13.0`; none on the CPU, as the next two.
+    driver: Option<String>,
+    /// Compute capability, as `9.0`.
+    capability: Option<String>,
+    multiprocessors: Option<usize>,
+    /// Who multiplies matrices.
+    gemm: String,
+    /// Whether the ceilings come from small probes.
+    quick: bool,
 }
 
 impl Machine {
@@ -62,24 +82,47 @@ impl Machine {
         let info = read("/proc/cpuinfo");
         let cpu = info.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
         let load = read("/proc/loadavg").split(' ').next().and_then(|load| load.parse().ok());
-        let git = Command::new("git").args(["rev-parse", "--short", "HEAD"]).output().ok();
-        let git = git.filter(|output| output.status.success());
         Machine {
             cpu: cpu.map_or_else(|| std::env::consts::ARCH.into(), |(_, model)| model.to_owned()),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             load: load.unwrap_or(f64::NAN),
             version: env!("CARGO_PKG_VERSION"),
-            commit: git.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()),
+            commit: env!("RESKILL_COMMIT"),
             seed,
+            device: None,
         }
+    }
+
+    /// The same with the device that was measured.
+    pub(super) fn on(self, device: &Device, gemm: GemmName, quick: bool) -> Machine {
+        let facts = device.facts();
+        let version = |(major, minor): (u32, u32)| format!("{major}.{minor}");
+        let record = DeviceRecord {
+            device: device.describe(),
+            driver: facts.as_ref().map(|facts| version(facts.driver)),
+            capability: facts.as_ref().map(|facts| version(facts.capability)),
+            multiprocessors: facts.as_ref().map(|facts| facts.multiprocessors),
+            gemm: gemm.backend().to_string(),
+            quick,
+        };
+        Machine { device: Some(record), ..self }
+    }
+
+    pub(super) fn commit(&self) -> &'static str {
+        self.commit
     }
 }
 
 impl std::fmt::Display for Machine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Machine { cpu, cores, load, version, commit, .. } = self;
-        let commit = commit.as_deref().unwrap_or("unknown");
-        write!(f, "{cpu} ({cores} cores, load {load:.1}), reskill {version} commit {commit}")
+        write!(f, "{cpu} ({cores} cores, load {load:.1}), reskill {version} commit {commit}")?;
+        match &self.device {
+            Some(DeviceRecord { driver: Some(driver), multiprocessors: Some(count), gemm, .. }) => {
+                write!(f, "\ndriver for CUDA {driver}, {count} multiprocessors, products by {gemm}")
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use reskill_kernels::Device;
+use reskill_kernels::{Device, GemmBackend};
 
 use super::Finding;
 use crate::memory::{available_memory, physical_memory};
@@ -123,7 +123,12 @@ fn devices() -> Vec<Finding> {
     let mut found = Vec::new();
     for ordinal in 0..MOST_DEVICES {
         match Device::cuda(ordinal) {
-            Ok(device) => found.push(Finding::ok("gpu", format!("{device}: {}", device.describe()))),
+            Ok(device) => {
+                found.push(Finding::ok("gpu", described(&device)));
+                if ordinal == 0 {
+                    found.push(library(&device));
+                }
+            }
             Err(error) if found.is_empty() => {
                 let get = if cfg!(feature = "cuda") {
                     "a device of NVIDIA with its driver, so that `nvidia-smi` lists it; nothing else is needed"
@@ -136,4 +141,25 @@ fn devices() -> Vec<Finding> {
         }
     }
     found
+}
+
+fn described(device: &Device) -> String {
+    let version = |(major, minor): (u32, u32)| format!(", driver for CUDA {major}.{minor}");
+    let driver = device.facts().map_or_else(String::new, |facts| version(facts.driver));
+    format!("{}{driver}", device.describe())
+}
+
+/// Whether NVIDIA's library for products can be used.
+fn library(device: &Device) -> Finding {
+    let opened = device.set_gemm_backend(GemmBackend::CublasLt);
+    // As it was: nothing is multiplied here.
+    let opened = opened.and_then(|()| device.set_gemm_backend(GemmBackend::Own));
+    match opened {
+        Ok(()) => Finding::ok("cublaslt", "found; --gemm cublaslt or auto uses it"),
+        Err(error) => Finding::absent(
+            "cublaslt",
+            error.to_string(),
+            "cuBLAS of CUDA with its folder in LD_LIBRARY_PATH; `--gemm own` needs none",
+        ),
+    }
 }

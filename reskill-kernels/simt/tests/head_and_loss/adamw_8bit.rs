@@ -1,7 +1,7 @@
 //! Eight-bit AdamW on the device is that of the CPU, to the bit.
 
 use reskill_kernels::Device;
-use reskill_kernels::ops::{AdamWParams, Moments8, adamw_8bit};
+use reskill_kernels::ops::{AdamWParams, Moments8, adamw_8bit, adamw_8bit_scaled};
 
 use crate::support::{bits, column, message, values};
 
@@ -49,6 +49,19 @@ fn moments_come_back_as_they_were_stored() {
     let (m, v) = (values(3, 700, 0.1), values(4, 700, 0.1).iter().map(|x| x * x).collect::<Vec<f32>>());
     let there = Moments8::from_f32(&m, &v, &device).unwrap();
     assert_eq!(there.to_f32().unwrap(), Moments8::from_f32(&m, &v, &Device::Cpu).unwrap().to_f32().unwrap());
+}
+
+#[test]
+fn a_factor_that_is_not_finite_changes_nothing() {
+    let device = reskill_simt::device();
+    let (weight, mut moments) = run(&device, 300);
+    let before = moments.to_f32().unwrap();
+    let mut again = column(&device, &weight.iter().map(|&bits| f32::from_bits(bits)).collect::<Vec<f32>>());
+    for factor in [f32::NAN, f32::NEG_INFINITY] {
+        let (grad, scale) = (column(&device, &values(9, 300, 1.0)), column(&device, &[factor]));
+        adamw_8bit_scaled(&mut again, &mut moments, &grad, &scale, &PARAMS).unwrap();
+    }
+    assert_eq!((bits(&again), moments.to_f32().unwrap()), (weight, before));
 }
 
 #[test]

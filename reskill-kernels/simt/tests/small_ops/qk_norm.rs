@@ -6,9 +6,18 @@ use crate::support::{Wide, assert_close, bits, for_both, poisoned, random, round
 
 const EPS: f32 = 1e-6;
 
-/// Rows and shape; the last has more rows than the backward pass has blocks, and more heads than a block has warps.
-const SIZES: [(usize, usize, usize, usize); 4] =
-    [(1, 1, 1, 2), (37, 4, 2, 16), (5, 9, 3, 40), (520, 10, 5, 6)];
+/// Rows and shape. Heads of 2, 40 and 6 have a warp each; (520, ..) has more rows than the backward pass has blocks, and
+/// more heads than a block has warps. Heads of 8 to 256 share a warp.
+const SIZES: [(usize, usize, usize, usize); 8] = [
+    (1, 1, 1, 2),
+    (5, 9, 3, 40),
+    (520, 10, 5, 6),
+    (37, 4, 2, 16),
+    (3, 7, 1, 8),
+    (7, 9, 3, 64),
+    (3, 5, 2, 128),
+    (2, 2, 1, 256),
+];
 
 struct Case {
     n: usize,
@@ -65,13 +74,49 @@ fn qk_norm_equals_the_f64_version_and_keeps_what_backward_needs_in_every_order()
                     kept.extend(&*x);
                     x.iter_mut().zip(weight).for_each(|(x, w)| *x *= r * w);
                 });
-                // Sums of at most 40 squares in f32, a root, and one rounding to the storage.
+                // Sums of at most 256 squares in f32, a root, and one rounding to the storage.
                 assert_close(&rstd, &want_rstd, 2e-6, "rstd");
                 assert_close(&qkv, &want, 2e-6 + rounding(dtype), "qkv");
                 assert_eq!(wide(&raw), kept);
             }
         });
     });
+}
+
+/// The gradient of the packed rows, and those of both weights on top of ones.
+fn reference_gradients(case: &Case, d_out: &Tensor) -> (Wide, (Wide, Wide)) {
+    let (d, width) = (case.shape.head_dim, case.shape.qkv_width());
+    let x = wide(&case.qkv);
+    let (mut want, mut d_weights) = (wide(d_out), (vec![1.0; d], vec![1.0; d]));
+    each_head(case, &mut want, |n, head, g, weight| {
+        let x = &x[n * width + head * d..][..d];
+        let r = rstd_of(x);
+        let to = if head < case.shape.n_heads { &mut d_weights.0 } else { &mut d_weights.1 };
+        to.iter_mut().zip(&*g).zip(x).for_each(|((to, d), x)| *to += d * x * r);
+        g.iter_mut().zip(weight).for_each(|(g, w)| *g *= w);
+        let mean = g.iter().zip(x).map(|(g, x)| g * x).sum::<f64>() / d as f64;
+        g.iter_mut().zip(x).for_each(|(g, x)| *g = r * (*g - x * r * r * mean));
+    });
+    (want, d_weights)
+}
+
+#[test]
+fn qk_norm_gradients_of_more_heads_than_all_blocks_hold_at_once_equal_the_f64_version() {
+    // 512 blocks with 256 heads of 8 each take 131,072; a block's next heads lie in other rows, at other heads.
+    let case = case((43_800, 2, 1, 8), DType::F32);
+    let d_out = random(&[case.n, case.shape.qkv_width()], 4);
+    let (want, d_weights) = reference_gradients(&case, &d_out);
+    let (_, raw, rstd) = forward(&case);
+    let mut d_qkv = there(&d_out, DType::F32);
+    let [mut d_q, mut d_k] = [(); 2].map(|()| zeros(&[8], DType::F32));
+    d_q.fill(1.0).unwrap();
+    d_k.fill(1.0).unwrap();
+    let weights = (&case.weights.0, &case.weights.1);
+    qk_norm_backward(&mut d_qkv, (&mut d_q, &mut d_k), &raw, &rstd, weights, case.shape).unwrap();
+    assert_close(&d_qkv, &want, 2e-5, "d_qkv");
+    // Sums of 87,600 products in f32, 1,400 or so on the way to each.
+    assert_close(&d_q, &d_weights.0, 1e-4, "d_q_weight");
+    assert_close(&d_k, &d_weights.1, 1e-4, "d_k_weight");
 }
 
 #[test]
@@ -81,26 +126,17 @@ fn qk_norm_gradients_equal_the_f64_version_and_have_the_same_bits_in_every_order
             let case = case(size, dtype);
             let d = case.shape.head_dim;
             let d_out = there(&random(&[case.n, case.shape.qkv_width()], 4), dtype);
-            let x = wide(&case.qkv);
-            let (mut want, mut d_weights) = (wide(&d_out), (vec![1.0; d], vec![0.0; d]));
-            each_head(&case, &mut want, |n, head, g, weight| {
-                let x = &x[n * case.shape.qkv_width() + head * d..][..d];
-                let r = rstd_of(x);
-                let to = if head < case.shape.n_heads { &mut d_weights.0 } else { &mut d_weights.1 };
-                to.iter_mut().zip(&*g).zip(x).for_each(|((to, d), x)| *to += d * x * r);
-                g.iter_mut().zip(weight).for_each(|(g, w)| *g *= w);
-                let mean = g.iter().zip(x).map(|(g, x)| g * x).sum::<f64>() / d as f64;
-                g.iter_mut().zip(x).for_each(|(g, x)| *g = r * (*g - x * r * r * mean));
-            });
+            let (want, d_weights) = reference_gradients(&case, &d_out);
             let mut seen: Option<Vec<Vec<u32>>> = None;
             with_each_order(|order| {
                 let (_, raw, rstd) = forward(&case);
                 let (mut d_qkv, mut d_q, mut d_k) =
                     (d_out.clone(), zeros(&[d], DType::F32), zeros(&[d], DType::F32));
                 d_q.fill(1.0).unwrap();
+                d_k.fill(1.0).unwrap();
                 let weights = (&case.weights.0, &case.weights.1);
                 qk_norm_backward(&mut d_qkv, (&mut d_q, &mut d_k), &raw, &rstd, weights, case.shape).unwrap();
-                // A head of nearly zero has an rstd of hundreds; sums of 5,200 products of that size in f32.
+                // A head of nearly zero has an rstd of hundreds; sums of up to 5,200 products in f32.
                 assert_close(&d_qkv, &want, 2e-5 + rounding(dtype), "d_qkv");
                 assert_close(&d_q, &d_weights.0, 1e-4, "d_q_weight");
                 assert_close(&d_k, &d_weights.1, 1e-4, "d_k_weight");

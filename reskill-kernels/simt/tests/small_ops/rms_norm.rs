@@ -1,11 +1,12 @@
-use reskill_kernels::ops::{rms_norm_backward, rms_norm_forward};
+use reskill_kernels::ops::{residual_rms_norm_forward, rms_norm_backward, rms_norm_forward};
 use reskill_kernels::{DType, Tensor};
 use reskill_simt::with_each_order;
 
 use crate::support::{Wide, assert_close, bits, for_both, poisoned, random, rounding, there, wide, zeros};
 
 const EPS: f32 = 1e-5;
-const SIZES: [(usize, usize); 5] = [(1, 1), (37, 24), (5, 257), (257, 33), (600, 40)];
+/// Rows of eight columns a thread and of one; the last is longer than what threads hold in registers.
+const SIZES: [(usize, usize); 6] = [(1, 1), (37, 24), (5, 257), (257, 33), (600, 40), (3, 2104)];
 
 /// Rows, out, rstd.
 fn reference(x: &[f64], weight: &[f64]) -> (Wide, Wide) {
@@ -55,10 +56,35 @@ fn rms_norm_equals_the_f64_version_in_every_order() {
 }
 
 #[test]
-fn rms_norm_gradients_equal_the_f64_version_and_are_added_in_every_order() {
+fn rms_norm_of_a_residual_sum_is_that_of_the_rounded_sum_in_every_order() {
     with_each_order(|_| {
         for_both(|dtype| {
             for (n, c) in SIZES {
+                let (x, weight, residual) = inputs(n, c, dtype);
+                let [mut out, mut sum, mut same] = [(); 3].map(|()| poisoned(&[n, c], dtype));
+                let [mut rstd, mut same_rstd] = [(); 2].map(|()| poisoned(&[n], DType::F32));
+                residual_rms_norm_forward(&mut out, &mut sum, &mut rstd, &x, &residual, &weight, EPS)
+                    .unwrap();
+                let exact: Wide = wide(&x).iter().zip(wide(&residual)).map(|(x, r)| x + r).collect();
+                // One rounding of the sum to f32, and one to the storage.
+                assert_close(&sum, &exact, 1e-7 + rounding(dtype), "sum");
+                // The tolerance of rows that are not sums.
+                let (want, want_rstd) = reference(&wide(&sum), &wide(&weight));
+                assert_close(&rstd, &want_rstd, 2e-6, "rstd");
+                assert_close(&out, &want, 2e-6 + rounding(dtype), "out");
+                rms_norm_forward(&mut same, &mut same_rstd, &sum, &weight, EPS).unwrap();
+                assert_eq!((bits(&out), bits(&rstd)), (bits(&same), bits(&same_rstd)));
+            }
+        });
+    });
+}
+
+#[test]
+fn rms_norm_gradients_equal_the_f64_version_and_are_added_in_every_order() {
+    with_each_order(|_| {
+        for_both(|dtype| {
+            // The additional rows are long and more than the blocks.
+            for (n, c) in SIZES.into_iter().chain([(514, 257)]) {
                 let (x, weight, d_out) = inputs(n, c, dtype);
                 let (mut out, mut rstd) = (poisoned(&[n, c], dtype), poisoned(&[n], DType::F32));
                 rms_norm_forward(&mut out, &mut rstd, &x, &weight, EPS).unwrap();
@@ -99,6 +125,8 @@ fn rms_norm_of_no_rows_is_no_launch() {
     let (x, weight, d_out) = inputs(0, 8, DType::F32);
     let (mut out, mut rstd) = (zeros(&[0, 8], DType::F32), zeros(&[0], DType::F32));
     rms_norm_forward(&mut out, &mut rstd, &x, &weight, EPS).unwrap();
+    let mut sum = zeros(&[0, 8], DType::F32);
+    residual_rms_norm_forward(&mut out, &mut sum, &mut rstd, &x, &d_out, &weight, EPS).unwrap();
     let (mut d_x, mut d_weight) = (zeros(&[0, 8], DType::F32), zeros(&[8], DType::F32));
     rms_norm_backward(&mut d_x, &mut d_weight, &d_out, &x, &weight, &rstd).unwrap();
     assert_eq!(d_weight.to_vec().unwrap(), [0.0; 8]);

@@ -39,6 +39,23 @@ fn casts_on_the_device_round_as_the_host_does() {
 }
 
 #[test]
+fn casts_between_rows_at_any_address_touch_these_rows_alone() {
+    // Rows of 5 begin at most addresses, those of 24 at multiples of 16 bytes; 40 elements are ten runs of four.
+    for (c, to, from, n) in [(5, 1, 2, 5), (5, 3, 3, 8), (24, 1, 2, 3), (8, 0, 0, 5)] {
+        let x = random(&[12, c], 2);
+        for (source, target) in [(DType::F32, DType::Bf16), (DType::Bf16, DType::F32)] {
+            let (x, before) = (there(&x, source), there(&random(&[12, c], 3), target));
+            let mut out = before.clone();
+            out.copy_rows_from(to, &x, from, n).unwrap();
+            let rounded = there(&x.to_device(&Device::Cpu).unwrap(), target);
+            let mut want = bits(&before);
+            want[to * c..(to + n) * c].copy_from_slice(&bits(&rounded)[from * c..(from + n) * c]);
+            assert_eq!(bits(&out), want);
+        }
+    }
+}
+
+#[test]
 fn filling_reaches_every_element_of_every_type() {
     for n in [1, 37, 257] {
         for dtype in [DType::F32, DType::Bf16] {

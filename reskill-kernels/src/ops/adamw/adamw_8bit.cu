@@ -1,12 +1,12 @@
 // AdamW with moments of eight bits in blocks of 256 that share a scale.
 //
 // Formula   as adamw.cu; the codes: eight_bit.rs beside this file
-// Shapes    weight, grad (n) f32 | m, v (n) u8 | m_scale, v_scale (ceil(n/256)) f32
+// Shapes    weight, grad (n) f32 | m, v (n) u8 | m_scale, v_scale (ceil(n/256)) f32 | grad_scale (1) f32
 // Bytes     16*n + 16*ceil(n/256)
 // Flops     ~40*n: bound by memory
 // Launch    grid (ceil(n/2048)), block (256): a warp a block of moments, eight neighbouring elements a lane
 // Numerics  every multiplication, addition, division and root rounded alone, as on the CPU: codes and weights are the
-//           CPU's, to the bit
+//           CPU's, to the bit; a factor on the gradient that is not finite changes nothing
 // Source    arXiv:1711.05101, algorithm 2; block-wise moments: Dettmers et al. 2022, arXiv:2110.02861
 #include "prelude.cuh"
 #include "reduce.cuh"
@@ -51,10 +51,11 @@ __device__ __forceinline__ float scale_of(float largest, float* inverse) {
 }
 
 extern "C" __global__ void __launch_bounds__(256)
-    adamw_8bit(float* weight, u8* m_codes, u8* v_codes, float* m_scale, float* v_scale, const float* grad, i64 n,
-               float learning_rate, float beta1, float beta2, float eps, float weight_decay, float grad_scale,
-               float bias1, float bias2) {
-  const StepNumbers p{learning_rate, beta1, beta2, eps, weight_decay, grad_scale, bias1, bias2};
+    adamw_8bit(float* weight, u8* m_codes, u8* v_codes, float* m_scale, float* v_scale, const float* grad,
+               const float* grad_scale, i64 n, float learning_rate, float beta1, float beta2, float eps,
+               float weight_decay, float bias1, float bias2) {
+  const StepNumbers p{learning_rate, beta1, beta2, eps, weight_decay, grad_scale[0], bias1, bias2};
+  if ((__float_as_uint(p.grad_scale) & 0x7f800000u) == 0x7f800000u) return;   // not finite
   const i64 block = (i64)blockIdx.x * 8 + (threadIdx.x >> 5), first = block * 256 + (threadIdx.x & 31) * 8;
   if (block * 256 >= n) return;                          // a whole warp
   const float m_of = m_scale[block], v_of = v_scale[block];

@@ -135,16 +135,39 @@ pub fn adamw_8bit(
     grad: &Tensor,
     params: &AdamWParams,
 ) -> Result<(), KernelError> {
+    let mut scale = Tensor::zeros(&[1], &weight.device())?;
+    scale.fill(params.grad_scale)?;
+    adamw_8bit_scaled(weight, moments, grad, &scale, params)
+}
+
+/// [`adamw_8bit`] with the factor on the gradient in a tensor of the device, (1) f32, as [`adamw_scaled`] has it.
+///
+/// # Errors
+/// As [`adamw_8bit`].
+pub fn adamw_8bit_scaled(
+    weight: &mut Tensor,
+    moments: &mut Moments8,
+    grad: &Tensor,
+    scale: &Tensor,
+    params: &AdamWParams,
+) -> Result<(), KernelError> {
     const OP: &str = "adamw_8bit";
     check_shape(OP, "grad", grad.shape(), weight.shape())?;
+    check_shape(OP, "scale", scale.shape(), &[1])?;
     check_range(moments.len() == weight.len(), OP, "moments.len()", moments.len(), weight.len())?;
     check_range(params.step > 0, OP, "step", params.step, ">= 1")?;
-    let mut arguments = vec![weight.is("weight", DType::F32), grad.is("grad", DType::F32)];
+    let mut arguments =
+        vec![weight.is("weight", DType::F32), grad.is("grad", DType::F32), scale.is("scale", DType::F32)];
     arguments.extend(moments.arguments());
     match placed(OP, &arguments)? {
-        Device::Cpu => eight_bit::step(weight.as_mut_slice(), moments, grad.as_slice(), params),
+        Device::Cpu => {
+            let params = AdamWParams { grad_scale: scale.as_slice()[0], ..*params };
+            if params.grad_scale.is_finite() {
+                eight_bit::step(weight.as_mut_slice(), moments, grad.as_slice(), &params);
+            }
+        }
         #[cfg(feature = "cuda")]
-        Device::Cuda(device) => cuda_8bit::step(&device, weight, moments, grad, params)?,
+        Device::Cuda(device) => cuda_8bit::step(&device, weight, moments, grad, scale, params)?,
     }
     Ok(())
 }

@@ -6,24 +6,35 @@
 // Bytes     floor: qkv, out, d_out, lse read and d_qkv written once.
 // Flops     14 D for each visible pair: scores and d_out . v once for d_q and once more for d_k and d_v (7 products of
 //           2 D). No sum depends on the order in which blocks run, so two runs give the same bits.
-// Launch    delta: grid (ceil(N H / 8)), block (256). d_q: grid (query tiles * K), d_k and d_v: grid (key tiles * K),
-//           block (256), dynamic shared memory: host, attention/cuda/kernels.rs. sum: grid (sums * K), block (256).
+// Launch    delta: a thread for 8 elements of a head, or a warp a head (cuda/head.cuh), block (256). d_q: grid (query
+//           tiles * K), d_k and d_v: grid (key tiles * K), block (256), dynamic shared memory: host,
+//           attention/cuda/kernels.rs. sum: grid (sums * K), block (256).
 // Numerics  f32; bound against finite differences in f64: simt/tests/attention_backward.rs.
 // Source    Dao 2023, arXiv:2307.08691, algorithm 2.
 #include "attention_plain.cuh"
+#include "head.cuh"
 
 namespace attention {
 
-// delta[i, h] = d_out[i, h] . out[i, h]; a warp for each.
+// delta[i, h] = d_out[i, h] . out[i, h] of `n` heads; lanes as in head.cuh.
 template <class T>
 __device__ __forceinline__ void backward_delta(float* delta, const T* d_out, const T* out, int head_dim, u64 n) {
-  const u64 index = (u64)blockIdx.x * 8 + (threadIdx.x >> 5);
-  if (index >= n) return;
+  const bool wide = is_wide_head(head_dim);
+  const int lanes = wide ? head_dim / 8 : 32, lane = threadIdx.x % lanes;
+  const u64 index = (u64)blockIdx.x * (blockDim.x / lanes) + threadIdx.x / lanes;
   float sum = 0.f;
-  for (int c = threadIdx.x & 31; c < head_dim; c += 32)
-    sum = fmaf(to_f32(d_out[index * head_dim + c]), to_f32(out[index * head_dim + c]), sum);
-  sum = lanes_sum<32>(sum);
-  if ((threadIdx.x & 31) == 0) delta[index] = sum;
+  if (index < n && wide) {
+    float a[8], b[8];
+    load8(a, d_out + index * head_dim + lane * 8);
+    load8(b, out + index * head_dim + lane * 8);
+#pragma unroll
+    for (int k = 0; k < 8; ++k) sum = fmaf(a[k], b[k], sum);
+  } else if (index < n) {
+    for (int c = lane; c < head_dim; c += 32)
+      sum = fmaf(to_f32(d_out[index * head_dim + c]), to_f32(out[index * head_dim + c]), sum);
+  }
+  sum = head_sum(sum, lanes);
+  if (lane == 0 && index < n) delta[index] = sum;
 }
 
 template <class T, int R, int CHUNKS>

@@ -10,8 +10,9 @@
 // Bytes     keys and values of each tile of rows once; rows that share pages share a tile.
 // Flops     4 D for each row, head and visible position: decoding is bound by the bytes of the cache.
 // Launch    cached: grid (n tiles at most, K), blocks behind counts[which] end at once: the launch does not depend on
-//           the batch, so a captured graph may be replayed with other tables. append: grid (N), block (128). merge:
-//           grid (ceil(N H / 8)), block (256), a warp for a row and head.
+//           the batch, so a captured graph may be replayed with other tables. append: grid
+//           (ceil(N / 32), ceil(K D / 64)), block (256). merge: grid (ceil(N H / 8)), block (256), a warp for a row and
+//           head.
 // Numerics  f32; bound against f64: simt/tests/attention_cached.rs.
 // Source    paged caches: Kwon et al. 2023, arXiv:2309.06180; merging: Dao et al. 2023, "Flash-Decoding";
 //           shared prefixes: Juravsky et al. 2024, arXiv:2402.05099.
@@ -59,17 +60,31 @@ template <class T> struct PagedPlain {
   }
 };
 
+// A tile of 32 rows and 64 columns of keys and values. Keys go through shared memory: they are stored column by column,
+// where rows of one page lie side by side.
 template <class T>
-__device__ __forceinline__ void cache_append(T* keys, T* values, const T* qkv, const u32* places, int page,
-                                             Heads heads) {
-  const u32 place = places[blockIdx.x];
-  if (place == NONE) return;
-  const u64 block = place / page, at = place % page, width = heads.kv_width();
-  const T* key = qkv + blockIdx.x * heads.width() + heads.out_width();
-  for (u64 c = threadIdx.x; c < width; c += blockDim.x) {
-    keys[(block * width + c) * page + at] = key[c];
-    values[(block * page + at) * width + c] = key[width + c];
+__device__ __forceinline__ void cache_append(T* keys, T* values, const T* qkv, const u32* places, int page, Heads heads,
+                                             int n) {
+  constexpr int ROWS = 32, COLUMNS = 64;
+  SHARED(T, tile, [ROWS][COLUMNS + 4 / sizeof(T)]);   // one bank further from row to row
+  const int first = blockIdx.x * ROWS, first_column = blockIdx.y * COLUMNS, lane = threadIdx.x & 31;
+  const u64 width = heads.kv_width();
+  const int n_columns = (int)min((u64)COLUMNS, width - first_column);
+  for (int index = threadIdx.x; index < ROWS * COLUMNS; index += blockDim.x) {
+    const int r = index / COLUMNS, c = index % COLUMNS;
+    if (first + r >= n || c >= n_columns) continue;
+    const u32 place = places[first + r];
+    if (place == NONE) continue;
+    const T* key = qkv + (first + r) * heads.width() + heads.out_width() + first_column + c;
+    tile[r][c] = key[0];
+    values[place * width + first_column + c] = key[width];
   }
+  __syncthreads();   // the keys are there
+  const u32 place = first + lane < n ? places[first + lane] : NONE;
+  if (place == NONE) return;
+  const u64 block = place / page, at = place % page;
+  for (int c = threadIdx.x >> 5; c < n_columns; c += blockDim.x >> 5)
+    keys[(block * width + first_column + c) * page + at] = tile[lane][c];
 }
 
 template <class T>
@@ -98,7 +113,7 @@ __device__ __forceinline__ void merge(T* out, const Partials& partials, const u3
 }  // namespace attention
 
 #define ATTENTION_CACHED(SUFFIX, T, R, CHUNKS)                                                                        \
-  extern "C" __global__ void __launch_bounds__(256, 2) attention_cached_##SUFFIX(                                      \
+  extern "C" __global__ void __launch_bounds__(256, 2) attention_cached_##SUFFIX(                                     \
       T* __restrict__ out, float* partial_out, float* partial_lse, const T* __restrict__ qkv,                        \
       const T* __restrict__ keys, const T* __restrict__ values, const u32* count, const attention::SpanTile* tiles,  \
       const u32* rows, const u32* pages, const u32* n_seen, int page, ATTENTION_HEADS_PARAMETERS) {                  \
@@ -111,10 +126,10 @@ __device__ __forceinline__ void merge(T* out, const Partials& partials, const u3
   EXPORT_KERNEL(attention_cached_##SUFFIX)
 
 #define ATTENTION_CACHED_TYPE(TYPE, T)                                                                               \
-  extern "C" __global__ void __launch_bounds__(128)                                                                  \
+  extern "C" __global__ void __launch_bounds__(256)                                                                  \
       cache_append_##TYPE(T* __restrict__ keys, T* __restrict__ values, const T* __restrict__ qkv,                   \
-                          const u32* __restrict__ places, int page, ATTENTION_HEADS_PARAMETERS) {                    \
-    attention::cache_append<T>(keys, values, qkv, places, page, ATTENTION_HEADS);                                    \
+                          const u32* __restrict__ places, int page, ATTENTION_HEADS_PARAMETERS, int n) {             \
+    attention::cache_append<T>(keys, values, qkv, places, page, ATTENTION_HEADS, n);                                 \
   }                                                                                                                  \
   EXPORT_KERNEL(cache_append_##TYPE)                                                                                 \
   extern "C" __global__ void __launch_bounds__(256) attention_cached_merge_##TYPE(                                   \

@@ -9,7 +9,7 @@
 //           key_value: grid (key tiles * K), block (128): 64 M keys, 16 M a warp, over runs of BQ query rows; scores
 //           are computed transposed, so that weights go from registers into the next product. _1: one buffer for what
 //           streams, for devices with little shared memory; _2: two.
-// Numerics  f32 sums; weights and d_s rounded to bf16 for the products; bound against f64:
+// Numerics  f32 sums; weights by ex2.approx, they and d_s rounded to bf16 for the products; bound against f64:
 //           simt/tests/attention_backward.rs.
 // Source    Dao 2023, arXiv:2307.08691, algorithm 2.
 #include "attention_flash.cuh"
@@ -27,16 +27,17 @@ __device__ __forceinline__ void flash_backward_query(bf16* d_qkv, const Saved<bf
   const int len = (int)tile.len, first = warp_id() * 32, lane = lane_id(), g = lane >> 2, t2 = (lane & 3) * 2;
   const bool active = first < len;
   const float scale_log2 = saved.at.heads.scale * LOG2_E;
-  const int n_prefix = (int)((tile.a1 - tile.a0 + BN - 1) / BN),
-            n_tiles = n_prefix + (int)((tile.b1 - tile.b0 + BN - 1) / BN);
-  auto begin = [&](int t) { return t < n_prefix ? tile.a0 + t * BN : tile.b0 + (t - n_prefix) * BN; };
+  // What every turn asks for, in registers; the rest of the record is read again where it is needed.
+  const u32 a0 = tile.a0, a1 = tile.a1, a_full = tile.a_full, b0 = tile.b0, b1 = tile.b1, b_full = tile.b_full;
+  const int n_prefix = (int)((a1 - a0 + BN - 1) / BN), n_tiles = n_prefix + (int)((b1 - b0 + BN - 1) / BN);
+  auto begin = [&](int t) { return t < n_prefix ? a0 + t * BN : b0 + (t - n_prefix) * BN; };
   auto load = [&](int t) {
     bf16* keys = streamed + (t % STAGES) * 2 * BN * LD;
-    const u32 from = begin(t), last = (t < n_prefix ? tile.a1 : tile.b1) - 1;
-    copy_rows<D, BN, FLASH_THREADS>(keys, threadIdx.x,
-                                    [&](int i) { return saved.qkv + saved.at.key(min(from + i, last)); });
-    copy_rows<D, BN, FLASH_THREADS>(keys + BN * LD, threadIdx.x,
-                                    [&](int i) { return saved.qkv + saved.at.value(min(from + i, last)); });
+    const u32 from = begin(t), last = (t < n_prefix ? a1 : b1) - 1;
+    stream_rows<D, BN, FLASH_THREADS>(keys, threadIdx.x,
+                                      [&](int i) { return saved.qkv + saved.at.key(min(from + i, last)); });
+    stream_rows<D, BN, FLASH_THREADS>(keys + BN * LD, threadIdx.x,
+                                      [&](int i) { return saved.qkv + saved.at.value(min(from + i, last)); });
     cp_async_commit();
   };
   copy_rows<D, BM, FLASH_THREADS>(q, threadIdx.x,
@@ -66,7 +67,7 @@ __device__ __forceinline__ void flash_backward_query(bf16* d_qkv, const Saved<bf
       float p[2][N][4], d_s[2][N][4];
       multiply_trans<D, 2, N>(p, q, first, keys);
       multiply_trans<D, 2, N>(d_s, d_out, first, keys + BN * LD);
-      const bool prefix = t < n_prefix, full = begin(t) + BN <= (prefix ? tile.a_full : tile.b_full);
+      const bool prefix = t < n_prefix, full = begin(t) + BN <= (prefix ? a_full : b_full);
 #pragma unroll
       for (int i = 0; i < 2; ++i)
 #pragma unroll
@@ -74,14 +75,14 @@ __device__ __forceinline__ void flash_backward_query(bf16* d_qkv, const Saved<bf
           ColumnRange seen{0, BN};
           if (!full) {
             const RowView& view = saved.views[saved.at.row(tile.first + min(first + i * 16 + half * 8 + g, len - 1))];
-            seen = prefix ? columns(view.prefix_start, view.prefix_end, tile.a1, begin(t))
-                          : columns(view.own_start, view.row + 1, tile.b1, begin(t));
+            seen = prefix ? columns(view.prefix_start, view.prefix_end, a1, begin(t))
+                          : columns(view.own_start, view.row + 1, b1, begin(t));
           }
 #pragma unroll
           for (int n = 0; n < N; ++n)
 #pragma unroll
             for (int e = 2 * half; e < 2 * half + 2; ++e) {
-              float weight = exp2f(fmaf(p[i][n][e], scale_log2, -lse[i][half]));
+              float weight = fast_exp2(fmaf(p[i][n][e], scale_log2, -lse[i][half]));
               if (!seen.contains(n * 8 + t2 + (e & 1))) weight = 0.f;
               d_s[i][n][e] = weight * (d_s[i][n][e] - delta[i][half]);
             }
@@ -106,24 +107,26 @@ template <int D, int BQ> struct __align__(16) QueryBuffer {
   bf16 q[BQ][D + 8];
   bf16 d_out[BQ][D + 8];
   RowView views[BQ];
-  float lse[BQ];     // times log2(e); infinity behind the end of the run: weights there are 0
+  float lse[BQ];     // infinity behind the end of the run: weights there are 0
   float delta[BQ];
 };
 
 template <int D, int BQ>
-__device__ __forceinline__ void load_queries(QueryBuffer<D, BQ>& to, const Saved<bf16>& saved, const QueryRun& run) {
+__device__ __forceinline__ void load_queries(QueryBuffer<D, BQ>& to, const Saved<bf16>& saved, const QueryRun run) {
   const int len = (int)run.len;
-  copy_rows<D, BQ, FLASH_THREADS>(&to.q[0][0], threadIdx.x,
-                                  [&](int m) { return saved.qkv + saved.at.query(run.first + min(m, len - 1)); });
-  copy_rows<D, BQ, FLASH_THREADS>(&to.d_out[0][0], threadIdx.x,
-                                  [&](int m) { return saved.d_out + saved.at.out(run.first + min(m, len - 1)); });
+  stream_rows<D, BQ, FLASH_THREADS>(&to.q[0][0], threadIdx.x,
+                                    [&](int m) { return saved.qkv + saved.at.query(run.first + min(m, len - 1)); });
+  stream_rows<D, BQ, FLASH_THREADS>(&to.d_out[0][0], threadIdx.x,
+                                    [&](int m) { return saved.d_out + saved.at.out(run.first + min(m, len - 1)); });
+  if (const int m = threadIdx.x; m < BQ) {
+    const u32 flat = run.first + min(m, len - 1);
+    const u64 at = saved.at.statistic(flat);
+    cp_async16(&to.views[m], saved.views + saved.at.row(flat));
+    cp_async4_zfill(&to.delta[m], saved.delta + at, m < len ? 4 : 0);
+    if (m < len) cp_async4_zfill(&to.lse[m], saved.lse + at, 4);
+    else to.lse[m] = infinity();
+  }
   cp_async_commit();
-  const int m = threadIdx.x;
-  if (m >= BQ) return;
-  const u32 flat = run.first + min(m, len - 1);
-  to.views[m] = saved.views[saved.at.row(flat)];
-  to.lse[m] = m < len ? saved.lse[saved.at.statistic(flat)] * LOG2_E : infinity();
-  to.delta[m] = m < len ? saved.delta[saved.at.statistic(flat)] : 0.f;
 }
 
 // d_k and d_v of a tile of 64 M keys.
@@ -134,6 +137,7 @@ __device__ __forceinline__ void flash_backward_key_value(bf16* d_qkv, float* sum
   bf16* keys = shared;              // [BK][D + 8]
   bf16* values = keys + BK * LD;    // [BK][D + 8]
   auto* buffers = reinterpret_cast<QueryBuffer<D, BQ>*>(values + BK * LD);   // STAGES
+  const u32 first_key = tile.first, first_run = tile.begin, end = tile.end;   // in registers
   const int n_keys = (int)tile.len, first = warp_id() * 16 * M, lane = lane_id(), g = lane >> 2, t2 = (lane & 3) * 2;
   const bool active = first < n_keys;
   const float scale_log2 = saved.at.heads.scale * LOG2_E;
@@ -141,13 +145,13 @@ __device__ __forceinline__ void flash_backward_key_value(bf16* d_qkv, float* sum
                                   [&](int j) { return saved.qkv + saved.at.key(tile.first + min(j, n_keys - 1)); });
   copy_rows<D, BK, FLASH_THREADS>(values, threadIdx.x,
                                   [&](int j) { return saved.qkv + saved.at.value(tile.first + min(j, n_keys - 1)); });
-  load_queries(buffers[0], saved, runs[tile.begin]);
+  load_queries(buffers[0], saved, runs[first_run]);
   float d_key[M][D / 8][4], d_value[M][D / 8][4];
   clear(d_key);
   clear(d_value);
-  for (u32 entry = tile.begin; entry < tile.end; ++entry) {
-    const int stage = (int)(entry - tile.begin) % STAGES;
-    if (STAGES == 2 && entry + 1 < tile.end) {
+  for (u32 entry = first_run; entry < end; ++entry) {
+    const int stage = (int)(entry - first_run) % STAGES;
+    if (STAGES == 2 && entry + 1 < end) {
       load_queries(buffers[1 - stage], saved, runs[entry + 1]);
       cp_async_wait<1>();
     } else {
@@ -164,15 +168,15 @@ __device__ __forceinline__ void flash_backward_key_value(bf16* d_qkv, float* sum
 #pragma unroll
         for (int column = 0; column < 2; ++column) {
           const int m = n * 8 + t2 + column;
-          const float lse = run.lse[m];
+          const float lse_log2 = run.lse[m] * LOG2_E;
 #pragma unroll
           for (int i = 0; i < M; ++i)
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
               float& weight = p[i][n][2 * half + column];
-              weight = exp2f(fmaf(weight, scale_log2, -lse));
+              weight = fast_exp2(fmaf(weight, scale_log2, -lse_log2));
               if (!full) {
-                const u32 j = tile.first + first + i * 16 + half * 8 + g;
+                const u32 j = first_key + first + i * 16 + half * 8 + g;
                 if (!run.views[m].in_prefix(j) && !run.views[m].in_own(j)) weight = 0.f;
               }
             }
@@ -195,7 +199,7 @@ __device__ __forceinline__ void flash_backward_key_value(bf16* d_qkv, float* sum
       accumulate<D, M, N>(d_key, d_s, &run.q[0][0]);
     }
     __syncthreads();   // this run has been read
-    if (STAGES == 1 && entry + 1 < tile.end) load_queries(buffers[0], saved, runs[entry + 1]);
+    if (STAGES == 1 && entry + 1 < end) load_queries(buffers[0], saved, runs[entry + 1]);
   }
   if (!active) return;
   const u64 slot = ((u64)tile.slot * saved.at.heads.n_kv_heads + saved.at.kv_head) * 2 * BK * D;

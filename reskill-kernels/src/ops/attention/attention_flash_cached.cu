@@ -9,13 +9,23 @@
 // Launch    _small: up to 16 flat query rows a tile; the four warps take every fourth page, each with buffers of its
 //           own, and add up at the end. _large: up to 128, 32 a warp, two pages at a time. Grid (tiles at most, K),
 //           block (128).
-// Numerics  f32 statistics and sums, weights rounded to bf16; bound against f64: simt/tests/attention_cached.rs.
+// Numerics  f32 statistics and sums, weights by ex2.approx and rounded to bf16; bound against f64:
+//           simt/tests/attention_cached.rs.
 // Source    as attention_cached.cu.
 #include "attention_flash.cuh"
 
 namespace attention {
 
 constexpr int PAGE = 32;
+
+// x, in a way that the compiler cannot see through: addresses that come of it are computed where they are used, rather
+// than kept in registers across a loop that has none to spare.
+__device__ __forceinline__ int opaque(int x) {
+#if defined(__CUDA_ARCH__)
+  asm volatile("" : "+r"(x));
+#endif
+  return x;
+}
 
 // sums (M x 16 rows, N x 8 columns) = a b over D; `b` has D rows of N x 8 columns, of N * 8 + 8 elements.
 template <int D, int M, int N>
@@ -58,27 +68,37 @@ template <int D> struct PagedPlaces {
   }
   __device__ __forceinline__ u32 last_page() const { return (tile.p1 - 1) / PAGE; }
   __device__ __forceinline__ u64 block(u32 index) const { return tables.pages[tile.pages_first + index]; }
-  // `n_pages` pages side by side; behind the last page it is copied again, and masked.
+  // N_PAGES pages side by side; behind the last page it is copied again, and masked. A thread has the same chunk of
+  // every row, so it looks up one page, and its places are constants apart.
   template <int N_PAGES, int THREADS>
   __device__ __forceinline__ void load_keys(bf16* to, int thread, u32 first_page) const {
-    constexpr int CHUNKS = N_PAGES * PAGE / 8;
-#pragma unroll 1
-    for (int index = thread; index < D * CHUNKS; index += THREADS) {
-      const int d = index / CHUNKS, chunk = index % CHUNKS;
-      const u64 from = (block(min(first_page + chunk / 4, last_page())) * heads.kv_width() + kv_head * D + d) * PAGE;
-      cp_async16(to + d * (N_PAGES * PAGE + 8) + chunk * 8, keys + from + chunk % 4 * 8);
-    }
+    constexpr int CHUNKS = N_PAGES * PAGE / 8, STEP = THREADS / CHUNKS;
+    static_assert(D % STEP == 0, "each thread copies as many rows");
+    thread = opaque(thread);
+    const int chunk = thread % CHUNKS, d = thread / CHUNKS;
+    const u64 page = block(min(first_page + chunk / 4, last_page()));
+    const bf16* from = keys + (page * heads.kv_width() + kv_head * D + d) * PAGE + chunk % 4 * 8;
+    bf16* at = to + d * (N_PAGES * PAGE + 8) + chunk * 8;
+#pragma unroll
+    for (int i = 0; i < D; i += STEP) cp_async16(at + i * (N_PAGES * PAGE + 8), from + i * PAGE);
   }
   // Behind the last position there are zeros: what a page holds there may be no number.
   template <int N_PAGES, int THREADS>
   __device__ __forceinline__ void load_values(bf16* to, int thread, u32 first_page) const {
-    constexpr int CHUNKS = D / 8;
+    constexpr int CHUNKS = D / 8, STEP = THREADS / CHUNKS;
+    static_assert(PAGE % STEP == 0, "each thread copies as many rows of a page");
+    thread = opaque(thread);
+    const int chunk = thread % CHUNKS, row = thread / CHUNKS;
+    const u64 width = opaque((int)heads.kv_width());
 #pragma unroll 1
-    for (int index = thread; index < N_PAGES * PAGE * CHUNKS; index += THREADS) {
-      const int i = index / CHUNKS, chunk = index % CHUNKS;
-      const u32 p = first_page * PAGE + i, page = min(first_page + i / PAGE, last_page());
-      const u64 from = (block(page) * PAGE + i % PAGE) * heads.kv_width() + kv_head * D;
-      cp_async16_zfill(to + i * (D + 8) + chunk * 8, values + from + chunk * 8, p < tile.p1 ? 16 : 0);
+    for (int n = 0; n < N_PAGES; ++n) {
+      const u64 page = block(min(first_page + n, last_page()));
+      const bf16* from = values + (page * PAGE + row) * width + kv_head * D + chunk * 8;
+      bf16* at = to + (n * PAGE + row) * (D + 8) + chunk * 8;
+      const int n_rows = (int)tile.p1 - (int)((first_page + n) * PAGE);
+#pragma unroll
+      for (int i = 0; i < PAGE; i += STEP)
+        cp_async16_zfill(at + i * (D + 8), from + i * width, row + i < n_rows ? 16 : 0);
     }
   }
   __device__ __forceinline__ u32 n_seen(int m) const { return tables.n_seen[row(m).row]; }
@@ -137,7 +157,7 @@ template <int D> struct FlashPaged : PagedPlaces<D> {
 template <int D> struct __align__(16) WarpBuffer {
   union {
     bf16 keys[D][PAGE + 8];
-    float acc[16][D];
+    float acc[16][D + 8];   // a step of eight banks from row to row: four lane groups store side by side
   };
   bf16 values[PAGE][D + 8];
 };
@@ -187,8 +207,8 @@ __device__ __forceinline__ void flash_small(const PagedPlaces<D>& places, SmallB
     softmax.update(scores, acc, scale_log2);
     accumulate<D, 1, PAGE / 8>(acc, scores, &buffer.values[0][0]);
   }
-  cp_async_wait<0>();
-  __syncwarp();   // the keys' memory is free
+  // The keys' memory is free: nothing is on its way to it, and the warp has read the last keys before it waited for the
+  // last values.
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     const float total = lanes_sum<4>(softmax.total[0][half]);
@@ -208,7 +228,7 @@ __device__ __forceinline__ void flash_small(const PagedPlaces<D>& places, SmallB
     const float base = top == minus_infinity() ? 0.f : top;
 #pragma unroll
     for (int w = 0; w < 4; ++w) {
-      const float weight = exp2f(shared.top[w][m] - base);
+      const float weight = fast_exp2(shared.top[w][m] - base);
       total = fmaf(weight, shared.total[w][m], total);
       sum = fmaf(weight, shared.warps[w].acc[m][c], sum);
     }

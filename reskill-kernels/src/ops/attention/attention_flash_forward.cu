@@ -8,7 +8,7 @@
 // Launch    grid (tiles * K), tile = block / K, kv head = block % K; tiles sorted, longest first; block (128);
 //           2 (128 (D + 8) + 2 BN (D + 8)) bytes of dynamic shared memory; BN keys a tile: 64, or 48 at D = 128
 //           (registers).
-// Numerics  f32 sums, weights relative 2^-9; bound against f64: simt/tests/attention.rs.
+// Numerics  f32 sums, weights by ex2.approx and rounded, relative 2^-9; bound against f64: simt/tests/attention.rs.
 // Source    Dao 2023, arXiv:2307.08691, algorithm 1.
 #include "attention_flash.cuh"
 
@@ -34,11 +34,11 @@ template <int D, int BN> struct FlashPacked {
   // Behind the end of a run its last key is loaded again; it is masked there.
   __device__ __forceinline__ void load_keys(bf16* to, int t) const {
     const u32 first = begin(t), end = last(t);
-    copy_rows<D, BN, FLASH_THREADS>(to, threadIdx.x, [&](int i) { return qkv + at.key(min(first + i, end)); });
+    stream_rows<D, BN, FLASH_THREADS>(to, threadIdx.x, [&](int i) { return qkv + at.key(min(first + i, end)); });
   }
   __device__ __forceinline__ void load_values(bf16* to, int t) const {
     const u32 first = begin(t), end = last(t);
-    copy_rows<D, BN, FLASH_THREADS>(to, threadIdx.x, [&](int i) { return qkv + at.value(min(first + i, end)); });
+    stream_rows<D, BN, FLASH_THREADS>(to, threadIdx.x, [&](int i) { return qkv + at.value(min(first + i, end)); });
   }
   __device__ __forceinline__ void scores(float (&sums)[2][BN / 8][4], const bf16* q, int first,
                                          const bf16* keys) const {

@@ -34,9 +34,10 @@ pub(crate) fn fill<T: Element>(
         .number(n as i64);
     // SAFETY:
     // - arguments: order and types match `elementwise_fill_*(uN*, u32, u32, long long)`, N being the size of an element;
-    // - bounds: `out` holds n elements of that size, and a thread whose index is n or more does nothing;
+    // - bounds: `out` holds n elements of that size, from an address on that is a multiple of 16 bytes as all allocations
+    //   are; a thread has 16 bytes of them, and touches nothing from element n on;
     // - aliasing: the kernel writes `out` only, borrowed mutably here.
-    unsafe { launch.launch(Grid::items(n)) }
+    unsafe { launch.launch(Grid::items((n * size).div_ceil(16))) }
 }
 
 /// Bytes: through the host, since no operation of a step fills them.
@@ -69,10 +70,10 @@ pub(crate) fn cast<T: Element>(
     let launch = Launch::of(&device, op, UNIT, kernel).output_at(out, to).input_at(x, from).number(n as i64);
     // SAFETY:
     // - arguments: order and types match `elementwise_cast_<from>_<to>(to*, const from*, long long)`;
-    // - bounds: both tensors hold n elements from there on (checked by the caller), and a thread whose index is n or more
-    //   does nothing;
+    // - bounds: both tensors hold n elements from there on (checked by the caller); a thread has four of them, and touches
+    //   nothing from element n on;
     // - aliasing: the kernel writes `out` only, borrowed mutably here; `x` is another tensor.
-    unsafe { launch.launch(Grid::items(n)) }
+    unsafe { launch.launch(Grid::items(n.div_ceil(4))) }
 }
 
 /// Sums that blocks left in scratch memory: `rows` of them, `width` f32 each, of which those from `first` on are wanted.
@@ -99,7 +100,7 @@ pub(crate) fn add_column_sums(
         .size(parts.rows)
         .size(parts.width)
         .size(c);
-    let grid = Grid { blocks: [c.div_ceil(32), 1, 1], threads: [32, 8, 1], shared: 0 };
+    let grid = Grid { blocks: [c.div_ceil(32), 1, 1], threads: [32, 32, 1], shared: 0 };
     // SAFETY:
     // - arguments: order and types match `elementwise_add_column_sums_f32(float*, const float*, int, int, int)`;
     // - bounds: `out` holds C f32, `parts` `rows` times `width` (the caller's promise), of which C from `first` on are

@@ -38,32 +38,32 @@ pub(super) fn backward(
 ) -> Result<(), KernelError> {
     const OP: &str = "embedding_backward";
     let (n, c, vocab) = (tokens.len(), d_table.row_len(), d_table.rows());
-    let mut first = device.scratch_tensor::<u32>(OP, &[vocab], DType::U32)?;
-    first.fill(u32::MAX)?;
-    let launch = Launch::of(device, OP, UNIT, "embedding_first_rows_u32")
-        .output(&mut first)
+    let mut ends = device.scratch_tensor::<u32>(OP, &[2, vocab], DType::U32)?;
+    ends.fill(u32::MAX)?;
+    let launch = Launch::of(device, OP, UNIT, "embedding_ends_u32")
+        .output(&mut ends)
         .input(tokens)
         .size(n)
         .number(vocab as u32);
     // SAFETY:
-    // - arguments: order and types match `embedding_first_rows_u32(u32*, const u32*, int, u32)`;
-    // - bounds: `first` holds V numbers and `tokens` N; rows from N on and tokens of V or more touch nothing;
-    // - aliasing: the kernel writes `first` only, borrowed mutably here.
+    // - arguments: order and types match `embedding_ends_u32(u32*, const u32*, int, u32)`;
+    // - bounds: `ends` holds 2 V numbers and `tokens` N; rows from N on and tokens of V or more touch nothing;
+    // - aliasing: the kernel writes `ends` only, borrowed mutably here.
     unsafe { launch.launch(Grid::items(n)) }?;
     let kernel = d_out.dtype().pick("embedding_backward_f32", "embedding_backward_bf16");
     let launch = Launch::of(device, OP, UNIT, kernel)
         .output(d_table)
         .input(d_out)
         .input(tokens)
-        .input(&first)
-        .size(n)
+        .input(&ends)
         .size(c)
         .number(vocab as u32);
     // SAFETY:
-    // - arguments: order and types match `embedding_backward_T(float*, const T*, const u32*, const u32*, int, int, u32)`, T
-    //   being the type of `d_out`;
-    // - bounds: `d_table` holds V * C f32, `d_out` N * C elements, `tokens` N and `first` V (checked in `mod.rs` and
-    //   above); the kernel has the 256 threads it is written for, and a token of V or more touches nothing;
+    // - arguments: order and types match `embedding_backward_T(float*, const T*, const u32*, const u32*, int, u32)`, T being
+    //   the type of `d_out`;
+    // - bounds: `d_table` holds V * C f32, `d_out` N * C elements, `tokens` N and `ends` 2 V (checked in `mod.rs` and
+    //   above), ends being rows below N; the kernel has the 256 threads it is written for, and a token of V or more
+    //   touches nothing;
     // - aliasing: the kernel writes `d_table` only, borrowed mutably here, and each row of it from one block.
     unsafe { launch.launch(Grid::linear(n, 256)) }
 }

@@ -2,14 +2,15 @@
 //
 // Formula   forward: out[n] = table[tokens[n]]        backward: d_table[tokens[n]] += d_out[n]
 // Shapes    out, d_out (N, C) T row-major | table (V, C) T | d_table (V, C) f32 | tokens (N) u32;  T = f32 or bf16
-// Bytes     s = size of T, U different tokens. forward: s (N C + U C) + 4 N.  backward: s N C + 8 U C + 4 V (the table
-//           of first rows, set and read) + 8 N.
+// Bytes     s = size of T, U different tokens. forward: s (N C + U C) + 4 N.  backward: s N C + 8 U C + 8 V (the table
+//           of ends, set and read) + 8 N.
 // Flops     backward N C additions; both are judged in GB/s.
-// Launch    forward: grid (N), block (32..256).  backward: `first_rows` grid (ceil(N / 256)), block (256); then grid
-//           (N), block (256), of which one block a different token works.
-// Numerics  backward: rows of a token are added in f32 in their order, summed first within each run of 256 rows: the
-//           same bits every time, since nothing depends on which block comes first (the smallest row wins by
-//           atomicMin).
+// Launch    forward: grid (N), block (32..256).  backward: `ends` grid (ceil(N / 256)), block (256); then grid (N),
+//           block (256), of which one block a different token works: it looks at the tokens from the first to the last
+//           row of its own, again for every 1,024 columns (128 if C is not a multiple of 8).
+// Numerics  backward: rows of a token are added in f32: each warp those of every eighth run of 256 rows in their order,
+//           then the eight warps. The same bits every time, since nothing depends on which block comes first (the
+//           smallest row wins by atomicMin).
 // Guards    a token that is not below V gets a row of NaN, and its gradient goes nowhere: the host does not read tokens
 //           back.
 #include "prelude.cuh"
@@ -49,59 +50,155 @@ embedding_forward_bf16(bf16* __restrict__ out /* (N, C) */, const bf16* __restri
 }
 EXPORT_KERNEL(embedding_forward_bf16)
 
-// first[token] = the smallest row with that token; the host has set all to 0xffffffff.
+// ends[token] = the first row of the token, ends[V + token] = the bits of its last row, inverted; the host has set all
+// to 0xffffffff.
 extern "C" __global__ void __launch_bounds__(256)
-    embedding_first_rows_u32(u32* __restrict__ first /* (V) */, const u32* __restrict__ tokens /* (N) */, int n,
-                             u32 vocab) {
+    embedding_ends_u32(u32* __restrict__ ends /* (2, V) */, const u32* __restrict__ tokens /* (N) */, int n,
+                       u32 vocab) {
   const int row = blockIdx.x * blockDim.x + threadIdx.x;
-  if (row < n && tokens[row] < vocab) atomicMin(first + tokens[row], (u32)row);
+  if (row >= n || tokens[row] >= vocab) return;
+  atomicMin(ends + tokens[row], (u32)row);
+  atomicMin(ends + (size_t)vocab + tokens[row], ~(u32)row);
 }
-EXPORT_KERNEL(embedding_first_rows_u32)
+EXPORT_KERNEL(embedding_ends_u32)
 
-// The block of a token's first row adds up all rows of the token; the others leave.
-template <class T>
-__device__ __forceinline__ void backward(float* d_table, const T* d_out, const u32* tokens, const u32* first, int n,
-                                         int c, u32 vocab) {
-  SHARED(int, rows, [256]);
-  SHARED(int, counts, [8]);
-  const int own = blockIdx.x, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-  const u32 token = tokens[own];
-  if (token >= vocab || first[token] != (u32)own) return;
-  float* to = d_table + (size_t)token * c;
-  for (int base = own; base < n; base += 256) {
-    const int row = base + threadIdx.x;
-    const bool hit = row < n && tokens[row] == token;
-    const u32 hits = __ballot_sync(0xffffffffu, hit);
-    if (lane == 0) counts[warp] = __popc(hits);
-    __syncthreads();  // the counts of all warps are there, and the rows of the last run have been read
-    int before = 0, total = 0;
-    for (int w = 0; w < 8; ++w) {
-      before += w < warp ? counts[w] : 0;
-      total += counts[w];
+constexpr int RUN = 256;      // rows that a warp looks at in one go
+constexpr int COLUMNS = 1024; // most columns of one pass over the tokens
+constexpr int STRIDE = 36;    // floats between sums of neighbouring columns of a lane
+
+// What a block shares: the rows with its token in the run of each warp, and what each warp has added up.
+struct Shared {
+  int rows[8][RUN];
+  float sums[8][COLUMNS / 32 * STRIDE];
+  int counts[8];
+};
+
+// The tokens of the rows first .. first + 3, `other` from row `end` on. `first` is a multiple of 4.
+__device__ __forceinline__ uint4 four_tokens(const u32* tokens, int first, int end, u32 other) {
+  if (first + 4 <= end) return *reinterpret_cast<const uint4*>(tokens + first);
+  uint4 four = make_uint4(other, other, other, other);
+  if (first < end) four.x = tokens[first];
+  if (first + 1 < end) four.y = tokens[first + 1];
+  if (first + 2 < end) four.z = tokens[first + 2];
+  return four;
+}
+
+// Appends to the `n` rows in `rows` those of the warp's 128 that have the token, in ascending order; lane l has the
+// tokens of the rows first + 4 l + 0 .. 3. Their number then.
+__device__ __forceinline__ int list_rows(int (&rows)[RUN], int n, uint4 four, u32 token, int first) {
+  const int lane = threadIdx.x & 31;
+  const bool hits[4] = {four.x == token, four.y == token, four.z == token, four.w == token};
+  int before = n;
+#pragma unroll
+  for (int k = 0; k < 4; ++k) {
+    const u32 lanes = __ballot_sync(0xffffffffu, hits[k]);
+    before += __popc(lanes & ((1u << lane) - 1u));
+    n += __popc(lanes);
+  }
+#pragma unroll
+  for (int k = 0; k < 4; ++k)
+    if (hits[k]) rows[before++] = first + lane * 4 + k;
+  return n;
+}
+
+// Neighbouring elements as they lie in memory.
+template <int W, class T> struct __align__(W * sizeof(T) < 16 ? W * sizeof(T) : 16) Run { T x[W]; };
+
+// sum += the rows of `rows` in their order: lane l has the columns from base + (32 j + l) W on.
+template <int W, int J, class T>
+__device__ __forceinline__ void add_rows(float (&sum)[J][W], const T* d_out, const int* rows, int n, int base, int c) {
+  constexpr int U = 8 / sizeof(T);  // rows on their way at once: two of f32, four of bf16
+  const int lane = threadIdx.x & 31;
+  for (int at = 0; at < n; at += U) {
+    Run<W, T> v[U][J];
+#pragma unroll
+    for (int u = 0; u < U; ++u) {
+      const T* row = d_out + (size_t)rows[min(at + u, n - 1)] * c;
+#pragma unroll
+      for (int j = 0; j < J; ++j) {
+        const int i = base + (j * 32 + lane) * W;
+        if (i < c) v[u][j] = *reinterpret_cast<const Run<W, T>*>(row + i);
+      }
     }
-    if (hit) rows[before + __popc(hits & ((1u << lane) - 1u))] = row;
-    __syncthreads();  // the list is complete, and the counts have been read
-    if (total == 0) continue;
-    for (int i = threadIdx.x; i < c; i += 256) {
-      float sum = 0.0f;
-      for (int k = 0; k < total; ++k) sum += to_f32(d_out[(size_t)rows[k] * c + i]);
-      to[i] += sum;
+#pragma unroll
+    for (int u = 0; u < U; ++u)
+#pragma unroll
+      for (int j = 0; j < J; ++j)
+#pragma unroll
+        for (int k = 0; k < W; ++k)
+          if (at + u < n && base + (j * 32 + lane) * W < c) sum[j][k] += to_f32(v[u][j].x[k]);
+  }
+}
+
+// Where the sum of a pass's column lies: that of (32 j + l) W + k, the k-th in a row of lane l, at (j W + k) STRIDE + l.
+// Neither the lanes that write the k-th of theirs nor those that read columns side by side meet in a bank.
+template <int W> __device__ __forceinline__ int place(int column) {
+  return column / (32 * W) * (W * STRIDE) + column % W * STRIDE + column / W % 32;
+}
+
+// d_table[token] += its rows between `own` and `last`. A warp takes every eighth run of rows and adds whole rows in
+// registers; at the end the warps are added up.
+template <int W, class T>
+__device__ __forceinline__ void add_token(float* d_table, const T* d_out, const u32* tokens, u32 token, int own,
+                                          int last, int c, Shared& shared) {
+  constexpr int J = 4, STEP = 32 * W * J;  // STEP columns in a pass
+  static_assert(STEP <= COLUMNS, "the sums of a pass");
+  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
+  for (int base = 0; base < c; base += STEP) {
+    float sum[J][W];
+#pragma unroll
+    for (int j = 0; j < J; ++j)
+#pragma unroll
+      for (int k = 0; k < W; ++k) sum[j][k] = 0.0f;
+    int count = 0;
+    for (int first = (own & ~3) + warp * RUN; first <= last; first += 8 * RUN) {
+      const uint4 low = four_tokens(tokens, first + lane * 4, last + 1, ~token),
+                  high = four_tokens(tokens, first + 128 + lane * 4, last + 1, ~token);
+      int n = list_rows(shared.rows[warp], 0, low, token, first);
+      n = list_rows(shared.rows[warp], n, high, token, first + 128);
+      if (n == 0) continue;
+      __syncwarp();  // the list is complete
+      add_rows<W, J>(sum, d_out, shared.rows[warp], n, base, c);
+      count += n;
+      __syncwarp();  // the list has been read
+    }
+    __syncthreads();  // the sums of the pass before have been read
+    if (lane == 0) shared.counts[warp] = count;
+    if (count > 0) {
+#pragma unroll
+      for (int j = 0; j < J; ++j)
+#pragma unroll
+        for (int k = 0; k < W; ++k) shared.sums[warp][(j * W + k) * STRIDE + lane] = sum[j][k];
+    }
+    __syncthreads();  // the sums of all warps are there
+    for (int i = threadIdx.x; i < min(STEP, c - base); i += 256) {
+      float total = 0.0f;
+      for (int w = 0; w < 8; ++w)
+        if (shared.counts[w] > 0) total += shared.sums[w][place<W>(i)];
+      d_table[(size_t)token * c + base + i] += total;
     }
   }
 }
 
-extern "C" __global__ void __launch_bounds__(256)
-embedding_backward_f32(float* __restrict__ d_table /* (V, C) */, const float* __restrict__ d_out /* (N, C) */,
-                       const u32* __restrict__ tokens /* (N) */, const u32* __restrict__ first /* (V) */, int n, int c,
-                       u32 vocab) {
-  backward(d_table, d_out, tokens, first, n, c, vocab);
+// The block of a token's first row adds up all rows of the token; the others leave.
+template <class T>
+__device__ __forceinline__ void backward(float* d_table, const T* d_out, const u32* tokens, const u32* ends, int c,
+                                         u32 vocab) {
+  SHARED(Shared, shared, [1]);
+  const u32 own = blockIdx.x, token = tokens[own];
+  if (token >= vocab || ends[token] != own) return;
+  const int last = (int)~ends[(size_t)vocab + token];
+  if (c % 8 == 0) add_token<8>(d_table, d_out, tokens, token, (int)own, last, c, shared[0]);
+  else add_token<1>(d_table, d_out, tokens, token, (int)own, last, c, shared[0]);
 }
-EXPORT_KERNEL(embedding_backward_f32)
 
-extern "C" __global__ void __launch_bounds__(256)
-embedding_backward_bf16(float* __restrict__ d_table /* (V, C) */, const bf16* __restrict__ d_out /* (N, C) */,
-                        const u32* __restrict__ tokens /* (N) */, const u32* __restrict__ first /* (V) */, int n, int c,
-                        u32 vocab) {
-  backward(d_table, d_out, tokens, first, n, c, vocab);
-}
-EXPORT_KERNEL(embedding_backward_bf16)
+#define EMBEDDING_BACKWARD(TYPE, T)                                                                                   \
+  extern "C" __global__ void __launch_bounds__(256, 2) embedding_backward_##TYPE(                                     \
+      float* __restrict__ d_table /* (V, C) */, const T* __restrict__ d_out /* (N, C) */,                             \
+      const u32* __restrict__ tokens /* (N) */, const u32* __restrict__ ends /* (2, V) */, int c, u32 vocab) {        \
+    backward(d_table, d_out, tokens, ends, c, vocab);                                                                 \
+  }                                                                                                                   \
+  EXPORT_KERNEL(embedding_backward_##TYPE)
+
+EMBEDDING_BACKWARD(f32, float)
+EMBEDDING_BACKWARD(bf16, bf16)

@@ -32,7 +32,7 @@ pub fn embedding_forward(out: &mut Tensor, table: &Tensor, tokens: &Tensor<u32>)
     Ok(())
 }
 
-/// `d_table[tokens[n]] += d_out[n]`, in the order of `n`: deterministic.
+/// `d_table[tokens[n]] += d_out[n]`, in an order that depends on the tokens alone: deterministic.
 ///
 /// - `d_table`: (V, C) f32, added to
 /// - `d_out`: (N, C) f32, or bf16 on a CUDA device

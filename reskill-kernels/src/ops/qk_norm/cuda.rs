@@ -1,6 +1,6 @@
 //! Norms of query and key heads on a CUDA device.
 
-use crate::cuda::{CudaDevice, Grid, Launch};
+use crate::cuda::{CudaDevice, Grid, Launch, lanes_of_head};
 use crate::error::KernelError;
 use crate::ops::AttentionShape;
 use crate::ops::elementwise::{Parts, add_column_sums};
@@ -37,10 +37,10 @@ pub(super) fn forward(
     // SAFETY:
     // - arguments: order and types match `qk_norm_forward_T(T*, T*, float*, const T*, const T*, int, int, int, int, float)`,
     //   T being the type of `qkv`, `raw` and both weights (checked in `mod.rs`);
-    // - bounds: the tensors have the shapes of the kernel's comments (checked in `mod.rs`); a warp touches one head of one
-    //   row, and warps beyond N (H + K) heads nothing;
+    // - bounds: the tensors have the shapes of the kernel's comments (checked in `mod.rs`); lanes touch one head of one row,
+    //   and those beyond N (H + K) heads nothing;
     // - aliasing: the kernel writes `qkv`, `raw` and `rstd` only, all borrowed mutably here.
-    unsafe { launch.launch(Grid::linear((n * heads).div_ceil(WARPS), 32 * WARPS as u32)) }
+    unsafe { launch.launch(Grid::heads(n * heads, shape.head_dim)) }
 }
 
 pub(super) fn backward(
@@ -53,8 +53,10 @@ pub(super) fn backward(
     shape: AttentionShape,
 ) -> Result<(), KernelError> {
     const OP: &str = "qk_norm_backward";
-    let (n, d) = (d_qkv.rows(), shape.head_dim);
-    let n_parts = n.min(MOST_PARTS);
+    let (n, d, heads) = (d_qkv.rows(), shape.head_dim, shape.n_heads + shape.n_kv_heads);
+    // As many runs of heads as there are, or rows.
+    let runs = lanes_of_head(d).map_or(n, |lanes| (n * heads * lanes).div_ceil(32 * WARPS));
+    let n_parts = runs.min(MOST_PARTS);
     let parts = device.scratch(OP, n_parts * 2 * d * size_of::<f32>())?;
     let kernel = d_qkv.dtype().pick("qk_norm_backward_f32", "qk_norm_backward_bf16");
     let launch = Launch::of(device, OP, UNIT, kernel)
@@ -68,12 +70,13 @@ pub(super) fn backward(
         .size(shape.n_heads)
         .size(shape.n_kv_heads)
         .size(d);
-    let grid = Grid::linear(n_parts, 32 * WARPS as u32).with_shared(WARPS * 2 * d * size_of::<f32>());
+    let sums_of_warp = lanes_of_head(d).map_or(2 * d, |lanes| 16 * (lanes + 4));
+    let grid = Grid::linear(n_parts, 32 * WARPS as u32).with_shared(WARPS * sums_of_warp * size_of::<f32>());
     // SAFETY:
     // - arguments: order and types match `qk_norm_backward_T(T*, float*, const T*, const float*, const T*, const T*, int, int,
     //   int, int)`, T being the type of `d_qkv`, `raw` and both weights (checked in `mod.rs`);
     // - bounds: the tensors have the shapes of the kernel's comments (checked in `mod.rs`), `parts` has 2D f32 for each
-    //   block, and the shared memory 2D for each of the eight warps;
+    //   block, and the shared memory `sums_of_warp` for each of the eight warps, as the kernel counts them;
     // - aliasing: the kernel writes `d_qkv` (borrowed mutably here) and `parts` only.
     unsafe { launch.launch(grid) }?;
     add_column_sums(

@@ -9,17 +9,46 @@
 // Bytes     s = size of T, R = H + K. forward: s (3 N R D + 2 D) + 4 N R.  backward: s (3 N R D + 2 D) + 4 N R + 16 P
 //           D.
 // Flops     forward ~4 N R D, backward ~11 N R D: memory-bound, judged in GB/s.
-// Launch    a warp a head, block (256). forward: grid (ceil(N R / 8)).  backward: grid (P <= 512), 64 D bytes of
-//           dynamic shared memory; then `elementwise_add_column_sums_f32` adds the P parts.
-// Numerics  sums of a head across one warp in f32; d_weight per warp, then the eight warps, then the parts, in their
-//           order.
+// Launch    block (256); D / 8 lanes a head where that divides a warp, with eight elements each in registers, else a
+//           warp a head (cuda/head.cuh). forward: grid (ceil(N R lanes / 256)).  backward: grid (P <= 512), 2D
+//           numbers a warp of dynamic shared memory; then `elementwise_add_column_sums_f32` adds the P parts.
+// Numerics  sums of a head across its lanes in f32; d_weight per lane, then per warp, then the eight warps, then the
+//           parts, in their order.
 // Source    Henry et al. 2020, arXiv:2010.04245, as in Hugging Face's Qwen3Attention.
+#include "head.cuh"
 #include "prelude.cuh"
 #include "reduce.cuh"
 
+// A head in eight registers a lane; lanes of a warp behind the last head only take part in the sum.
 template <class T>
-__device__ __forceinline__ void forward(T* qkv, T* raw, float* rstd, const T* q_weight, const T* k_weight, int n,
-                                        int n_heads, int n_kv_heads, int d, float eps) {
+__device__ __forceinline__ void forward_wide(T* qkv, T* raw, float* rstd, const T* q_weight, const T* k_weight, int n,
+                                             int n_heads, int n_kv_heads, int d, float eps) {
+  const int lanes = d / 8, lane = threadIdx.x % lanes, heads = n_heads + n_kv_heads;
+  const i64 item = (i64)blockIdx.x * (blockDim.x / lanes) + threadIdx.x / lanes;
+  const bool mine = item < (i64)n * heads;
+  const i64 row = item / heads;
+  const int head = (int)(item - row * heads);
+  T* x = qkv + row * (heads + n_kv_heads) * d + (i64)head * d + lane * 8;
+  float v[8], w[8], sum = 0.0f;
+  if (mine) {
+    load8(v, x);
+    load8(w, (head < n_heads ? q_weight : k_weight) + lane * 8);
+#pragma unroll
+    for (int k = 0; k < 8; ++k) sum += v[k] * v[k];
+  }
+  const float r = 1.0f / sqrtf(head_sum(sum, lanes) / (float)d + eps);
+  if (!mine) return;
+  if (lane == 0) rstd[item] = r;
+  store8(raw + item * d + lane * 8, v);
+#pragma unroll
+  for (int k = 0; k < 8; ++k) v[k] = v[k] * r * w[k];
+  store8(x, v);
+}
+
+// A head of any size, a warp for each.
+template <class T>
+__device__ __forceinline__ void forward_any(T* qkv, T* raw, float* rstd, const T* q_weight, const T* k_weight, int n,
+                                            int n_heads, int n_kv_heads, int d, float eps) {
   const int lane = threadIdx.x & 31, heads = n_heads + n_kv_heads;
   const i64 item = (i64)blockIdx.x * 8 + (threadIdx.x >> 5);
   if (item >= (i64)n * heads) return;  // a whole warp
@@ -42,30 +71,72 @@ __device__ __forceinline__ void forward(T* qkv, T* raw, float* rstd, const T* q_
   }
 }
 
-extern "C" __global__ void __launch_bounds__(256)
-    qk_norm_forward_f32(float* __restrict__ qkv /* (N, (H + 2K) D) */, float* __restrict__ raw /* (N, (H + K) D) */,
-                        float* __restrict__ rstd /* (N, H + K) */, const float* __restrict__ q_weight /* (D) */,
-                        const float* __restrict__ k_weight /* (D) */, int n, int n_heads, int n_kv_heads, int d,
-                        float eps) {
-  forward(qkv, raw, rstd, q_weight, k_weight, n, n_heads, n_kv_heads, d, eps);
+// The share of a warp in d_weight goes to `sums`, 2D numbers for each warp. Where lanes have eight columns each, the k-th
+// of all lanes lie side by side, in rows that are 4 floats longer than needed: neither lanes that write meet in a bank
+// nor those that read columns in their order.
+__device__ __forceinline__ int sums_stride(int d) { return d / 8 + 4; }
+__device__ __forceinline__ int sums_of_warp(int d) { return is_wide_head(d) ? 16 * sums_stride(d) : 2 * d; }
+__device__ __forceinline__ int place(int i, int d) {
+  return is_wide_head(d) ? (i / d * 8 + i % 8) * sums_stride(d) + i % d / 8 : i;
 }
-EXPORT_KERNEL(qk_norm_forward_f32)
 
-extern "C" __global__ void __launch_bounds__(256)
-    qk_norm_forward_bf16(bf16* __restrict__ qkv /* (N, (H + 2K) D) */, bf16* __restrict__ raw /* (N, (H + K) D) */,
-                         float* __restrict__ rstd /* (N, H + K) */, const bf16* __restrict__ q_weight /* (D) */,
-                         const bf16* __restrict__ k_weight /* (D) */, int n, int n_heads, int n_kv_heads, int d,
-                         float eps) {
-  forward(qkv, raw, rstd, q_weight, k_weight, n, n_heads, n_kv_heads, d, eps);
-}
-EXPORT_KERNEL(qk_norm_forward_bf16)
-
-// A block takes every gridDim.x-th row, a warp every eighth head of it. Each warp has a row of 2D sums of its own in
-// shared memory, each lane its own columns there.
+// Heads in eight registers a lane; a block takes every gridDim.x-th run of as many heads as it has groups of lanes.
 template <class T>
-__device__ __forceinline__ void backward(T* d_qkv, float* parts, const T* raw, const float* rstd, const T* q_weight,
-                                         const T* k_weight, int n, int n_heads, int n_kv_heads, int d) {
-  DYN_SHARED(float, sums);
+__device__ __forceinline__ void backward_wide(T* d_qkv, float* sums, const T* raw, const float* rstd, const T* q_weight,
+                                              const T* k_weight, int n, int n_heads, int n_kv_heads, int d) {
+  const int lanes = d / 8, lane = threadIdx.x % lanes, heads = n_heads + n_kv_heads, run = blockDim.x / lanes;
+  // The head of this group of lanes, and how far it is to its next one; no division inside the loop.
+  const i64 first = (i64)blockIdx.x * run + threadIdx.x / lanes, step = (i64)gridDim.x * run;
+  const i64 step_rows = step / heads;
+  const int step_heads = (int)(step - step_rows * heads);
+  i64 row = first / heads;
+  int head = (int)(first - row * heads);
+  float d_q[8], d_k[8];
+#pragma unroll
+  for (int k = 0; k < 8; ++k) d_q[k] = d_k[k] = 0.0f;
+  for (i64 item = (i64)blockIdx.x * run; item < (i64)n * heads; item += step) {  // the block's first
+    const bool mine = row < n, is_query = head < n_heads;
+    T* d_x = d_qkv + row * (heads + n_kv_heads) * d + (i64)head * d + lane * 8;
+    float g[8], x[8], w[8], scale = 0.0f, sum = 0.0f;
+    if (mine) {
+      load8(g, d_x);
+      load8(x, raw + (row * heads + head) * d + lane * 8);
+      load8(w, (is_query ? q_weight : k_weight) + lane * 8);
+      scale = rstd[row * heads + head];
+#pragma unroll
+      for (int k = 0; k < 8; ++k) sum += g[k] * w[k] * x[k];
+    }
+    const float pull = scale * scale * (head_sum(sum, lanes) / (float)d);
+    if (mine) {
+#pragma unroll
+      for (int k = 0; k < 8; ++k) {
+        const float d_weight = g[k] * x[k] * scale;
+        d_q[k] += is_query ? d_weight : 0.0f;
+        d_k[k] += is_query ? 0.0f : d_weight;
+        g[k] = scale * (g[k] * w[k] - x[k] * pull);
+      }
+      store8(d_x, g);
+    }
+    row += step_rows, head += step_heads;
+    if (head >= heads) row += 1, head -= heads;
+  }
+  const int stride = sums_stride(d);
+  float* own = sums + (threadIdx.x >> 5) * sums_of_warp(d) + lane;
+#pragma unroll
+  for (int k = 0; k < 8; ++k) {
+    for (int offset = lanes; offset < 32; offset <<= 1) {
+      d_q[k] += __shfl_xor_sync(0xffffffffu, d_q[k], offset);
+      d_k[k] += __shfl_xor_sync(0xffffffffu, d_k[k], offset);
+    }
+    if ((int)(threadIdx.x & 31) < lanes) own[k * stride] = d_q[k], own[(8 + k) * stride] = d_k[k];
+  }
+}
+
+// Heads of any size: a block takes every gridDim.x-th row, a warp every eighth head of it; each lane has its own
+// columns of the warp's sums.
+template <class T>
+__device__ __forceinline__ void backward_any(T* d_qkv, float* sums, const T* raw, const float* rstd, const T* q_weight,
+                                             const T* k_weight, int n, int n_heads, int n_kv_heads, int d) {
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5, heads = n_heads + n_kv_heads;
   float* own = sums + warp * 2 * d;
   for (int i = lane; i < d; i += 32) own[i] = own[d + i] = 0.0f;
@@ -86,28 +157,39 @@ __device__ __forceinline__ void backward(T* d_qkv, float* parts, const T* raw, c
       }
     }
   }
+}
+
+template <class T>
+__device__ __forceinline__ void backward(T* d_qkv, float* parts, const T* raw, const float* rstd, const T* q_weight,
+                                         const T* k_weight, int n, int n_heads, int n_kv_heads, int d) {
+  DYN_SHARED(float, sums);
+  if (is_wide_head(d)) backward_wide(d_qkv, sums, raw, rstd, q_weight, k_weight, n, n_heads, n_kv_heads, d);
+  else backward_any(d_qkv, sums, raw, rstd, q_weight, k_weight, n, n_heads, n_kv_heads, d);
   __syncthreads();  // the sums of all warps are complete
   for (int i = threadIdx.x; i < 2 * d; i += blockDim.x) {
     float total = 0.0f;
-    for (int w = 0; w < 8; ++w) total += sums[w * 2 * d + i];
+    for (int w = 0; w < 8; ++w) total += sums[w * sums_of_warp(d) + place(i, d)];
     parts[(size_t)blockIdx.x * 2 * d + i] = total;
   }
 }
 
-extern "C" __global__ void __launch_bounds__(256)
-    qk_norm_backward_f32(float* __restrict__ d_qkv /* (N, (H + 2K) D) */, float* __restrict__ parts /* (P, 2D) */,
-                         const float* __restrict__ raw /* (N, (H + K) D) */,
-                         const float* __restrict__ rstd /* (N, H + K) */, const float* __restrict__ q_weight /* (D) */,
-                         const float* __restrict__ k_weight /* (D) */, int n, int n_heads, int n_kv_heads, int d) {
-  backward(d_qkv, parts, raw, rstd, q_weight, k_weight, n, n_heads, n_kv_heads, d);
-}
-EXPORT_KERNEL(qk_norm_backward_f32)
+#define QK_NORM(TYPE, T)                                                                                              \
+  extern "C" __global__ void __launch_bounds__(256) qk_norm_forward_##TYPE(                                           \
+      T* __restrict__ qkv /* (N, (H + 2K) D) */, T* __restrict__ raw /* (N, (H + K) D) */,                            \
+      float* __restrict__ rstd /* (N, H + K) */, const T* __restrict__ q_weight /* (D) */,                            \
+      const T* __restrict__ k_weight /* (D) */, int n, int n_heads, int n_kv_heads, int d, float eps) {               \
+    if (is_wide_head(d)) forward_wide(qkv, raw, rstd, q_weight, k_weight, n, n_heads, n_kv_heads, d, eps);            \
+    else forward_any(qkv, raw, rstd, q_weight, k_weight, n, n_heads, n_kv_heads, d, eps);                             \
+  }                                                                                                                   \
+  EXPORT_KERNEL(qk_norm_forward_##TYPE)                                                                               \
+  extern "C" __global__ void __launch_bounds__(256) qk_norm_backward_##TYPE(                                          \
+      T* __restrict__ d_qkv /* (N, (H + 2K) D) */, float* __restrict__ parts /* (P, 2D) */,                           \
+      const T* __restrict__ raw /* (N, (H + K) D) */, const float* __restrict__ rstd /* (N, H + K) */,                \
+      const T* __restrict__ q_weight /* (D) */, const T* __restrict__ k_weight /* (D) */, int n, int n_heads,         \
+      int n_kv_heads, int d) {                                                                                        \
+    backward(d_qkv, parts, raw, rstd, q_weight, k_weight, n, n_heads, n_kv_heads, d);                                 \
+  }                                                                                                                   \
+  EXPORT_KERNEL(qk_norm_backward_##TYPE)
 
-extern "C" __global__ void __launch_bounds__(256)
-    qk_norm_backward_bf16(bf16* __restrict__ d_qkv /* (N, (H + 2K) D) */, float* __restrict__ parts /* (P, 2D) */,
-                          const bf16* __restrict__ raw /* (N, (H + K) D) */,
-                          const float* __restrict__ rstd /* (N, H + K) */, const bf16* __restrict__ q_weight /* (D) */,
-                          const bf16* __restrict__ k_weight /* (D) */, int n, int n_heads, int n_kv_heads, int d) {
-  backward(d_qkv, parts, raw, rstd, q_weight, k_weight, n, n_heads, n_kv_heads, d);
-}
-EXPORT_KERNEL(qk_norm_backward_bf16)
+QK_NORM(f32, float)
+QK_NORM(bf16, bf16)

@@ -19,6 +19,22 @@ pub(super) fn forward(out: &mut Tensor, rstd: &mut Tensor, x: &Tensor, weight: &
     });
 }
 
+pub(super) fn residual_forward(
+    (out, sum, rstd): (&mut Tensor, &mut Tensor, &mut Tensor),
+    x: &Tensor,
+    residual: &Tensor,
+    weight: &Tensor,
+    eps: f32,
+) {
+    let c = x.row_len();
+    let (x, residual) = (x.as_slice(), residual.as_slice());
+    for_row_blocks(sum.as_mut_slice(), c, |first, rows| {
+        let from = first * c..first * c + rows.len();
+        add(rows, &residual[from.clone()], &x[from]);
+    });
+    forward(out, rstd, sum, weight, eps);
+}
+
 pub(super) fn backward(
     d_x: &mut Tensor,
     d_weight: &mut Tensor,
@@ -37,6 +53,13 @@ pub(super) fn backward(
         let rows = first * c..(first + n_rows) * c;
         weight_rows(d_weight, &d_out[rows.clone()], &x[rows], &rstd[first..]);
     });
+}
+
+#[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]
+fn add(sum: &mut [f32], a: &[f32], b: &[f32]) {
+    for ((sum, a), b) in sum.iter_mut().zip(a).zip(b) {
+        *sum = a + b;
+    }
 }
 
 #[multiversion(targets("x86_64+avx512f+avx512vl+fma", "x86_64+avx2+fma"))]

@@ -1,69 +1,119 @@
-//! Causal grouped-query attention over packed sequences, forward and backward.
+//! Causal grouped-query attention over packed sequences, and over trunks with their branches.
 
 use anyhow::Result;
 use reskill_kernels::ops::{self, AttentionShape, Cost, PackedSegment, PackedSegments, packed_cost};
 use reskill_kernels::{KernelError, Tensor};
 
-use super::exact::{inner, log_softmax};
-use super::operation::{Build, Inputs, Operation, poison, relative_error, some_rows, values};
+use super::exact::{add_scaled, inner, log_sum_exp};
+use super::operation::{Build, Inputs, Operation, poison, relative_error, worse};
+use super::sample::{Sample, row_of};
 
 /// Longest sequence.
 const LONGEST: usize = 4096;
+/// Branches of a trunk, as many as an episode has turns; together they are as long as the trunk.
+const BRANCHES: usize = 8;
 
 /// The operations of this file.
 pub(super) const OPERATIONS: [(&str, Build); 2] = [
-    ("attention_forward", |inputs| Ok(Box::new(Attention::new(inputs)?))),
-    ("attention_backward", |inputs| Ok(Box::new(AttentionBackward::new(inputs)?))),
+    ("attention_forward", |inputs| Ok(Box::new(Attention::new(inputs, sequences(inputs.n))?))),
+    ("attention_forward_branches", |inputs| Ok(Box::new(Attention::new(inputs, branches(inputs.n))?))),
 ];
 
-struct Attention {
-    out: Tensor,
-    lse: Tensor,
-    qkv: Tensor,
-    segments: PackedSegments,
-    shape: AttentionShape,
-    size: usize,
-    tolerance: f64,
+/// Sequences of at most [`LONGEST`] rows.
+pub(super) fn sequences(n: usize) -> Vec<PackedSegment> {
+    let segment = |start: usize| PackedSegment {
+        start,
+        len: LONGEST.min(n - start),
+        prefix_start: start,
+        prefix_len: 0,
+    };
+    (0..n).step_by(LONGEST).map(segment).collect()
+}
+
+/// The same rows as trunks and branches: half of a sequence is the trunk, and each branch saw more of it than the one before.
+pub(super) fn branches(n: usize) -> Vec<PackedSegment> {
+    let mut segments = Vec::new();
+    for PackedSegment { start, len, .. } in sequences(n) {
+        let trunk = len.div_ceil(2);
+        segments.push(PackedSegment { start, len: trunk, prefix_start: start, prefix_len: 0 });
+        let each = (len - trunk).div_ceil(BRANCHES).max(1);
+        for (index, first) in (trunk..len).step_by(each).enumerate() {
+            segments.push(PackedSegment {
+                start: start + first,
+                len: each.min(len - first),
+                prefix_start: start,
+                prefix_len: trunk * (index + 1) / BRANCHES,
+            });
+        }
+    }
+    segments
+}
+
+pub(super) struct Attention {
+    pub(super) out: Tensor,
+    pub(super) lse: Tensor,
+    pub(super) qkv: Tensor,
+    pub(super) segments: PackedSegments,
+    pub(super) shape: AttentionShape,
+    pub(super) size: usize,
+    pub(super) tolerance: f64,
 }
 
 impl Attention {
-    fn new(inputs: &Inputs<'_>) -> Result<Attention> {
-        let (n, model) = (inputs.n, inputs.model);
-        let shape =
-            AttentionShape { n_heads: model.heads, n_kv_heads: model.kv_heads, head_dim: model.head_dim };
-        let segment = |start: usize| PackedSegment {
-            start,
-            len: LONGEST.min(n - start),
-            prefix_start: start,
-            prefix_len: 0,
-        };
+    pub(super) fn new(inputs: &Inputs<'_>, segments: Vec<PackedSegment>) -> Result<Attention> {
+        let (n, shape) = (inputs.n, inputs.model.attention());
         Ok(Attention {
             out: inputs.tensor(1, &[n, shape.out_width()], 1.0)?,
             lse: inputs.wide(2, &[n, shape.n_heads], 1.0)?,
             qkv: inputs.tensor(3, &[n, shape.qkv_width()], 2.0)?,
-            segments: (0..n).step_by(LONGEST).map(segment).collect::<Vec<_>>().into(),
+            segments: segments.into(),
             shape,
             size: inputs.size(),
             tolerance: inputs.rounding(2e-5),
         })
     }
 
-    /// Of row `n` and a head: the rows seen and their probabilities.
-    fn weights(&self, qkv: &[f64], n: usize, head: usize) -> (usize, Vec<f64>) {
-        let start = self.segments.iter().map(|it| it.start).filter(|&start| start <= n).max().unwrap_or(0);
-        let (shape, width) = (self.shape, self.qkv.row_len());
-        let d = shape.head_dim;
-        let key = shape.n_heads * d + head / (shape.n_heads / shape.n_kv_heads) * d;
-        let query = &qkv[n * width + head * d..][..d];
-        let scale = 1.0 / (d as f64).sqrt();
-        let scores: Vec<f64> =
-            (start..=n).map(|j| scale * inner(query, &qkv[j * width + key..][..d])).collect();
-        (start, log_softmax(&scores).into_iter().map(f64::exp).collect())
+    /// The rows that row `n` sees.
+    pub(super) fn seen(&self, n: usize) -> Vec<usize> {
+        let within = |segment: &&PackedSegment| (segment.start..segment.start + segment.len).contains(&n);
+        let Some(segment) = self.segments.iter().find(within) else { return Vec::new() };
+        let prefix = segment.prefix_start..segment.prefix_start + segment.prefix_len;
+        prefix.chain(segment.start..=n).collect()
     }
 
-    fn value_at(&self, head: usize) -> usize {
-        let shape = self.shape;
-        (shape.n_heads + shape.n_kv_heads + head / (shape.n_heads / shape.n_kv_heads)) * shape.head_dim
+    /// The rows that see row `j`.
+    pub(super) fn seers(&self, j: usize) -> Vec<usize> {
+        let mut seers = Vec::new();
+        for &PackedSegment { start, len, prefix_start, prefix_len } in self.segments.iter() {
+            if (prefix_start..prefix_start + prefix_len).contains(&j) {
+                seers.extend(start..start + len);
+            } else if (start..start + len).contains(&j) {
+                seers.extend(j..start + len);
+            }
+        }
+        seers
+    }
+
+    /// A query head, and the key and the value head it reads, within a row of `qkv`.
+    pub(super) fn heads(&self, head: usize) -> [std::ops::Range<usize>; 3] {
+        let AttentionShape { n_heads, n_kv_heads, head_dim: d } = self.shape;
+        let kv = head / (n_heads / n_kv_heads);
+        [head, n_heads + kv, n_heads + n_kv_heads + kv].map(|index| index * d..(index + 1) * d)
+    }
+
+    pub(super) fn scale(&self) -> f64 {
+        1.0 / (self.shape.head_dim as f64).sqrt()
+    }
+
+    /// Of row `n` and a head: the rows seen, their probabilities, and the logarithm of the sum of exponentials.
+    pub(super) fn weights(&self, qkv: &[f32], n: usize, head: usize) -> (Vec<usize>, Vec<f64>, f64) {
+        let (width, [query, key, _]) = (self.qkv.row_len(), self.heads(head));
+        let query: Vec<f64> = qkv[n * width..][query].iter().copied().map(f64::from).collect();
+        let seen = self.seen(n);
+        let score = |&j: &usize| self.scale() * inner(&query, &qkv[j * width..][key.clone()]);
+        let scores: Vec<f64> = seen.iter().map(score).collect();
+        let lse = log_sum_exp(&scores);
+        (seen, scores.into_iter().map(|score| (score - lse).exp()).collect(), lse)
     }
 }
 
@@ -82,85 +132,50 @@ impl Operation for Attention {
     fn run(&mut self) -> Result<(), KernelError> {
         ops::attention_forward(&mut self.out, &mut self.lse, &self.qkv, &self.segments, self.shape)
     }
-    fn error(&self) -> Result<f64> {
-        let (out, qkv) = (values(&self.out)?, values(&self.qkv)?);
-        let (width, out_width, d) = (self.qkv.row_len(), self.out.row_len(), self.shape.head_dim);
-        let mut pairs = Vec::new();
-        for (n, head) in
-            some_rows(self.qkv.rows()).into_iter().flat_map(|n| [(n, 0), (n, self.shape.n_heads - 1)])
-        {
-            let (start, weights) = self.weights(&qkv, n, head);
-            for x in 0..d {
-                let values = (start..=n).map(|j| qkv[j * width + self.value_at(head) + x]);
-                let want: f64 = weights.iter().zip(values).map(|(p, v)| p * v).sum();
-                pairs.push((out[n * out_width + head * d + x], want));
+    fn error(&self, sample: Sample) -> Result<f64> {
+        let qkv = self.qkv.to_vec()?;
+        let (width, d) = (self.qkv.row_len(), self.shape.head_dim);
+        let (mut pairs, mut statistics) = (Vec::new(), Vec::new());
+        for n in sample.rows(self.qkv.rows()) {
+            let (out, lses) = (row_of(&self.out, n)?, row_of(&self.lse, n)?);
+            for head in [0, self.shape.n_heads - 1] {
+                let (seen, weights, lse) = self.weights(&qkv, n, head);
+                let [at, _, value] = self.heads(head);
+                let mut want = vec![0.0; d];
+                for (&j, weight) in seen.iter().zip(weights) {
+                    add_scaled(&mut want, weight, &qkv[j * width..][value.clone()]);
+                }
+                pairs.extend(out[at].iter().copied().zip(want));
+                statistics.push((lses[head], lse));
             }
         }
-        Ok(relative_error(pairs))
+        Ok(worse(relative_error(pairs), relative_error(statistics)))
     }
     fn tolerance(&self) -> f64 {
         self.tolerance
     }
-}
-
-struct AttentionBackward {
-    forward: Attention,
-    d_qkv: Tensor,
-    d_out: Tensor,
-}
-
-impl AttentionBackward {
-    fn new(inputs: &Inputs<'_>) -> Result<AttentionBackward> {
-        let mut forward = Attention::new(inputs)?;
-        forward.run()?;
-        let d_qkv = inputs.tensor(4, forward.qkv.shape(), 1.0)?;
-        let d_out = inputs.tensor(5, forward.out.shape(), 1.0)?;
-        Ok(AttentionBackward { forward, d_qkv, d_out })
+    fn outputs(&self) -> Vec<&Tensor> {
+        vec![&self.out, &self.lse]
     }
 }
 
-impl Operation for AttentionBackward {
-    fn shape(&self) -> Vec<(&'static str, usize)> {
-        self.forward.shape()
-    }
-    fn cost(&self) -> Cost {
-        let Attention { segments, shape, size, .. } = &self.forward;
-        let cost = packed_cost(segments, *shape, *size);
-        Cost { bytes: cost.backward_bytes as u64, flops: cost.backward_flops as u64 }
-    }
-    fn poison(&mut self) -> Result<()> {
-        poison(&mut [&mut self.d_qkv])
-    }
-    fn run(&mut self) -> Result<(), KernelError> {
-        let Attention { out, lse, qkv, segments, shape, .. } = &self.forward;
-        ops::attention_backward(&mut self.d_qkv, &self.d_out, out, lse, qkv, segments, *shape)
-    }
-    /// Gradients of queries: `d_q_i = scale sum_j p_ij (d_out_i . v_j - d_out_i . out_i) k_j`.
-    fn error(&self) -> Result<f64> {
-        let forward = &self.forward;
-        let (qkv, d_out, got) = (values(&forward.qkv)?, values(&self.d_out)?, values(&self.d_qkv)?);
-        let (width, out_width, shape) = (forward.qkv.row_len(), forward.out.row_len(), forward.shape);
-        let (d, scale) = (shape.head_dim, 1.0 / (shape.head_dim as f64).sqrt());
-        let mut pairs = Vec::new();
-        for (n, head) in
-            some_rows(forward.qkv.rows()).into_iter().flat_map(|n| [(n, 0), (n, shape.n_heads - 1)])
-        {
-            let (start, weights) = forward.weights(&qkv, n, head);
-            let d_row = &d_out[n * out_width + head * d..][..d];
-            let key = shape.n_heads * d + head / (shape.n_heads / shape.n_kv_heads) * d;
-            let slopes: Vec<f64> =
-                (start..=n).map(|j| inner(d_row, &qkv[j * width + forward.value_at(head)..][..d])).collect();
-            let mean = inner(&weights, &slopes);
-            for x in 0..d {
-                let sum = (start..=n).zip(weights.iter().zip(&slopes));
-                let want: f64 =
-                    sum.map(|(j, (p, s))| scale * p * (s - mean) * qkv[j * width + key + x]).sum();
-                pairs.push((got[n * width + head * d + x], want));
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn branches_cover_all_rows_and_see_more_and_more_of_their_trunk() {
+        for n in [1, 2, 9, 37, 5000] {
+            let segments = branches(n);
+            let mut next = 0;
+            for segment in &segments {
+                assert!(segment.start == next && segment.len > 0, "{n}: {segment:?}");
+                assert!(segment.prefix_start + segment.prefix_len <= segment.start, "{n}: {segment:?}");
+                next += segment.len;
             }
+            assert_eq!(next, n);
         }
-        Ok(relative_error(pairs))
-    }
-    fn tolerance(&self) -> f64 {
-        2.0 * self.forward.tolerance
+        let prefixes: Vec<usize> = branches(64)[1..].iter().map(|segment| segment.prefix_len).collect();
+        assert_eq!(prefixes, [4, 8, 12, 16, 20, 24, 28, 32]);
     }
 }

@@ -6,7 +6,8 @@ use reskill_kernels::ops::{self, AttentionShape, CachedPlan, CachedSpan, Cost, c
 use reskill_kernels::{KernelError, Tensor};
 
 use super::exact::{inner, log_softmax};
-use super::operation::{Build, Inputs, Operation, poison, relative_error, some_rows, values};
+use super::operation::{Build, Inputs, Operation, poison, relative_error};
+use super::sample::{Sample, row_of};
 
 /// Positions of a page, as in the model's cache.
 const PAGE: usize = 32;
@@ -40,12 +41,8 @@ struct Cache {
 impl Cache {
     /// Groups of `group` sequences have the first half of their pages in common. Pages are handed out in turns, so those of
     /// a sequence lie apart.
-    fn new(inputs: &Inputs<'_>, group: usize) -> Result<Cache> {
-        let model = inputs.model;
-        let shape =
-            AttentionShape { n_heads: model.heads, n_kv_heads: model.kv_heads, head_dim: model.head_dim };
-        let n = inputs.n.min(DECODE);
-        let context = if inputs.n < DECODE { SHORT_CONTEXT } else { CONTEXT };
+    fn new(inputs: &Inputs<'_>, group: usize, context: usize) -> Result<Cache> {
+        let (n, shape) = (inputs.n.min(DECODE), inputs.model.attention());
         let (n_pages, n_shared) = (context / PAGE, if group > 1 { context / PAGE / 2 } else { 0 });
         let mut pages: Vec<Vec<u32>> = vec![Vec::new(); n];
         let mut next = 0..;
@@ -81,6 +78,11 @@ impl Cache {
     }
 }
 
+/// Positions of each sequence, by the rows that are asked for.
+fn context(inputs: &Inputs<'_>) -> usize {
+    if inputs.n < DECODE { SHORT_CONTEXT } else { CONTEXT }
+}
+
 /// One new row of each sequence, at its last position.
 fn spans(pages: &[Vec<u32>], context: usize) -> Vec<CachedSpan<'_>> {
     let sequences = pages.iter().enumerate();
@@ -95,7 +97,7 @@ struct Decode {
 
 impl Decode {
     fn new(inputs: &Inputs<'_>, group: usize) -> Result<Decode> {
-        let cache = Cache::new(inputs, group)?;
+        let cache = Cache::new(inputs, group, context(inputs))?;
         let out = inputs.tensor(4, &[cache.qkv.rows(), cache.shape.out_width()], 1.0)?;
         Ok(Decode { cache, out, tolerance: inputs.rounding(2e-5) })
     }
@@ -117,36 +119,41 @@ impl Operation for Decode {
         let Cache { keys, values, qkv, plan, .. } = &self.cache;
         ops::attention_cached_planned(&mut self.out, qkv, keys, values, plan)
     }
-    fn error(&self) -> Result<f64> {
+    fn error(&self, sample: Sample) -> Result<f64> {
         let Cache { shape, pages, context, .. } = &self.cache;
-        let (keys, cached) = (values(&self.cache.keys)?, values(&self.cache.values)?);
-        let (qkv, got) = (values(&self.cache.qkv)?, values(&self.out)?);
         let (d, width) = (shape.head_dim, shape.kv_width());
         let scale = 1.0 / (d as f64).sqrt();
         let mut pairs = Vec::new();
-        for (n, head) in some_rows(pages.len()).into_iter().flat_map(|n| [(n, 0), (n, shape.n_heads - 1)]) {
-            let first = head / (shape.n_heads / shape.n_kv_heads) * d;
-            let query = &qkv[n * shape.qkv_width() + head * d..][..d];
-            let place = |position: usize| (pages[n][position / PAGE] as usize, position % PAGE);
-            let score = |position: usize| {
-                let (page, at) = place(position);
-                let key: Vec<f64> = (0..d).map(|x| keys[(page * width + first + x) * PAGE + at]).collect();
-                scale * inner(query, &key)
+        for n in sample.few(pages.len()) {
+            let read = |tensor: &Tensor| -> Result<Vec<Vec<f64>>> {
+                pages[n].iter().map(|&page| row_of(tensor, page as usize)).collect()
             };
-            let weights = log_softmax(&(0..*context).map(score).collect::<Vec<f64>>());
-            for x in 0..d {
-                let value = |position: usize| {
-                    let (page, at) = place(position);
-                    cached[(page * PAGE + at) * width + first + x]
+            let (keys, cached) = (read(&self.cache.keys)?, read(&self.cache.values)?);
+            let (qkv, got) = (row_of(&self.cache.qkv, n)?, row_of(&self.out, n)?);
+            for head in [0, shape.n_heads - 1] {
+                let first = head / (shape.n_heads / shape.n_kv_heads) * d;
+                let query = &qkv[head * d..][..d];
+                let score = |position: usize| {
+                    let (page, at) = (&keys[position / PAGE], position % PAGE);
+                    let key: Vec<f64> = (0..d).map(|x| page[(first + x) * PAGE + at]).collect();
+                    scale * inner(query, &key)
                 };
-                let want = weights.iter().enumerate().map(|(position, p)| p.exp() * value(position)).sum();
-                pairs.push((got[n * shape.out_width() + head * d + x], want));
+                let weights = log_softmax(&(0..*context).map(score).collect::<Vec<f64>>());
+                for x in 0..d {
+                    let value =
+                        |position: usize| cached[position / PAGE][position % PAGE * width + first + x];
+                    let want = weights.iter().enumerate().map(|(at, p)| p.exp() * value(at)).sum();
+                    pairs.push((got[head * d + x], want));
+                }
             }
         }
         Ok(relative_error(pairs))
     }
     fn tolerance(&self) -> f64 {
         self.tolerance
+    }
+    fn outputs(&self) -> Vec<&Tensor> {
+        vec![&self.out]
     }
 }
 
@@ -156,7 +163,8 @@ struct Append {
 
 impl Append {
     fn new(inputs: &Inputs<'_>) -> Result<Append> {
-        Ok(Append { cache: Cache::new(inputs, 1)? })
+        // The last page of each sequence is written to; those before it only take room.
+        Ok(Append { cache: Cache::new(inputs, 1, SHORT_CONTEXT)? })
     }
 }
 
@@ -174,18 +182,17 @@ impl Operation for Append {
         let Cache { keys, values, qkv, plan, .. } = &mut self.cache;
         ops::cache_append_planned(keys, values, qkv, plan)
     }
-    fn error(&self) -> Result<f64> {
+    fn error(&self, sample: Sample) -> Result<f64> {
         let Cache { shape, pages, context, .. } = &self.cache;
-        let (keys, cached, qkv) =
-            (values(&self.cache.keys)?, values(&self.cache.values)?, values(&self.cache.qkv)?);
         let (width, last) = (shape.kv_width(), context - 1);
         let mut pairs = Vec::new();
-        for (n, own) in pages.iter().enumerate() {
-            let (page, at) = (own[last / PAGE] as usize, last % PAGE);
-            let key = n * shape.qkv_width() + shape.out_width();
+        for n in sample.rows(pages.len()) {
+            let (page, at) = (pages[n][last / PAGE] as usize, last % PAGE);
+            let (keys, cached) = (row_of(&self.cache.keys, page)?, row_of(&self.cache.values, page)?);
+            let qkv = row_of(&self.cache.qkv, n)?.split_off(shape.out_width());
             for x in 0..width {
-                pairs.push((keys[(page * width + x) * PAGE + at], qkv[key + x]));
-                pairs.push((cached[(page * PAGE + at) * width + x], qkv[key + width + x]));
+                pairs.push((keys[x * PAGE + at], qkv[x]));
+                pairs.push((cached[at * width + x], qkv[width + x]));
             }
         }
         Ok(relative_error(pairs))
@@ -193,5 +200,13 @@ impl Operation for Append {
     fn tolerance(&self) -> f64 {
         // Rows are copied.
         0.0
+    }
+    fn outputs(&self) -> Vec<&Tensor> {
+        vec![&self.cache.keys, &self.cache.values]
+    }
+    /// All but a position of each sequence.
+    fn left_poisoned(&self) -> usize {
+        let Cache { keys, values, qkv, shape, .. } = &self.cache;
+        keys.len() + values.len() - 2 * qkv.rows() * shape.kv_width()
     }
 }

@@ -4,12 +4,20 @@ use anyhow::Result;
 use reskill_kernels::ops::{self, Cost, cost};
 use reskill_kernels::{KernelError, Tensor};
 
-use super::exact::row;
-use super::operation::{Build, Inputs, Operation, distinct, relative_error, some_rows, values};
+use super::exact::add_scaled;
+use super::operation::{Build, Inputs, Operation, distinct, relative_error};
+use super::sample::{Sample, columns_of, row_of, value_of};
 
 /// The operations of this file.
-pub(super) const OPERATIONS: [(&str, Build); 3] = [
-    ("embedding_backward", |inputs| Ok(Box::new(EmbeddingBackward::new(inputs)?))),
+pub(super) const OPERATIONS: [(&str, Build); 4] = [
+    ("embedding_backward", |inputs| {
+        let ids = inputs.stream(3).ids(inputs.n, inputs.model.vocab);
+        Ok(Box::new(EmbeddingBackward::new(inputs, ids)?))
+    }),
+    ("embedding_backward_zipf", |inputs| {
+        let ids = inputs.stream(3).zipf_ids(inputs.n, inputs.model.vocab);
+        Ok(Box::new(EmbeddingBackward::new(inputs, ids)?))
+    }),
     ("bias_forward", |inputs| Ok(Box::new(Bias::new(inputs)?))),
     ("bias_backward", |inputs| Ok(Box::new(BiasBackward::new(inputs)?))),
 ];
@@ -17,19 +25,18 @@ pub(super) const OPERATIONS: [(&str, Build); 3] = [
 struct EmbeddingBackward {
     d_table: Tensor,
     d_out: Tensor,
-    ids: Tensor<u32>,
-    distinct: usize,
+    ids: Vec<u32>,
+    tokens: Tensor<u32>,
     size: usize,
 }
 
 impl EmbeddingBackward {
-    fn new(inputs: &Inputs<'_>) -> Result<EmbeddingBackward> {
+    fn new(inputs: &Inputs<'_>, ids: Vec<u32>) -> Result<EmbeddingBackward> {
         let (n, c, v) = (inputs.n, inputs.model.c, inputs.model.vocab);
-        let ids = inputs.ids(3, n, v)?;
         Ok(EmbeddingBackward {
             d_table: inputs.wide(1, &[v, c], 1.0)?,
             d_out: inputs.tensor(2, &[n, c], 1.0)?,
-            distinct: distinct(&ids)?,
+            tokens: inputs.column(&ids)?,
             ids,
             size: inputs.size(),
         })
@@ -38,33 +45,41 @@ impl EmbeddingBackward {
 
 impl Operation for EmbeddingBackward {
     fn shape(&self) -> Vec<(&'static str, usize)> {
-        vec![("N", self.d_out.rows()), ("C", self.d_out.row_len()), ("V", self.d_table.rows())]
+        let (n, c) = (self.d_out.rows(), self.d_out.row_len());
+        vec![("N", n), ("C", c), ("V", self.d_table.rows()), ("distinct", distinct(&self.ids))]
     }
     fn cost(&self) -> Cost {
-        cost::embedding_backward(self.d_out.rows(), self.distinct, self.d_out.row_len(), self.size)
+        cost::embedding_backward(self.d_out.rows(), distinct(&self.ids), self.d_out.row_len(), self.size)
     }
     fn poison(&mut self) -> Result<()> {
         Ok(self.d_table.fill(0.0)?)
     }
     fn run(&mut self) -> Result<(), KernelError> {
-        ops::embedding_backward(&mut self.d_table, &self.d_out, &self.ids)
+        ops::embedding_backward(&mut self.d_table, &self.d_out, &self.tokens)
     }
-    fn error(&self) -> Result<f64> {
-        let (got, d_out, ids) = (values(&self.d_table)?, values(&self.d_out)?, self.ids.to_vec()?);
-        let c = self.d_out.row_len();
+    /// Rows of tokens that occur, and some that need not.
+    fn error(&self, sample: Sample) -> Result<f64> {
+        let (n, c) = (self.d_out.rows(), self.d_out.row_len());
+        let mut tokens: Vec<u32> = sample.rows(n).into_iter().map(|n| self.ids[n]).collect();
+        tokens.extend(sample.few(self.d_table.rows()).into_iter().map(|token| token as u32));
+        tokens.sort_unstable();
+        tokens.dedup();
         let mut pairs = Vec::new();
-        for token in some_rows(ids.len()).into_iter().map(|n| ids[n]) {
+        for token in tokens {
             let mut want = vec![0.0; c];
-            for n in (0..ids.len()).filter(|&n| ids[n] == token) {
-                want.iter_mut().zip(row(&d_out, c, n)).for_each(|(want, d)| *want += d);
+            for n in (0..n).filter(|&n| self.ids[n] == token) {
+                add_scaled(&mut want, 1.0, &row_of(&self.d_out, n)?);
             }
-            pairs.extend(row(&got, c, token as usize).iter().copied().zip(want));
+            pairs.extend(row_of(&self.d_table, token as usize)?.into_iter().zip(want));
         }
         Ok(relative_error(pairs))
     }
     fn tolerance(&self) -> f64 {
-        // Some additions in f32.
+        // Additions in f32, of the most frequent token some thousands.
         1e-5
+    }
+    fn outputs(&self) -> Vec<&Tensor> {
+        vec![&self.d_table]
     }
 }
 
@@ -98,13 +113,21 @@ impl Operation for Bias {
     fn run(&mut self) -> Result<(), KernelError> {
         ops::bias_forward(&mut self.out, &self.bias)
     }
-    fn error(&self) -> Result<f64> {
-        let (got, x, bias) = (values(&self.out)?, values(&self.original)?, values(&self.bias)?);
-        let want = x.iter().enumerate().map(|(at, x)| x + bias[at % bias.len()]);
-        Ok(relative_error(got.into_iter().zip(want)))
+    fn error(&self, sample: Sample) -> Result<f64> {
+        let bias = self.bias.to_vec()?;
+        let mut pairs = Vec::new();
+        for n in sample.rows(self.out.rows()) {
+            let x = row_of(&self.original, n)?;
+            let want = x.iter().zip(&bias).map(|(x, bias)| x + f64::from(*bias));
+            pairs.extend(row_of(&self.out, n)?.into_iter().zip(want));
+        }
+        Ok(relative_error(pairs))
     }
     fn tolerance(&self) -> f64 {
         self.tolerance
+    }
+    fn outputs(&self) -> Vec<&Tensor> {
+        vec![&self.out]
     }
 }
 
@@ -135,16 +158,19 @@ impl Operation for BiasBackward {
     fn run(&mut self) -> Result<(), KernelError> {
         ops::bias_backward(&mut self.d_bias, &self.d_out)
     }
-    fn error(&self) -> Result<f64> {
-        let (got, d_out, o) = (values(&self.d_bias)?, values(&self.d_out)?, self.d_out.row_len());
-        let mut want = vec![0.0; o];
-        for row in d_out.chunks_exact(o) {
-            want.iter_mut().zip(row).for_each(|(want, d)| *want += d);
+    fn error(&self, sample: Sample) -> Result<f64> {
+        let columns = sample.rows(self.d_bias.len());
+        let mut pairs = Vec::new();
+        for (&column, d_out) in columns.iter().zip(columns_of(&self.d_out, &columns)?) {
+            pairs.push((value_of(&self.d_bias, column)?, d_out.iter().sum()));
         }
-        Ok(relative_error(got.into_iter().zip(want)))
+        Ok(relative_error(pairs))
     }
     fn tolerance(&self) -> f64 {
         // Sums of thousands of numbers of both signs in f32.
         1e-4
+    }
+    fn outputs(&self) -> Vec<&Tensor> {
+        vec![&self.d_bias]
     }
 }

@@ -4,9 +4,10 @@ use anyhow::Result;
 use reskill_kernels::ops::{self, Cost, Distribution, cost};
 use reskill_kernels::{KernelError, Tensor};
 
-use super::exact::row;
+use super::exact::weighted_rows;
 use super::head::Logprob;
-use super::operation::{Build, Inputs, Operation, poison, relative_error, values};
+use super::operation::{Build, Inputs, Operation, poison, relative_error};
+use super::sample::{Sample, row_of, value_of};
 
 /// The operations of this file.
 pub(super) const OPERATIONS: [(&str, Build); 2] = [
@@ -45,15 +46,24 @@ impl Operation for Divergence {
         let (p, q) = (distribution(&self.policy), distribution(&self.reference));
         ops::linear_kl_forward(&mut self.kl, p, q, &self.policy.allowed, 1.0)
     }
-    fn error(&self) -> Result<f64> {
-        let kl = values(&self.kl)?;
-        let both = self.policy.exact()?.into_iter().zip(self.reference.exact()?);
-        let want = |p: &[f64], q: &[f64]| p.iter().zip(q).map(|(p, q)| p.exp() * (p - q)).sum::<f64>();
-        Ok(relative_error(both.map(|((n, p), (_, q))| (kl[n], want(&p, &q)))))
+    fn error(&self, sample: Sample) -> Result<f64> {
+        let mut pairs = Vec::new();
+        for (p, q) in self.policy.exact(sample)?.into_iter().zip(self.reference.exact(sample)?) {
+            pairs.push((value_of(&self.kl, p.row)?, divergence(&p.logprobs, &q.logprobs)));
+        }
+        Ok(relative_error(pairs))
     }
     fn tolerance(&self) -> f64 {
         3e-5
     }
+    fn outputs(&self) -> Vec<&Tensor> {
+        vec![&self.kl]
+    }
+}
+
+/// `sum_v p[v] (log p[v] - log q[v])`.
+fn divergence(p: &[f64], q: &[f64]) -> f64 {
+    p.iter().zip(q).map(|(p, q)| p.exp() * (p - q)).sum()
 }
 
 fn distribution(it: &Logprob) -> Distribution<'_> {
@@ -101,23 +111,25 @@ impl Operation for DivergenceBackward {
         let (p, q) = (distribution(policy), distribution(reference));
         ops::linear_kl_backward(d_hidden, d_head, &self.d_kl, kl, p, q, allowed, 1.0)
     }
-    fn error(&self) -> Result<f64> {
+    fn error(&self, sample: Sample) -> Result<f64> {
         let Divergence { policy, reference, .. } = &self.forward;
-        let (head, got, d_kl) = (values(&policy.head)?, values(&self.d_hidden)?, values(&self.d_kl)?);
-        let c = self.d_hidden.row_len();
+        let (mut rows, mut d_logits) = (Vec::new(), Vec::new());
+        for (p, q) in policy.exact(sample)?.into_iter().zip(reference.exact(sample)?) {
+            let (d_kl, kl) = (value_of(&self.d_kl, p.row)?, divergence(&p.logprobs, &q.logprobs));
+            let of_token = |(p, q): (&f64, &f64)| d_kl * p.exp() * (p - q - kl);
+            d_logits.push(p.logprobs.iter().zip(&q.logprobs).map(of_token).collect());
+            rows.push(p.row);
+        }
         let mut pairs = Vec::new();
-        for ((n, p), (_, q)) in policy.exact()?.into_iter().zip(reference.exact()?) {
-            let kl: f64 = p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q)).sum();
-            let mut want = vec![0.0; c];
-            for (v, (p, q)) in p.iter().zip(&q).enumerate() {
-                let d = d_kl[n] * p.exp() * (p - q - kl);
-                want.iter_mut().zip(row(&head, c, v)).for_each(|(want, head)| *want += d * head);
-            }
-            pairs.extend(row(&got, c, n).iter().copied().zip(want));
+        for (row, want) in rows.into_iter().zip(weighted_rows(&d_logits, &policy.head)?) {
+            pairs.extend(row_of(&self.d_hidden, row)?.into_iter().zip(want));
         }
         Ok(relative_error(pairs))
     }
     fn tolerance(&self) -> f64 {
         self.tolerance
+    }
+    fn outputs(&self) -> Vec<&Tensor> {
+        vec![&self.d_hidden, &self.d_head]
     }
 }

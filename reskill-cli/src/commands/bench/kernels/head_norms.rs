@@ -5,7 +5,8 @@ use reskill_kernels::ops::{self, AttentionShape, Cost, cost};
 use reskill_kernels::{KernelError, Tensor};
 
 use super::exact::inner;
-use super::operation::{Build, Inputs, Operation, poison, relative_error, some_rows, values};
+use super::operation::{Build, Inputs, Operation, poison, relative_error};
+use super::sample::{Sample, row_of};
 
 /// Under the root of a norm.
 const EPS: f32 = 1e-6;
@@ -30,7 +31,8 @@ struct HeadNorm {
 
 /// A head of a row.
 struct Head {
-    /// Where it begins in `qkv`.
+    row: usize,
+    /// Where it begins in the row.
     at: usize,
     x: Vec<f64>,
     /// 1 / rms.
@@ -41,8 +43,7 @@ struct Head {
 impl HeadNorm {
     fn new(inputs: &Inputs<'_>) -> Result<HeadNorm> {
         let (n, model) = (inputs.n, inputs.model);
-        let shape =
-            AttentionShape { n_heads: model.heads, n_kv_heads: model.kv_heads, head_dim: model.head_dim };
+        let shape = model.attention();
         let heads = shape.n_heads + shape.n_kv_heads;
         let original = inputs.tensor(1, &[n, shape.qkv_width()], 2.0)?;
         let weight = |stream| inputs.tensor(stream, &[shape.head_dim], 1.0);
@@ -62,18 +63,20 @@ impl HeadNorm {
         self.shape.n_heads + self.shape.n_kv_heads
     }
 
-    /// Some heads of some rows.
-    fn some(&self) -> Result<Vec<Head>> {
-        let (x, width, d) = (values(&self.original)?, self.original.row_len(), self.shape.head_dim);
-        let weights = [values(&self.weights[0])?, values(&self.weights[1])?];
+    /// All heads of some rows.
+    fn some(&self, sample: Sample) -> Result<Vec<Head>> {
+        let d = self.shape.head_dim;
+        let mut weights = Vec::new();
+        for weight in &self.weights {
+            weights.push(weight.to_vec()?.into_iter().map(f64::from).collect::<Vec<f64>>());
+        }
         let mut some = Vec::new();
-        for n in some_rows(self.original.rows()) {
-            for head in [0, self.shape.n_heads - 1, self.shape.n_heads, self.heads() - 1] {
-                let at = n * width + head * d;
-                let x = x[at..at + d].to_vec();
-                let rstd = 1.0 / (inner(&x, &x) / d as f64 + f64::from(EPS)).sqrt();
+        for n in sample.rows(self.original.rows()) {
+            let row = row_of(&self.original, n)?;
+            for (head, x) in row.chunks_exact(d).take(self.heads()).enumerate() {
+                let rstd = 1.0 / (inner(x, x) / d as f64 + f64::from(EPS)).sqrt();
                 let weight = weights[usize::from(head >= self.shape.n_heads)].clone();
-                some.push(Head { at, x, rstd, weight });
+                some.push(Head { row: n, at: head * d, x: x.to_vec(), rstd, weight });
             }
         }
         Ok(some)
@@ -96,10 +99,10 @@ impl Operation for HeadNorm {
         let (raw, rstd) = (&mut self.raw, &mut self.rstd);
         ops::qk_norm_forward(&mut self.qkv, raw, rstd, (q_weight, k_weight), self.shape, EPS)
     }
-    fn error(&self) -> Result<f64> {
-        let got = values(&self.qkv)?;
+    fn error(&self, sample: Sample) -> Result<f64> {
         let mut pairs = Vec::new();
-        for Head { at, x, rstd, weight } in self.some()? {
+        for Head { row, at, x, rstd, weight } in self.some(sample)? {
+            let got = row_of(&self.qkv, row)?;
             let want = x.iter().zip(&weight).map(|(x, weight)| x * rstd * weight);
             pairs.extend(got[at..at + x.len()].iter().copied().zip(want));
         }
@@ -107,6 +110,9 @@ impl Operation for HeadNorm {
     }
     fn tolerance(&self) -> f64 {
         self.tolerance
+    }
+    fn outputs(&self) -> Vec<&Tensor> {
+        vec![&self.qkv, &self.raw, &self.rstd]
     }
 }
 
@@ -149,11 +155,11 @@ impl Operation for HeadNormBackward {
         let (d_weights, weights) = ((d_q_weight, d_k_weight), (q_weight, k_weight));
         ops::qk_norm_backward(&mut self.d_qkv, d_weights, raw, rstd, weights, *shape)
     }
-    fn error(&self) -> Result<f64> {
-        let (got, d_out) = (values(&self.d_qkv)?, values(&self.d_out)?);
+    fn error(&self, sample: Sample) -> Result<f64> {
         let mut pairs = Vec::new();
-        for Head { at, x, rstd, weight } in self.forward.some()? {
+        for Head { row, at, x, rstd, weight } in self.forward.some(sample)? {
             let d = x.len();
+            let (got, d_out) = (row_of(&self.d_qkv, row)?, row_of(&self.d_out, row)?);
             let g: Vec<f64> = d_out[at..at + d].iter().zip(&weight).map(|(d, weight)| d * weight).collect();
             let pull = rstd * rstd * inner(&g, &x) / d as f64;
             let want = g.iter().zip(&x).map(|(g, x)| rstd * (g - x * pull));
@@ -163,5 +169,8 @@ impl Operation for HeadNormBackward {
     }
     fn tolerance(&self) -> f64 {
         2.0 * self.forward.tolerance
+    }
+    fn outputs(&self) -> Vec<&Tensor> {
+        vec![&self.d_qkv, &self.d_weights[0], &self.d_weights[1]]
     }
 }

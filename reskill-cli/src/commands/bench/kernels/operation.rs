@@ -1,11 +1,11 @@
 //! An operation with its inputs in place: it can run, and its result can be judged.
 
 use anyhow::Result;
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use reskill_kernels::ops::Cost;
 use reskill_kernels::{DType, Device, KernelError, Tensor};
 
+use super::random::Stream;
+use super::sample::Sample;
 use super::sizes::Model;
 
 /// What a case is made of.
@@ -34,9 +34,15 @@ pub(super) trait Operation {
     fn run(&mut self) -> Result<(), KernelError>;
     /// Largest distance from the f64 version over a sample of the outputs, relative to the largest of them. NaN if an
     /// output is.
-    fn error(&self) -> Result<f64>;
+    fn error(&self, sample: Sample) -> Result<f64>;
     /// What the storage and the sums of this operation allow of it.
     fn tolerance(&self) -> f64;
+    /// Tensors that must hold numbers after a run, all over.
+    fn outputs(&self) -> Vec<&Tensor>;
+    /// Elements of the outputs that a run leaves as they were poisoned.
+    fn left_poisoned(&self) -> usize {
+        0
+    }
     /// Whether it waits for the device, so that a graph cannot hold it.
     fn waits(&self) -> bool {
         false
@@ -44,35 +50,30 @@ pub(super) trait Operation {
 }
 
 impl Inputs<'_> {
-    fn rng(&self, stream: u64) -> ChaCha8Rng {
-        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
-        rng.set_stream(stream);
-        rng
+    pub(super) fn stream(&self, stream: u64) -> Stream {
+        Stream::new(self.seed, stream)
     }
 
-    /// Numbers in -scale..scale.
-    pub(super) fn numbers(&self, stream: u64, len: usize, scale: f32) -> Vec<f32> {
-        let mut rng = self.rng(stream);
-        (0..len).map(|_| scale * rng.random_range(-1.0..1.0)).collect()
-    }
-
-    /// A tensor of such numbers, stored as weights and activations are.
+    /// A tensor of numbers in -scale..scale, stored as weights and activations are.
     pub(super) fn tensor(&self, stream: u64, shape: &[usize], scale: f32) -> Result<Tensor> {
-        let numbers = self.numbers(stream, shape.iter().product(), scale);
+        let numbers = self.stream(stream).numbers(shape.iter().product(), scale);
         Ok(Tensor::from_slice(shape, &numbers, self.device, self.dtype)?)
     }
 
     /// The same in f32: statistics, losses, gradients of weights.
     pub(super) fn wide(&self, stream: u64, shape: &[usize], scale: f32) -> Result<Tensor> {
-        let numbers = self.numbers(stream, shape.iter().product(), scale);
+        let numbers = self.stream(stream).numbers(shape.iter().product(), scale);
         Ok(Tensor::from_slice(shape, &numbers, self.device, DType::F32)?)
     }
 
-    /// Numbers below `below`.
+    /// A column of numbers below `below`.
     pub(super) fn ids(&self, stream: u64, n: usize, below: usize) -> Result<Tensor<u32>> {
-        let mut rng = self.rng(stream);
-        let ids: Vec<u32> = (0..n).map(|_| rng.random_range(0..below as u32)).collect();
-        Ok(Tensor::from_slice(&[n], &ids, self.device, DType::U32)?)
+        self.column(&self.stream(stream).ids(n, below))
+    }
+
+    /// These numbers on the device.
+    pub(super) fn column(&self, ids: &[u32]) -> Result<Tensor<u32>> {
+        Ok(Tensor::from_slice(&[ids.len()], ids, self.device, DType::U32)?)
     }
 
     /// Bytes of an element.
@@ -95,22 +96,9 @@ pub(super) fn poison(tensors: &mut [&mut Tensor]) -> Result<()> {
     Ok(())
 }
 
-/// The first, the last, and some rows between.
-pub(super) fn some_rows(n: usize) -> Vec<usize> {
-    let mut rows: Vec<usize> =
-        [0, n / 5, n / 3, n / 2, 2 * n / 3, n - 1].into_iter().filter(|&row| row < n).collect();
-    rows.dedup();
-    rows
-}
-
 /// How many different ids there are.
-pub(super) fn distinct(ids: &Tensor<u32>) -> Result<usize> {
-    Ok(ids.to_vec()?.into_iter().collect::<std::collections::BTreeSet<u32>>().len())
-}
-
-/// Values of a tensor in f64, as stored.
-pub(super) fn values(tensor: &Tensor) -> Result<Vec<f64>> {
-    Ok(tensor.to_vec()?.into_iter().map(f64::from).collect())
+pub(super) fn distinct(ids: &[u32]) -> usize {
+    ids.iter().collect::<std::collections::BTreeSet<_>>().len()
 }
 
 /// Largest difference, relative to the largest value wanted.
@@ -124,4 +112,9 @@ pub(super) fn relative_error(pairs: impl IntoIterator<Item = (f64, f64)>) -> f64
         off = off.max((got - want).abs());
     }
     off / largest
+}
+
+/// The larger of two errors; NaN if one is.
+pub(super) fn worse(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
 }

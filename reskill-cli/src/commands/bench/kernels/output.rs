@@ -3,12 +3,14 @@
 use std::fmt::Write;
 
 use anyhow::Result;
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::Bench;
 use super::ceilings::Ceilings;
 use super::operation::Operation;
+use super::setting::Bench;
 use super::timing::{Mode, Timing};
+use crate::commands::bench::figures::{figure, percent, rate, separated};
 use crate::commands::bench::print_json;
 use crate::progress::print_data;
 
@@ -24,21 +26,21 @@ pub(super) struct Line {
     /// Seconds of the least work at the ceilings.
     pub(super) floor: f64,
     pub(super) error: f64,
+    /// Elements of the result that are no numbers and should be.
+    pub(super) not_finite: usize,
     tolerance: f64,
 }
 
 impl Line {
+    /// A case that has not been judged yet.
     pub(super) fn new(
-        bench: &Bench,
         ceilings: &Ceilings,
         name: &'static str,
         operation: &dyn Operation,
         mode: Mode,
         timing: Timing,
-        error: f64,
     ) -> Line {
         let cost = operation.cost();
-        debug_assert!(timing.rounds == bench.rounds);
         Line {
             name,
             shape: operation.shape(),
@@ -47,23 +49,29 @@ impl Line {
             mode,
             timing,
             floor: cost.floor(ceilings.bytes_per_second(), ceilings.flops_per_second),
-            error,
+            error: f64::NAN,
+            not_finite: 0,
             tolerance: operation.tolerance(),
         }
     }
 
     /// Whether the result is what it should be.
     pub(super) fn is_right(&self) -> bool {
-        self.error <= self.tolerance
+        self.error <= self.tolerance && self.not_finite == 0
     }
 
     pub(super) fn flops_per_second(&self) -> f64 {
         self.flops / self.timing.median
     }
 
-    fn shape_text(&self) -> String {
+    /// How many times as long it took as its floor.
+    pub(super) fn time_over_floor(&self) -> f64 {
+        self.timing.median / self.floor
+    }
+
+    pub(super) fn shape_text(&self) -> String {
         self.shape.iter().fold(String::new(), |mut text, (letter, size)| {
-            let _ = write!(text, "{}{letter}={size}", if text.is_empty() { "" } else { " " });
+            let _ = write!(text, "{}{letter}={}", if text.is_empty() { "" } else { " " }, separated(*size));
             text
         })
     }
@@ -74,11 +82,48 @@ impl Line {
         json!({
             "bench": "kernels", "op": self.name, "shape": shape, "dtype": bench.dtype.to_string(), "mode": self.mode,
             "bytes": self.bytes, "flops": self.flops, "floor_seconds": self.floor, "seconds": self.timing,
-            "fraction_of_floor": self.floor / self.timing.median,
+            "fraction_of_floor": self.floor / self.timing.median, "time_over_floor": self.time_over_floor(),
             "gb_per_s": self.bytes / self.timing.median / 1e9, "tflops": self.flops_per_second() / 1e12,
-            "error": self.error, "tolerance": self.tolerance, "right": self.is_right(),
+            "error": self.error, "tolerance": self.tolerance, "not_finite": self.not_finite,
+            "right": self.is_right(),
         })
     }
+
+    fn row(&self) -> String {
+        let mode = match self.mode {
+            Mode::Hot => "hot",
+            Mode::Cold => "cold",
+            Mode::Graph => "graph",
+        };
+        let verdict = match (self.is_right(), self.not_finite) {
+            (true, _) => String::new(),
+            (false, 0) => format!("  WRONG: expected an error of at most {:.0e}", self.tolerance),
+            (false, n) => format!("  WRONG: {} elements are no numbers", separated(n)),
+        };
+        format!(
+            "{:<30} {:<36} {mode:<5} {:>13} {:>11} {:>10} {:>10} {:>10} {:>8} {:>9.1e}{verdict}\n",
+            self.name,
+            self.shape_text(),
+            figure(self.timing.median * 1e6),
+            figure(self.floor * 1e6),
+            format!("{}x", figure(self.time_over_floor())),
+            rate(self.bytes / self.timing.median),
+            rate(self.flops_per_second()),
+            percent(self.timing.noise),
+            self.error,
+        )
+    }
+}
+
+/// A case that was not measured, as a line of JSON whose keys are in this order: scripts look for the name before the reason.
+#[derive(Serialize)]
+struct LeftOut<'a> {
+    bench: &'static str,
+    op: &'a str,
+    left_out: &'a str,
+    shape: Value,
+    dtype: String,
+    machine: &'a Value,
 }
 
 /// Prints lines as they come.
@@ -89,25 +134,23 @@ pub(super) struct Printer<'a> {
 
 impl<'a> Printer<'a> {
     pub(super) fn new(bench: &'a Bench, ceilings: &Ceilings) -> Result<Printer<'a>> {
-        let printer = Printer { bench, machine: machine(bench)? };
+        let printer = Printer { bench, machine: machine_json(bench)? };
         print_ceilings(bench, ceilings)?;
         if !bench.json {
-            print_data(
-                format!(
-                    "\n{:<26} {:<30} {:<5} {:>11} {:>11} {:>7} {:>9} {:>9} {:>7} {:>9}\n",
-                    "operation",
-                    "shape",
-                    "mode",
-                    "median us",
-                    "floor us",
-                    "floor",
-                    "GB/s",
-                    "TFLOP/s",
-                    "noise",
-                    "error"
-                )
-                .as_bytes(),
-            )?;
+            let header = format!(
+                "\n{:<30} {:<36} {:<5} {:>13} {:>11} {:>10} {:>10} {:>10} {:>8} {:>9}\n",
+                "operation",
+                "shape",
+                "mode",
+                "median us",
+                "floor us",
+                "time/floor",
+                "byte/s",
+                "FLOP/s",
+                "noise",
+                "error"
+            );
+            print_data(header.as_bytes())?;
         }
         Ok(printer)
     }
@@ -119,33 +162,33 @@ impl<'a> Printer<'a> {
             print_json(&json);
             return Ok(());
         }
-        let mode = match line.mode {
-            Mode::Hot => "hot",
-            Mode::Cold => "cold",
-            Mode::Graph => "graph",
-        };
-        let text = format!(
-            "{:<26} {:<30} {mode:<5} {:>11.2} {:>11.2} {:>6.1}% {:>9.2} {:>9.4} {:>6.1}% {:>9.1e}{}\n",
-            line.name,
-            line.shape_text(),
-            line.timing.median * 1e6,
-            line.floor * 1e6,
-            100.0 * line.floor / line.timing.median,
-            line.bytes / line.timing.median / 1e9,
-            line.flops_per_second() / 1e12,
-            100.0 * line.timing.noise,
-            line.error,
-            if line.is_right() { "" } else { "  WRONG" },
-        );
-        print_data(text.as_bytes())?;
+        print_data(line.row().as_bytes())?;
+        Ok(())
+    }
+
+    /// A case that cannot be measured here.
+    pub(super) fn print_left_out(&mut self, name: &str, reason: &str) -> Result<()> {
+        if self.bench.json {
+            let line = LeftOut {
+                bench: "kernels",
+                op: name,
+                left_out: reason,
+                shape: json!({}),
+                dtype: self.bench.dtype.to_string(),
+                machine: &self.machine,
+            };
+            print_data(format!("{}\n", serde_json::to_string(&line)?).as_bytes())?;
+            return Ok(());
+        }
+        print_data(format!("{name:<30} left out: {reason}\n").as_bytes())?;
         Ok(())
     }
 }
 
 /// Prints what the device does at best.
 pub(super) fn print_ceilings(bench: &Bench, ceilings: &Ceilings) -> Result<()> {
-    let machine = machine(bench)?;
     if bench.json {
+        let machine = machine_json(bench)?;
         print_json(
             &json!({ "bench": "ceilings", "dtype": bench.dtype.to_string(), "ceilings": ceilings, "machine": machine }),
         );
@@ -154,19 +197,21 @@ pub(super) fn print_ceilings(bench: &Bench, ceilings: &Ceilings) -> Result<()> {
     let mut text = String::new();
     writeln!(text, "{}, {}, seed {}", bench.device.describe(), bench.dtype, bench.seed)?;
     writeln!(text, "{}", bench.machine())?;
-    writeln!(text, "copy     {:>10.2} GB/s (read and written)", ceilings.copy_bytes_per_second / 1e9)?;
-    writeln!(text, "read     {:>10.2} GB/s", ceilings.read_bytes_per_second / 1e9)?;
-    writeln!(text, "product  {:>10.4} TFLOP/s", ceilings.flops_per_second / 1e12)?;
-    writeln!(text, "launch   {:>10.2} us", ceilings.launch_seconds * 1e6)?;
+    writeln!(text, "copy     {:>10}B/s (read and written)", rate(ceilings.copy_bytes_per_second))?;
+    writeln!(text, "read     {:>10}B/s", rate(ceilings.read_bytes_per_second))?;
+    for (name, flops) in &ceilings.matrix_rates {
+        let note = if *name == ceilings.matrix_by { " (sets the floors)" } else { "" };
+        writeln!(text, "product  {:>10}FLOP/s by {name}{note}", rate(*flops))?;
+    }
+    writeln!(text, "launch   {:>10} us", figure(ceilings.launch_seconds * 1e6))?;
     if let Some(seconds) = ceilings.graph_launch_seconds {
-        writeln!(text, "in graph {:>10.2} us", seconds * 1e6)?;
+        writeln!(text, "in graph {:>10} us", figure(seconds * 1e6))?;
     }
     print_data(text.as_bytes())?;
     Ok(())
 }
 
-fn machine(bench: &Bench) -> Result<Value> {
-    let mut machine = serde_json::to_value(bench.machine())?;
-    machine["device"] = json!(bench.device.describe());
-    Ok(machine)
+/// Where a line was measured.
+pub(super) fn machine_json(bench: &Bench) -> Result<Value> {
+    Ok(serde_json::to_value(bench.machine())?)
 }

@@ -4,8 +4,9 @@ use anyhow::Result;
 use reskill_kernels::ops::{self, Cost, cost};
 use reskill_kernels::{KernelError, Tensor};
 
-use super::exact::{inner, row};
-use super::operation::{Build, Inputs, Operation, poison, relative_error, some_rows, values};
+use super::exact::inner;
+use super::operation::{Build, Inputs, Operation, poison, relative_error};
+use super::sample::{Sample, columns_of, row_of};
 use super::sizes::Model;
 
 /// Inputs and outputs of a layer.
@@ -15,20 +16,28 @@ const QKV: Widths = |model| (model.c, (model.heads + 2 * model.kv_heads) * model
 const OUT: Widths = |model| (model.heads * model.head_dim, model.c);
 const GATE_UP: Widths = |model| (model.c, 2 * model.f);
 const DOWN: Widths = |model| (model.f, model.c);
+const HEAD: Widths = |model| (model.c, model.vocab);
 
 /// The operations of this file.
-pub(super) const OPERATIONS: [(&str, Build); 7] = [
+pub(super) const OPERATIONS: [(&str, Build); 11] = [
     ("matmul_qkv", |inputs| Ok(Box::new(Product::new(inputs, QKV, Kind::Forward)?))),
     ("matmul_out", |inputs| Ok(Box::new(Product::new(inputs, OUT, Kind::Forward)?))),
     ("matmul_gate_up", |inputs| Ok(Box::new(Product::new(inputs, GATE_UP, Kind::Forward)?))),
     ("matmul_down", |inputs| Ok(Box::new(Product::new(inputs, DOWN, Kind::Forward)?))),
     ("matmul_backward_input", |inputs| Ok(Box::new(Product::new(inputs, GATE_UP, Kind::Input)?))),
     ("matmul_backward_weight", |inputs| Ok(Box::new(Product::new(inputs, GATE_UP, Kind::Weight)?))),
-    ("matmul_decode", |inputs| {
-        let few = Inputs { n: inputs.n.min(8), ..*inputs };
-        Ok(Box::new(Product::new(&few, GATE_UP, Kind::Forward)?))
-    }),
+    ("matmul_decode", |inputs| few_rows(inputs, GATE_UP, 8)),
+    ("matmul_decode_16", |inputs| few_rows(inputs, GATE_UP, 16)),
+    ("matmul_decode_32", |inputs| few_rows(inputs, GATE_UP, 32)),
+    ("matmul_decode_128", |inputs| few_rows(inputs, GATE_UP, 128)),
+    ("matmul_lm_head", |inputs| few_rows(inputs, HEAD, 128)),
 ];
+
+/// A product as in decoding: of at most `n` rows.
+fn few_rows(inputs: &Inputs<'_>, widths: Widths, n: usize) -> Result<Box<dyn Operation>> {
+    let few = Inputs { n: inputs.n.min(n), ..*inputs };
+    Ok(Box::new(Product::new(&few, widths, Kind::Forward)?))
+}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -70,11 +79,45 @@ impl Product {
     fn sizes(&self) -> (usize, usize, usize) {
         (self.x.rows(), self.x.row_len(), self.y.row_len())
     }
-}
 
-/// Column `index` of a matrix.
-fn column(matrix: &[f64], width: usize, index: usize) -> Vec<f64> {
-    matrix.iter().skip(index).step_by(width).copied().collect()
+    /// `y[a, b] = x[a] . weight[b]`.
+    fn forward_pairs(&self, sample: Sample) -> Result<Vec<(f64, f64)>> {
+        let (n, _, o) = self.sizes();
+        let weights = sample.rows(o).into_iter().map(|b| Ok((b, row_of(&self.weight, b)?)));
+        let weights = weights.collect::<Result<Vec<_>>>()?;
+        let mut pairs = Vec::new();
+        for a in sample.rows(n) {
+            let (x, y) = (row_of(&self.x, a)?, row_of(&self.y, a)?);
+            pairs.extend(weights.iter().map(|(b, weight)| (y[*b], inner(&x, weight))));
+        }
+        Ok(pairs)
+    }
+
+    /// `x[a, b] = y[a] . weight[:, b]`.
+    fn input_pairs(&self, sample: Sample) -> Result<Vec<(f64, f64)>> {
+        let (n, i, _) = self.sizes();
+        let columns = sample.rows(i);
+        let weights = columns_of(&self.weight, &columns)?;
+        let mut pairs = Vec::new();
+        for a in sample.rows(n) {
+            let (x, y) = (row_of(&self.x, a)?, row_of(&self.y, a)?);
+            pairs.extend(columns.iter().zip(&weights).map(|(&b, weight)| (x[b], inner(&y, weight))));
+        }
+        Ok(pairs)
+    }
+
+    /// `weight[a, b] = y[:, a] . x[:, b]`.
+    fn weight_pairs(&self, sample: Sample) -> Result<Vec<(f64, f64)>> {
+        let (_, i, o) = self.sizes();
+        let (rows, columns) = (sample.rows(o), sample.rows(i));
+        let (ys, xs) = (columns_of(&self.y, &rows)?, columns_of(&self.x, &columns)?);
+        let mut pairs = Vec::new();
+        for (&a, y) in rows.iter().zip(&ys) {
+            let weight = row_of(&self.weight, a)?;
+            pairs.extend(columns.iter().zip(&xs).map(|(&b, x)| (weight[b], inner(y, x))));
+        }
+        Ok(pairs)
+    }
 }
 
 impl Operation for Product {
@@ -103,35 +146,21 @@ impl Operation for Product {
             Kind::Weight => ops::matmul_backward_weight(&mut self.weight, &self.y, &self.x),
         }
     }
-    fn error(&self) -> Result<f64> {
-        let (n, i, o) = self.sizes();
-        let (x, weight, y) = (values(&self.x)?, values(&self.weight)?, values(&self.y)?);
-        let mut pairs = Vec::new();
-        match self.kind {
-            Kind::Forward => {
-                for (a, b) in some_rows(n).into_iter().flat_map(|a| (0..o).map(move |b| (a, b))) {
-                    pairs.push((y[a * o + b], inner(row(&x, i, a), row(&weight, i, b))));
-                }
-            }
-            Kind::Input => {
-                for b in some_rows(i) {
-                    let weights = column(&weight, i, b);
-                    pairs.extend(
-                        some_rows(n).into_iter().map(|a| (x[a * i + b], inner(row(&y, o, a), &weights))),
-                    );
-                }
-            }
-            Kind::Weight => {
-                for (a, b) in
-                    some_rows(o).into_iter().flat_map(|a| some_rows(i).into_iter().map(move |b| (a, b)))
-                {
-                    pairs.push((weight[a * i + b], inner(&column(&y, o, a), &column(&x, i, b))));
-                }
-            }
-        }
-        Ok(relative_error(pairs))
+    fn error(&self, sample: Sample) -> Result<f64> {
+        Ok(relative_error(match self.kind {
+            Kind::Forward => self.forward_pairs(sample)?,
+            Kind::Input => self.input_pairs(sample)?,
+            Kind::Weight => self.weight_pairs(sample)?,
+        }))
     }
     fn tolerance(&self) -> f64 {
         self.tolerance
+    }
+    fn outputs(&self) -> Vec<&Tensor> {
+        vec![match self.kind {
+            Kind::Forward => &self.y,
+            Kind::Input => &self.x,
+            Kind::Weight => &self.weight,
+        }]
     }
 }

@@ -2,6 +2,7 @@
 
 use clap::ValueEnum;
 use reskill_kernels::Device;
+use reskill_kernels::ops::AttentionShape;
 use reskill_model::ModelConfig;
 
 /// A model by its widths.
@@ -34,6 +35,13 @@ pub(in crate::commands::bench) struct Model {
     pub(in crate::commands::bench) head_dim: usize,
     /// Vocabulary V.
     pub(in crate::commands::bench) vocab: usize,
+}
+
+impl Model {
+    /// Its heads.
+    pub(super) fn attention(self) -> AttentionShape {
+        AttentionShape { n_heads: self.heads, n_kv_heads: self.kv_heads, head_dim: self.head_dim }
+    }
 }
 
 impl Sizes {

@@ -4,8 +4,8 @@ use anyhow::Result;
 use reskill_kernels::{Device, KernelError, Tensor};
 use serde::Serialize;
 
-use super::Bench;
 use super::operation::Operation;
+use super::setting::Bench;
 
 /// How a case is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -1,21 +1,40 @@
-//! The loss, the optimizer, the gradient's norm.
+//! The loss, and the norm of the gradient with the factor that clips by it.
 
 use anyhow::Result;
 use reskill_kernels::ops::{
-    self, AdamWParams, Cost, GrpoLossInputs, GrpoLossParams, GrpoLossSums, KlEstimator, Moments8, RatioLevel,
-    Surrogate, cost,
+    self, Cost, GrpoLossInputs, GrpoLossParams, GrpoLossSums, KlEstimator, RatioLevel, Surrogate, cost,
 };
 use reskill_kernels::{KernelError, Tensor};
 
-use super::operation::{Build, Inputs, Operation, poison, relative_error, values};
+use super::operation::{Build, Inputs, Operation, poison, relative_error, worse};
+use super::sample::{Sample, for_pieces, value_of};
+use super::sizes::Model;
+
+/// Tensors whose gradients have one norm, and the norm that is allowed.
+const TENSORS: usize = 8;
+const LIMIT: f32 = 1.0;
 
 /// The operations of this file.
-pub(super) const OPERATIONS: [(&str, Build); 4] = [
+pub(super) const OPERATIONS: [(&str, Build); 3] = [
     ("grpo_loss", |inputs| Ok(Box::new(Loss::new(inputs)?))),
     ("sum_squares", |inputs| Ok(Box::new(SumSquares::new(inputs)?))),
-    ("adamw", |inputs| Ok(Box::new(Optimizer::new(inputs, false)?))),
-    ("adamw_8bit", |inputs| Ok(Box::new(Optimizer::new(inputs, true)?))),
+    ("clip_scale_global_norm", |inputs| Ok(Box::new(GlobalNorm::new(inputs)?))),
 ];
+
+/// Rows of the table of embeddings that have at most 2^24 elements: more of them say nothing new about a loop over elements.
+pub(super) fn capped_rows(model: Model) -> usize {
+    model.vocab.min(((1 << 24) / model.c).max(1))
+}
+
+/// `n` elements, and how many there would be without the cap.
+pub(super) fn capped_shape(n: usize, model: Model) -> Vec<(&'static str, usize)> {
+    let all = model.vocab * model.c;
+    let mut shape = vec![("n", n)];
+    if n < all {
+        shape.push(("of", all));
+    }
+    shape
+}
 
 const LOSS: GrpoLossParams = GrpoLossParams {
     surrogate: Surrogate::Clip,
@@ -75,9 +94,12 @@ impl Operation for Loss {
         };
         ops::grpo_loss_into(d_logprobs, d_entropy, &mut self.sums, &inputs, &LOSS)
     }
-    fn error(&self) -> Result<f64> {
+    /// Of all tokens: there are few numbers.
+    fn error(&self, _sample: Sample) -> Result<f64> {
+        let read = |column: &Tensor| -> Result<Vec<f64>> {
+            Ok(column.to_vec()?.into_iter().map(f64::from).collect())
+        };
         let [logprobs, old, reference, _, advantages, weights, d_logprobs, _] = &self.columns;
-        let read = |column| values(column);
         let (logprobs, old, reference) = (read(logprobs)?, read(old)?, read(reference)?);
         let (advantages, weights, got) = (read(advantages)?, read(weights)?, read(d_logprobs)?);
         let mut total = 0.0;
@@ -90,29 +112,41 @@ impl Operation for Loss {
             pairs.push((got[n], weights[n] * (slope - LOSS.kl_coef * d.exp_m1())));
         }
         let loss = GrpoLossSums::from_tensor(&self.sums)?.loss;
-        Ok(relative_error(pairs).max((loss - total).abs() / total.abs().max(1e-3)))
+        Ok(worse(relative_error(pairs), (loss - total).abs() / total.abs().max(1e-3)))
     }
     fn tolerance(&self) -> f64 {
         // f32 exponentials; a ratio within rounding of a clip may count as beyond it.
         1e-4
     }
+    fn outputs(&self) -> Vec<&Tensor> {
+        let [.., d_logprobs, d_entropy] = &self.columns;
+        vec![d_logprobs, d_entropy]
+    }
+}
+
+/// `sum x^2` over all elements of a tensor.
+fn squares(x: &Tensor) -> Result<f64> {
+    let mut total = 0.0;
+    for_pieces(x, |_, values| total += values.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>())?;
+    Ok(total)
 }
 
 struct SumSquares {
+    model: Model,
     x: Tensor,
     sum: Tensor<f64>,
 }
 
 impl SumSquares {
     fn new(inputs: &Inputs<'_>) -> Result<SumSquares> {
-        let x = inputs.wide(1, &[inputs.model.vocab, inputs.model.c], 1.0)?;
-        Ok(SumSquares { x, sum: Tensor::zeros(&[1], inputs.device)? })
+        let x = inputs.wide(1, &[capped_rows(inputs.model), inputs.model.c], 1.0)?;
+        Ok(SumSquares { model: inputs.model, x, sum: Tensor::zeros(&[1], inputs.device)? })
     }
 }
 
 impl Operation for SumSquares {
     fn shape(&self) -> Vec<(&'static str, usize)> {
-        vec![("n", self.x.len())]
+        capped_shape(self.x.len(), self.model)
     }
     fn cost(&self) -> Cost {
         cost::sum_squares(self.x.len(), 4)
@@ -123,86 +157,72 @@ impl Operation for SumSquares {
     fn run(&mut self) -> Result<(), KernelError> {
         ops::add_sum_squares(&mut self.sum, &self.x)
     }
-    fn error(&self) -> Result<f64> {
-        Ok(relative_error([(self.sum.to_vec()?[0], values(&self.x)?.iter().map(|x| x * x).sum())]))
+    fn error(&self, _sample: Sample) -> Result<f64> {
+        Ok(relative_error([(self.sum.to_vec()?[0], squares(&self.x)?)]))
     }
     fn tolerance(&self) -> f64 {
         1e-5
     }
+    /// The sum is in f64 and is compared.
+    fn outputs(&self) -> Vec<&Tensor> {
+        Vec::new()
+    }
 }
 
-/// A step over as many parameters as the output head has.
-struct Optimizer {
-    weight: Tensor,
-    before: Tensor,
-    grad: Tensor,
-    m: Tensor,
-    v: Tensor,
-    moments: Option<Moments8>,
+/// The norm over several tensors and the factor that clips by it, as before a step of the optimizer.
+struct GlobalNorm {
+    model: Model,
+    grads: Vec<Tensor>,
+    total: Tensor<f64>,
+    scale: Tensor,
 }
 
-const STEP: AdamWParams = AdamWParams {
-    learning_rate: 1e-3,
-    beta1: 0.9,
-    beta2: 0.95,
-    eps: 1e-8,
-    weight_decay: 0.0,
-    step: 1,
-    grad_scale: 1.0,
-};
-
-impl Optimizer {
-    fn new(inputs: &Inputs<'_>, eight_bit: bool) -> Result<Optimizer> {
-        let shape = [inputs.model.vocab, inputs.model.c];
-        let weight = inputs.wide(1, &shape, 1.0)?;
-        let moments = if eight_bit { Some(Moments8::zeros(weight.len(), inputs.device)?) } else { None };
-        Ok(Optimizer {
-            before: weight.try_clone()?,
-            weight,
-            grad: inputs.wide(2, &shape, 1.0)?,
-            m: Tensor::zeros(&shape, inputs.device)?,
-            v: Tensor::zeros(&shape, inputs.device)?,
-            moments,
+impl GlobalNorm {
+    fn new(inputs: &Inputs<'_>) -> Result<GlobalNorm> {
+        let rows = capped_rows(inputs.model).div_ceil(TENSORS);
+        let grad = |stream| inputs.wide(stream, &[rows, inputs.model.c], 1.0);
+        Ok(GlobalNorm {
+            model: inputs.model,
+            grads: (0..TENSORS as u64).map(grad).collect::<Result<_>>()?,
+            total: Tensor::zeros(&[1], inputs.device)?,
+            scale: Tensor::zeros(&[1], inputs.device)?,
         })
     }
+
+    fn n(&self) -> usize {
+        self.grads.iter().map(Tensor::len).sum()
+    }
 }
 
-impl Operation for Optimizer {
+impl Operation for GlobalNorm {
     fn shape(&self) -> Vec<(&'static str, usize)> {
-        vec![("n", self.weight.len())]
+        let mut shape = capped_shape(self.n(), self.model);
+        shape.push(("tensors", self.grads.len()));
+        shape
     }
     fn cost(&self) -> Cost {
-        if self.moments.is_some() {
-            cost::adamw_8bit(self.weight.len())
-        } else {
-            cost::adamw(self.weight.len())
-        }
+        cost::sum_squares(self.n(), 4)
     }
     fn poison(&mut self) -> Result<()> {
-        self.weight.copy_from(&self.before)?;
-        self.m.fill(0.0)?;
-        self.v.fill(0.0)?;
-        if let Some(moments) = &mut self.moments {
-            *moments = Moments8::zeros(self.weight.len(), &self.weight.device())?;
-        }
-        Ok(())
+        poison(&mut [&mut self.scale])
     }
     fn run(&mut self) -> Result<(), KernelError> {
-        match &mut self.moments {
-            Some(moments) => ops::adamw_8bit(&mut self.weight, moments, &self.grad, &STEP),
-            None => ops::adamw(&mut self.weight, &mut self.m, &mut self.v, &self.grad, &STEP),
-        }
+        self.total.fill(0.0)?;
+        self.grads.iter().try_for_each(|grad| ops::add_sum_squares(&mut self.total, grad))?;
+        ops::clip_scale(&mut self.scale, &self.total, LIMIT)
     }
-    /// The first step moves each weight by the learning rate, against its gradient.
-    fn error(&self) -> Result<f64> {
-        let (weight, before, grad) = (values(&self.weight)?, values(&self.before)?, values(&self.grad)?);
-        let rate = f64::from(STEP.learning_rate);
-        let moved = weight.iter().zip(&before).map(|(after, before)| after - before);
-        let want = grad.iter().map(|g| -rate * g / (g.abs() + f64::from(STEP.eps)));
-        Ok(relative_error(moved.zip(want)))
+    fn error(&self, _sample: Sample) -> Result<f64> {
+        let squares = self.grads.iter().map(squares).sum::<Result<f64>>()?;
+        let want = (f64::from(LIMIT) / squares.sqrt()).min(1.0);
+        Ok(worse(
+            relative_error([(self.total.to_vec()?[0], squares)]),
+            relative_error([(value_of(&self.scale, 0)?, want)]),
+        ))
     }
     fn tolerance(&self) -> f64 {
-        // A weight near 1 moves by 1e-3 give or take a rounding of 6e-8.
-        2e-4
+        1e-5
+    }
+    fn outputs(&self) -> Vec<&Tensor> {
+        vec![&self.scale]
     }
 }

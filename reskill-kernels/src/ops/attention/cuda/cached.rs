@@ -183,6 +183,9 @@ pub(in crate::ops::attention) fn append(
 ) -> Result<(), KernelError> {
     let kernel = qkv.dtype().pick("cache_append_f32", "cache_append_bf16");
     let [.., places, _, _, _] = tables.layout.starts();
+    let n = tables.layout.n;
+    let blocks = [n.div_ceil(32), tables.shape.kv_width().div_ceil(64), 1];
+    let grid = Grid { blocks, threads: [256, 1, 1], shared: 0 };
     let launch = Launch::of(device, "cache_append", "attention_cached", kernel)
         .output(keys)
         .output(values)
@@ -190,12 +193,13 @@ pub(in crate::ops::attention) fn append(
         .input_at(&tables.words, places)
         .size(tables.page);
     // SAFETY:
-    // - arguments: order and types match `cache_append_T(T*, T*, const T*, const u32*, int, int, int, int, float)`, T being
-    //   the type of `keys`, `values` and `qkv` (checked in `mod.rs`);
-    // - bounds: block b reads row b of the `n` rows of `qkv` and `places`, and writes the column and the row of the
-    //   place, which lies in a block of the cache (the spans have been checked against it), or nothing if there is none;
+    // - arguments: order and types match `cache_append_T(T*, T*, const T*, const u32*, int, int, int, int, float, int)`, T
+    //   being the type of `keys`, `values` and `qkv` (checked in `mod.rs`);
+    // - bounds: `qkv` and `places` have n rows, and blocks touch nothing behind them; of a row the column and the row of
+    //   its place are written, which lies in a block of the cache (the spans have been checked against it), or nothing
+    //   if there is none;
     // - aliasing: the kernel writes `keys` and `values` only, both borrowed mutably here; no two spans share a place.
-    unsafe { with_heads(launch, tables.shape).launch(Grid::linear(tables.layout.n, 128)) }
+    unsafe { with_heads(launch, tables.shape).size(n).launch(grid) }
 }
 
 pub(in crate::ops::attention) fn forward_cached(

@@ -67,11 +67,12 @@ impl Node<'_> {
         (self.rows.len() * sizes.group).div_ceil(self.tile(sizes).0)
     }
 
-    /// Flat rows of a tile, and whether it is a large one.
+    /// Flat rows of a tile, and whether it is a large one. Rows that one warp of a large tile would hold alone are two small
+    /// tiles: all four warps of each work, and the second finds the pages in the second-level cache.
     fn tile(&self, sizes: CachedSizes) -> (usize, bool) {
         match sizes.only {
             Some(tile) => (tile, false),
-            None if self.rows.len() * sizes.group <= SMALL_TILE => (SMALL_TILE, false),
+            None if self.rows.len() * sizes.group <= 2 * SMALL_TILE => (SMALL_TILE, false),
             None => (LARGE_TILE, true),
         }
     }

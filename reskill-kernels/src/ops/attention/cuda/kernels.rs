@@ -128,7 +128,7 @@ impl Variant {
             Variant::Plain { .. } => self.forward_shared(),
             Variant::Flash { head_dim, .. } => {
                 // A warp: keys or, later, sums; values.
-                let warp = (2 * head_dim * (FLASH_PAGE + PAD)).max(4 * SMALL_TILE * head_dim)
+                let warp = (2 * head_dim * (FLASH_PAGE + PAD)).max(4 * SMALL_TILE * (head_dim + PAD))
                     + 2 * FLASH_PAGE * (head_dim + PAD);
                 2 * SMALL_TILE * (head_dim + PAD) + 2 * 4 * SMALL_TILE * 4 + 4 * warp
             }

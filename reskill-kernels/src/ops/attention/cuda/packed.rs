@@ -161,10 +161,10 @@ pub(in crate::ops::attention) fn backward(
     // SAFETY:
     // - arguments: order and types match `attention_backward_delta_T(float*, const T*, const T*, int, int)`, T being the
     //   type of `d_out` and `out` (checked in `mod.rs`);
-    // - bounds: `scratch` holds N * H f32 before `sums_at`, `d_out` and `out` N * H * D elements (checked in `mod.rs`); a
-    //   warp works on one of the N * H rows or ends at once;
+    // - bounds: `scratch` holds N * H f32 before `sums_at`, `d_out` and `out` N * H * D elements (checked in `mod.rs`);
+    //   lanes work on one of the N * H heads or touch nothing;
     // - aliasing: the kernel writes scratch only.
-    unsafe { launch.launch(Grid::linear(n_rows.div_ceil(8), 256)) }?;
+    unsafe { launch.launch(Grid::heads(n_rows, shape.head_dim)) }?;
 
     let (unit, kernel) = variant.backward_query(dtype);
     let launch = Launch::of(device, OP, unit, kernel)

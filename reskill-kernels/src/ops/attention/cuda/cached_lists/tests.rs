@@ -105,6 +105,23 @@ fn rows_that_share_pages_read_them_in_one_tile() {
 }
 
 #[test]
+fn rows_of_one_warp_are_two_small_tiles_and_more_are_a_large_one() {
+    for (n_rows, small, large) in [(5, vec![15], vec![]), (8, vec![16, 8], vec![]), (11, vec![], vec![33])] {
+        let own: Vec<[u32; 3]> = (0..n_rows as u32).map(|row| [1, 2, 10 + row]).collect();
+        let spans: Vec<CachedSpan<'_>> = own
+            .iter()
+            .enumerate()
+            .map(|(row, blocks)| CachedSpan { row, len: 1, position: 70, blocks })
+            .collect();
+        let lists = check(&spans, n_rows, CachedSizes { group: 3, ..sizes(None, 32) });
+        let shared = |tiles: &[[u32; 8]]| -> Vec<u32> {
+            tiles.iter().filter(|tile| tile[5] == 64).map(|tile| tile[2]).collect()
+        };
+        assert_eq!((shared(&lists.small_tiles), shared(&lists.large_tiles)), (small, large), "{n_rows} rows");
+    }
+}
+
+#[test]
 fn no_sharing_pattern_of_a_small_cache_is_read_wrongly() {
     // All page lists of two blocks and a third one for three rows, with open and full last pages.
     let lists: Vec<[u32; 3]> = (0..8).map(|bits| [bits & 1, 2 + (bits >> 1 & 1), 4 + (bits >> 2)]).collect();
