@@ -11,7 +11,7 @@
 #include "prelude.cuh"
 
 // One factor of a product: element (r, k), r < rows, k < depth, at base[r * ld + k], or at base[k * ld + r] where the
-// tile reads it transposed. `index`, if given, maps r (transposed: k) to the row of `base`.
+// tile reads it transposed. `index`, if given, maps r (transposed: k) to the row of `base`. Less than 2^35 elements.
 template <class T> struct Operand {
   const T* base;
   const u32* index;
@@ -60,9 +60,8 @@ template <int R, bool TRANSPOSED, int THREADS> struct MmaStage {
   // Before the first copy of rows r0.. : finds them once for all of k.
   __device__ __forceinline__ void aim(const Operand<bf16>& op, int r0) {
     whole = op.ld % 8 == 0 && (size_t)op.base % 16 == 0 && (!TRANSPOSED || op.rows % 8 == 0);
-    if (TRANSPOSED) return;
 #pragma unroll
-    for (int i = 0; i < PIECES; ++i) {
+    for (int i = 0; i < (TRANSPOSED ? 0 : PIECES); ++i) {
       const int r = min(r0 + line() + i * STEP, op.rows - 1);
       at[i] = (u32)(mapped(op.index, r) * (u32)(op.ld / 8)) + piece();  // 2^32 pieces are 64 GiB
     }
@@ -209,7 +208,7 @@ template <int BM_, int BN_, int WARPS_M, int WARPS_N_, bool A_TRANSPOSED, bool B
       }
       epilogue(n0);
     }
-    cp_async_wait<0>();
+    // Nothing is on its way: every step that was asked for has been waited for.
     __syncthreads();                                     // shared memory is free again; what epilogues wrote is there
   }
 };
