@@ -11,25 +11,29 @@ use reskill_kernels::ops::{
 use reskill_kernels::{DType, Device, KernelError, Tensor};
 use reskill_simt::requests;
 
-/// Kernels that may take more than one and a tenth of the least: (kernel, sectors, passes).
+/// Kernels that may take more than one and a tenth of the least: (kernel, sectors, passes), by reason.
 const ALLOWED: [(&str, f64, f64); 17] = [
+    // Eight f32 a lane are two accesses of 16 bytes that touch the same sectors one after the other.
     ("adamw_8bit", 1.75, 1.10),
     ("adamw_f32", 2.02, 1.10),
+    ("rms_norm_backward_bf16", 1.30, 1.10),
+    ("rope_bf16", 1.22, 1.10),
+    // Results leave as pairs of a fragment, four lanes a row: in bf16 that is half a sector.
     ("attention_flash_backward_key_value_bf16_128_2", 1.17, 1.10),
     ("attention_flash_backward_key_value_bf16_64_2", 1.22, 1.10),
     ("linear_kl_d_logits_bf16", 1.15, 1.10),
-    ("linear_kl_join", 1.69, 1.10),
     ("linear_logprob_d_hidden_bf16", 1.21, 1.10),
     ("linear_logprob_d_logits_bf16", 1.32, 1.10),
+    ("matmul_nn_128_bf16", 1.20, 1.10),
+    ("matmul_nt_128_bf16", 1.27, 1.10),
+    ("matmul_nt_64_bf16", 1.19, 1.10),
+    // A thread reads the strips of its row, of which there are two here.
+    ("linear_kl_join", 1.69, 1.10),
+    // Products in f32 are for tests and small models.
     ("matmul_exact_nn_128", 1.55, 1.52),
     ("matmul_exact_nn_64", 1.10, 1.52),
     ("matmul_exact_nt_128", 1.77, 1.55),
     ("matmul_exact_tn_128", 3.82, 1.49),
-    ("matmul_nn_128_bf16", 1.20, 1.10),
-    ("matmul_nt_128_bf16", 1.27, 1.10),
-    ("matmul_nt_64_bf16", 1.19, 1.10),
-    ("rms_norm_backward_bf16", 1.30, 1.10),
-    ("rope_bf16", 1.22, 1.10),
 ];
 
 fn tensor(device: &Device, shape: &[usize], dtype: DType) -> Tensor {
