@@ -51,7 +51,7 @@ fn build() -> BuildResult<()> {
     Ok(())
 }
 
-/// Misaligned accesses call `runtime/alignment.cpp`.
+/// For kernels in every variant: misaligned accesses call `runtime/alignment.cpp`.
 const ALIGNMENT: [&str; 2] = ["-fsanitize=alignment", "-fno-sanitize-recover=alignment"];
 
 /// One library.
@@ -70,12 +70,12 @@ impl Variant {
         {
             flags.push("-march=x86-64-v3");
         }
-        Variant { name: "plain", flags, kernel_flags: &ALIGNMENT }
+        Variant { name: "plain", flags, kernel_flags: &[] }
     }
 
     fn asan() -> Variant {
         let flags = vec!["-O1", "-g", "-fsanitize=address", "-fno-omit-frame-pointer"];
-        Variant { name: "asan", flags, kernel_flags: &ALIGNMENT }
+        Variant { name: "asan", flags, kernel_flags: &[] }
     }
 
     fn trace() -> Variant {
@@ -96,9 +96,10 @@ impl Variant {
         flags.extend(common.split_whitespace().map(str::to_owned));
         flags.extend(INCLUDES.iter().map(|folder| format!("-I{folder}")));
         fs::write(folder.join("flags"), flags.join(" "))?;
-        let headers = headers_hash(&flags)?;
+        let kernel_flags = [&ALIGNMENT, self.kernel_flags].concat();
+        let headers = headers_hash(&flags, &kernel_flags)?;
         let sources = sources()?;
-        let objects = compile_all(&sources, &objects_folder, &flags, self.kernel_flags, headers)?;
+        let objects = compile_all(&sources, &objects_folder, &flags, &kernel_flags, headers)?;
         remove_others(&objects_folder, &objects)?;
         let (mut blas, driver): (Vec<PathBuf>, Vec<PathBuf>) =
             objects.into_iter().partition(|object| object.to_string_lossy().contains("/cublaslt-"));
@@ -151,7 +152,7 @@ fn collect(folder: &Path, found: &mut Vec<PathBuf>) -> BuildResult<()> {
 }
 
 /// Headers lie in the include folders and beside the kernels.
-fn headers_hash(flags: &[String]) -> BuildResult<u64> {
+fn headers_hash(flags: &[String], kernel_flags: &[&str]) -> BuildResult<u64> {
     let mut files = Vec::new();
     for folder in INCLUDES.iter().chain(&["../src/ops"]) {
         collect(Path::new(folder), &mut files)?;
@@ -159,7 +160,7 @@ fn headers_hash(flags: &[String]) -> BuildResult<u64> {
     files.retain(|path| path.extension().is_some_and(|e| e == "h" || e == "cuh"));
     files.sort();
     let mut hasher = DefaultHasher::new();
-    flags.hash(&mut hasher);
+    (flags, kernel_flags).hash(&mut hasher);
     for file in files {
         file.hash(&mut hasher);
         fs::read(&file)?.hash(&mut hasher);

@@ -194,6 +194,7 @@ fn shows(kernel: &str, threads: u32, expected: impl Fn(usize) -> f32) -> bool {
 }
 
 #[test]
+#[cfg_attr(feature = "trace", ignore = "the tracing build ends the launch at the race: tests/traced.rs")]
 fn missing_barriers_and_waits_show_in_the_results() {
     assert!(shows("simt_mistake_no_barrier", 256, |i| 255.0 - i as f32));
     assert!(shows("simt_mistake_no_syncwarp", 32, |i| (i ^ 1) as f32));
