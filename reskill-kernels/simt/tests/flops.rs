@@ -5,20 +5,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod common;
+
+use common::tensor;
 use reskill_kernels::ops::{
     self, AttentionShape, CachedPlan, CachedSpan, Distribution, PackedSegment, PackedSegments, TokenSets,
     cost,
 };
-use reskill_kernels::{DType, Device, KernelError, Tensor};
+use reskill_kernels::{DType, Device, KernelError};
 use reskill_simt::counters;
 
 const SHAPE: AttentionShape = AttentionShape { n_heads: 4, n_kv_heads: 2, head_dim: 64 };
-
-fn tensor(device: &Device, shape: &[usize], dtype: DType) -> Tensor {
-    let len = shape.iter().product();
-    let numbers: Vec<f32> = (0..len).map(|i: usize| (i * 7919 % 2003) as f32 / 2003.0 - 0.5).collect();
-    Tensor::from_slice(shape, &numbers, device, dtype).unwrap()
-}
 
 /// Multiply-adds of the matrix instructions of `work`.
 fn multiplied(work: impl FnOnce() -> Result<(), KernelError>) -> Option<u64> {

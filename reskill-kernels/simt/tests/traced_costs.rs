@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod common;
+
+use common::{ids, tensor};
 use reskill_kernels::ops::cost::{self, Cost};
 use reskill_kernels::ops::{
     self, AdamWParams, AttentionShape, CachedPlan, CachedSpan, Distribution, GrpoLossInputs, GrpoLossParams,
@@ -16,18 +19,8 @@ fn touched(work: impl FnOnce() -> Result<(), KernelError>) -> u64 {
     counted.read_bytes + counted.written_bytes
 }
 
-fn tensor(device: &Device, shape: &[usize], dtype: DType) -> Tensor {
-    let len = shape.iter().product();
-    let numbers: Vec<f32> = (0..len).map(|i: usize| (i * 7919 % 2003) as f32 / 2003.0 - 0.5).collect();
-    Tensor::from_slice(shape, &numbers, device, dtype).unwrap()
-}
-
 fn column(device: &Device, n: usize) -> Tensor {
     tensor(device, &[n], DType::F32)
-}
-
-fn ids(device: &Device, ids: &[u32]) -> Tensor<u32> {
-    Tensor::from_slice(&[ids.len()], ids, device, DType::U32).unwrap()
 }
 
 /// `work` touches just what the formula says.

@@ -4,11 +4,14 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 #![expect(clippy::print_stdout, reason = "with --nocapture it shows what every kernel takes")]
 
+mod common;
+
+use common::{ids, tensor};
 use reskill_kernels::ops::{
     self, AdamWParams, AttentionShape, CachedPlan, CachedSpan, Distribution, GrpoLossInputs, GrpoLossParams,
     LowRank, Moments8, PackedSegment, PackedSegments, RopeTable, SamplingFilter, TokenSets,
 };
-use reskill_kernels::{DType, Device, KernelError, Tensor};
+use reskill_kernels::{DType, KernelError, Tensor};
 use reskill_simt::requests;
 
 /// Kernels that may take more than one and a tenth of the least: (kernel, sectors, passes), by reason.
@@ -35,16 +38,6 @@ const ALLOWED: [(&str, f64, f64); 17] = [
     ("matmul_exact_nt_128", 1.77, 1.55),
     ("matmul_exact_tn_128", 3.82, 1.49),
 ];
-
-fn tensor(device: &Device, shape: &[usize], dtype: DType) -> Tensor {
-    let len = shape.iter().product();
-    let numbers: Vec<f32> = (0..len).map(|i: usize| (i * 7919 % 2003) as f32 / 2003.0 - 0.5).collect();
-    Tensor::from_slice(shape, &numbers, device, dtype).unwrap()
-}
-
-fn ids(device: &Device, ids: &[u32]) -> Tensor<u32> {
-    Tensor::from_slice(&[ids.len()], ids, device, DType::U32).unwrap()
-}
 
 /// Every kernel that `work` launches takes about the least, or what is allowed to it.
 fn check(what: &str, work: impl FnOnce() -> Result<(), KernelError>) {

@@ -167,7 +167,12 @@ impl CudaBuffer {
     }
 
     /// Writes `bytes` from element `first` on.
-    pub(crate) fn upload(&mut self, op: &'static str, first: usize, bytes: &[u8]) -> Result<(), KernelError> {
+    pub(crate) fn upload(
+        &mut self,
+        op: &'static str,
+        first: usize,
+        bytes: Vec<u8>,
+    ) -> Result<(), KernelError> {
         if bytes.is_empty() {
             return Ok(());
         }
@@ -176,7 +181,7 @@ impl CudaBuffer {
         let stream = self.device.stream(op)?;
         let mut uploads = self.device.inner().uploads.lock().unwrap_or_else(PoisonError::into_inner);
         let (kept, may_go_on) = uploads.keep(bytes);
-        // SAFETY: the bytes fit behind element `first` (checked by the callers, asserted above); their copy is kept until the
+        // SAFETY: the bytes fit behind element `first` (checked by the callers, asserted above); they are kept until the
         // stream has been waited for.
         let done = unsafe { result::memcpy_htod_async(self.address(first), kept, stream.cu_stream()) };
         drop(uploads);

@@ -14,11 +14,10 @@ pub(super) struct Uploads {
 }
 
 impl Uploads {
-    /// A copy of `bytes` that stays where it is as long as this lives; false if so much is kept that the device should be
-    /// waited for.
-    pub(super) fn keep(&mut self, bytes: &[u8]) -> (&[u8], bool) {
+    /// `bytes` where they stay as long as this lives; false if so much is kept that the device should be waited for.
+    pub(super) fn keep(&mut self, bytes: Vec<u8>) -> (&[u8], bool) {
         self.bytes += bytes.len();
-        self.kept.push(bytes.to_vec());
+        self.kept.push(bytes);
         (self.kept.last().map_or(&[], Vec::as_slice), self.bytes <= MOST)
     }
 }

@@ -41,7 +41,7 @@ impl<T: Element> Tensor<T> {
             Storage::Cuda(buffer, device) => {
                 let bytes = T::encode(values, buffer.dtype())
                     .ok_or_else(|| unreadable::<T>(OP, device, buffer.dtype()))?;
-                buffer.upload(OP, 0, &bytes)?;
+                buffer.upload(OP, 0, bytes)?;
             }
             #[cfg(feature = "cuda")]
             Storage::Lost(error, _) => return Err(error.clone()),
@@ -188,7 +188,7 @@ impl<T: Element> Tensor<T> {
             (Storage::Cuda(buffer, device), Storage::Cpu(source)) => {
                 let bytes = T::encode(&source[from..from + n], buffer.dtype())
                     .ok_or_else(|| unreadable::<T>(op, device, buffer.dtype()))?;
-                buffer.upload(op, to, &bytes)
+                buffer.upload(op, to, bytes)
             }
             #[cfg(feature = "cuda")]
             (Storage::Cuda(buffer, _), Storage::Cuda(from_buffer, _)) => {
@@ -219,12 +219,12 @@ fn upload_converted<T: Element>(
     dtype: DType,
 ) -> Result<(), KernelError> {
     if dtype == buffer.dtype() {
-        return buffer.upload(op, first, bytes);
+        return buffer.upload(op, first, bytes.to_vec());
     }
     let converted = T::decode(bytes, dtype).and_then(|values| T::encode(&values, buffer.dtype()));
     let device = Device::Cuda(buffer.device().clone());
     let converted = converted.ok_or_else(|| unreadable::<T>(op, &device, buffer.dtype()))?;
-    buffer.upload(op, first, &converted)
+    buffer.upload(op, first, converted)
 }
 
 /// The error for a storage that this type cannot have. [`check_storage`] lets none come about.

@@ -1,4 +1,4 @@
-//! What tests of the simulator share: a device through cudarc, inputs.
+//! What tests of the simulator share: a device through cudarc, inputs, tensors of which only the shape matters.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 #![allow(dead_code, clippy::allow_attributes, reason = "each test binary uses its own part")]
@@ -11,6 +11,7 @@ use cudarc::driver::{
 use cudarc::nvrtc::Ptx;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use reskill_kernels::{DType, Device, Tensor};
 use reskill_simt::{Order, with_order};
 
 /// The stand-in's device.
@@ -76,4 +77,15 @@ pub(crate) fn failure(kernel: &str, threads: u32, order: Order) -> String {
         })
     });
     result.unwrap_err().error_string().unwrap().to_string_lossy().into_owned()
+}
+
+/// Numbers in [-0.5, 0.5), the same for every tensor.
+pub(crate) fn tensor(device: &Device, shape: &[usize], dtype: DType) -> Tensor {
+    let len = shape.iter().product();
+    let numbers: Vec<f32> = (0..len).map(|i: usize| (i * 7919 % 2003) as f32 / 2003.0 - 0.5).collect();
+    Tensor::from_slice(shape, &numbers, device, dtype).unwrap()
+}
+
+pub(crate) fn ids(device: &Device, ids: &[u32]) -> Tensor<u32> {
+    Tensor::from_slice(&[ids.len()], ids, device, DType::U32).unwrap()
 }
