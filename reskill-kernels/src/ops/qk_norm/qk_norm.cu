@@ -122,9 +122,13 @@ __device__ __forceinline__ void backward_wide(T* d_qkv, float* sums, const T* ra
   }
   const int stride = sums_stride(d);
   float* own = sums + (threadIdx.x >> 5) * sums_of_warp(d) + lane;
+  // Offsets are constants: of a loop from `lanes` on, ptxas 13.0 kept the last offset where `lanes` was wanted after it, and
+  // stored outside of the shared memory (seen in the machine code and on a device of capability 9.0).
 #pragma unroll
   for (int k = 0; k < 8; ++k) {
-    for (int offset = lanes; offset < 32; offset <<= 1) {
+#pragma unroll
+    for (int offset = 1; offset < 32; offset <<= 1) {
+      if (offset < lanes) continue;
       d_q[k] += __shfl_xor_sync(0xffffffffu, d_q[k], offset);
       d_k[k] += __shfl_xor_sync(0xffffffffu, d_k[k], offset);
     }
