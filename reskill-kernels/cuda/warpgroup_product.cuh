@@ -73,10 +73,6 @@ template <int kTileM_, int kStages_, int kTurnedLeft, int kTurnedRight, int kTil
     }
   }
 
-  // A multiplying warpgroup, before its first stage: waits until stage `index` (< kStages) is there. Whoever begins later
-  // than another stays behind by as much, and multiplies while that one is busy with its sums.
-  __device__ __forceinline__ void wait_ahead(int index) { mbarrier_wait(&full[index], 0); }
-
   // A multiplying warpgroup: rows 64 * half .. of the tile, as wgmma_m64k16 deals them out. n_stages is at least 1.
   __device__ __forceinline__ void multiply(float (&sum)[kTileN / 2], int half, int n_stages) {
     const bool gives_back = (threadIdx.x & 31) == 0;

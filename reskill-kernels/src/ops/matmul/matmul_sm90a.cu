@@ -9,8 +9,8 @@
 // Launch    grid: as many blocks as run at once, or units if fewer; block 128 + kTileM * 2: one warpgroup copies, the
 //           others multiply 64 rows each; dynamic shared memory of kStages stages, their barriers, and 4 KiB for each
 //           multiplying warp. A block takes every gridDim.x-th unit: a tile, or one of `splits` parts of K of a tile.
-//           The copying thread is stages ahead, also over the end of a unit. The second warpgroup starts two stages
-//           late, and stays behind, so that each writes its results while the other multiplies.
+//           The copying thread is stages ahead, also over the end of a unit, so the next one's factors are there when
+//           the results of the last are out.
 // Numerics  sums in f32 inside the tensor core, in order of k by 16; parts of K are added in their order.
 // Source    PTX ISA 8.x; the schedule of a block is that of CUTLASS' persistent kernels for Hopper.
 #include "gemm.cuh"
@@ -173,7 +173,6 @@ __device__ __forceinline__ void gemm_units(Out* out, float4* parts, const Tensor
   for (int index = blockIdx.x; index < n_units; index += gridDim.x) {
     const Unit u = Unit::of<Tile>(index, division);
     float sum[kTileN / 2];
-    if (group == 2 && index == (int)blockIdx.x) tile.wait_ahead(min(2, u.n_stages - 1));
     tile.multiply(sum, group - 1, u.n_stages);
     const int row = u.m0 + warp * 16;
     if (u.part >= 0) write_part<Tile>(parts, u.part, sum);
