@@ -11,8 +11,6 @@
 // Source    the chain rule
 #include "product_tile.cuh"
 
-#define STRIP 256
-
 // flags: 1 the first slab, 2 the last, 4 add to d_hidden.
 template <class Tile>
 __device__ __forceinline__ void d_hidden_of(typename Tile::T* d_hidden, float* partial, const typename Tile::T* slab,

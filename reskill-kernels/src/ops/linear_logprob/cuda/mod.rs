@@ -3,6 +3,7 @@
 
 mod backward;
 mod forward;
+pub(crate) mod hopper;
 mod sets;
 
 use std::mem::size_of;
