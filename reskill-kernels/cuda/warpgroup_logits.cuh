@@ -18,6 +18,17 @@ struct SumsOfThread {
   static __device__ __forceinline__ int col() { return (int)(threadIdx.x & 3) * 2; }
 };
 
+// The sum at column `at` of this thread's columns, of row h.
+__device__ __forceinline__ float sum_at(const float (&sum)[128], int h, int at) {
+  float found = 0.f;
+#pragma unroll
+  for (int j = 0; j < 32; ++j)
+#pragma unroll
+    for (int i = 0; i < 2; ++i)
+      if (at == 8 * j + i) found = sum[4 * j + 2 * h + i];
+  return found;
+}
+
 // Walks the tiles of rows 0.. and tokens first.. < last of hidden (n_rows, c) * head^T. For each, `prepare(row)` gives
 // what is to be read of a row, before the tile is multiplied, so that it is there afterwards; `use(sum, rows, row, n0)` has
 // the sums, what `prepare` gave for the thread's two rows, the first of these rows, and the tile's first token.

@@ -49,17 +49,6 @@ __device__ __forceinline__ float4 row_stats(const float (&sum)[128], int h, int 
   return make_float4(__fmul_rn(top, inverse_temperature), total, weighted * inverse_temperature, 0.f);
 }
 
-// The sum at column `at` of this thread's columns, of row h.
-__device__ __forceinline__ float sum_at(const float (&sum)[128], int h, int at) {
-  float found = 0.f;
-#pragma unroll
-  for (int j = 0; j < 32; ++j)
-#pragma unroll
-    for (int i = 0; i < 2; ++i)
-      if (at == 8 * j + i) found = sum[4 * j + 2 * h + i];
-  return found;
-}
-
 template <class Tile>
 __device__ __forceinline__ void parts(float4* part, float* target_logit, const TensorMap* hidden, const TensorMap* head,
                                       const u32* index, const u32* targets, int n_rows, int vocab, int c,
