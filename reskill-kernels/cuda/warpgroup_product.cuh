@@ -1,6 +1,6 @@
 // Tiles of products by warpgroup instructions: the pipeline of shared memory that they run on.
 //
-// A block has a warpgroup of which one thread copies, and kTileM / 64 warpgroups that multiply 64 rows of the tile each:
+// Of a block one thread copies, and kTileM / 64 warpgroups multiply 64 rows of the tile each:
 //
 //     WarpgroupTile<128, 4, 0, 0> tile(memory);              // all threads; ends with a barrier
 //     the copying thread:       for each tile: tile.copy(left, right, m0, n0, n_stages);
@@ -19,7 +19,7 @@
 template <int kTileM_, int kStages_, int kTurnedLeft, int kTurnedRight, int kTileN_ = 256> struct WarpgroupTile {
   static constexpr int kTileM = kTileM_, kTileN = kTileN_, kDepth = 64, kStages = kStages_;
   static_assert(!kTurnedRight || kTileN % 64 == 0, "a turned factor comes in chunks of 64 columns");
-  static constexpr int kWarpgroups = kTileM / 64, kThreads = 128 + 128 * kWarpgroups;
+  static constexpr int kWarpgroups = kTileM / 64;
   static constexpr int kLeftBytes = kTileM * kDepth * 2, kRightBytes = kTileN * kDepth * 2,
                        kStageBytes = kLeftBytes + kRightBytes;
   static constexpr int kChunkBytes = 64 * kDepth * 2;  // 64 rows of 64: one box of a turned factor

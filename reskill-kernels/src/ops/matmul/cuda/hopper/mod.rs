@@ -45,8 +45,31 @@ pub(super) fn product(
     right: View<'_>,
     p: &Product,
 ) -> Result<(), KernelError> {
+    planned(device, op, out, left, right, p, Plan::choose(p, device.properties().multiprocessors))
+}
+
+/// As [`product`], with each sum in one order of K, whatever the sizes.
+pub(super) fn product_in_one_order(
+    device: &CudaDevice,
+    op: &'static str,
+    out: &mut ViewMut<'_>,
+    left: View<'_>,
+    right: View<'_>,
+    p: &Product,
+) -> Result<(), KernelError> {
+    planned(device, op, out, left, right, p, Plan::whole(p))
+}
+
+fn planned(
+    device: &CudaDevice,
+    op: &'static str,
+    out: &mut ViewMut<'_>,
+    left: View<'_>,
+    right: View<'_>,
+    p: &Product,
+    plan: Plan,
+) -> Result<(), KernelError> {
     let multiprocessors = device.properties().multiprocessors;
-    let plan = Plan::choose(p, multiprocessors);
     let parts = match plan.part_elements() {
         0 => None,
         elements => Some(device.scratch(op, elements * size_of::<f32>())?),

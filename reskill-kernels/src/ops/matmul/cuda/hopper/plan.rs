@@ -21,6 +21,14 @@ pub(super) enum Tile {
 }
 
 impl Tile {
+    fn of(p: &Product) -> Tile {
+        match (p.layout, p.m) {
+            (Layout::Nt, ..=64) => Tile::Rows64,
+            (Layout::Nt, ..=128) => Tile::Rows128,
+            _ => Tile::Large,
+        }
+    }
+
     pub(super) fn rows(self) -> usize {
         if self == Tile::Rows64 { 64 } else { 128 }
     }
@@ -62,15 +70,17 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// Nothing split.
+    pub(super) fn whole(p: &Product) -> Plan {
+        let tile = Tile::of(p);
+        let tiles = tile.tiles(p);
+        Plan { tile, tiles, whole: tiles, splits: 1 }
+    }
+
     /// By the sizes and the device alone, so the same product gives the same bits each time.
     pub(super) fn choose(p: &Product, multiprocessors: usize) -> Plan {
-        let tile = match (p.layout, p.m) {
-            (Layout::Nt, ..=64) => Tile::Rows64,
-            (Layout::Nt, ..=128) => Tile::Rows128,
-            _ => Tile::Large,
-        };
-        let tiles = tile.tiles(p);
-        let all = Plan { tile, tiles, whole: tiles, splits: 1 };
+        let all = Plan::whole(p);
+        let Plan { tile, tiles, .. } = all;
         let at_once = multiprocessors.max(1) * tile.resident();
         let n_stages = p.k.div_ceil(DEPTH);
         // The tiles of the last, incomplete turn of all blocks, or all.
