@@ -48,7 +48,7 @@ struct Found {
 
 struct Shared {
   u32 counts[BINS];
-  u64 weights[BINS];
+  u32 low[BINS], high[BINS];                             // of the weights: shared memory adds 32 bits at once, not 64
   u64 list[LISTED];
   u64 sums[WARPS];
   u32 listed;
@@ -57,6 +57,15 @@ struct Shared {
   u64 total, weight;                                     // of the kept tokens, and how much of it is the goal
   Found found;
 };
+
+// Adds a token, or several, to a bin.
+__device__ __forceinline__ void count(Shared& s, int bin, u32 tokens, u64 weight) {
+  atomicAdd(&s.counts[bin], tokens);
+  const u32 low = (u32)weight, before = low ? atomicAdd(&s.low[bin], low) : 0;
+  const u32 high = (u32)(weight >> 32) + (before + low < low ? 1 : 0);
+  if (high) atomicAdd(&s.high[bin], high);
+}
+__device__ __forceinline__ u64 weight_of(const Shared& s, int bin) { return (u64)s.high[bin] << 32 | s.low[bin]; }
 
 // Sum over the lanes up to this one.
 __device__ __forceinline__ u64 running_sum(u64 x) {
@@ -74,7 +83,7 @@ __device__ __forceinline__ void find_digit(const Goal& goal, bool first, Shared&
   const int lane = threadIdx.x;
   u64 n = 0, sum = 0;
 #pragma unroll
-  for (int b = lane * OWN; b < (lane + 1) * OWN; ++b) n += s.counts[b], sum += s.weights[b];
+  for (int b = lane * OWN; b < (lane + 1) * OWN; ++b) n += s.counts[b], sum += weight_of(s, b);
   const u64 n_up = running_sum(n), sum_up = running_sum(sum);
   const u64 total = first ? __shfl_sync(0xffffffffu, sum_up, 31) : s.total;
   const u64 weight = first ? goal.weight(total) : s.weight;
@@ -86,7 +95,7 @@ __device__ __forceinline__ void find_digit(const Goal& goal, bool first, Shared&
   for (int b = lane * OWN; b < (lane + 1) * OWN && !reached; ++b) {
     if (!s.counts[b]) continue;
     digit = b; before_n = n; before_sum = sum;
-    n += s.counts[b]; sum += s.weights[b];
+    n += s.counts[b]; sum += weight_of(s, b);
     reached = goal.reached(n, sum, weight);
   }
   const u32 reach = __ballot_sync(0xffffffffu, reached), filled = __ballot_sync(0xffffffffu, digit >= 0);
@@ -133,7 +142,7 @@ __device__ __forceinline__ Found select(const Row<T>& row, const Goal& goal, Sha
     auto digit_of = [&](float z, u64 order) {
       return first ? row.bin(z) : BINS - 1 - (int)(order >> (shift - 8) & 255);
     };
-    if (own < BINS) { s.counts[own] = 0; s.weights[own] = 0; }
+    if (own < BINS) s.counts[own] = s.low[own] = s.high[own] = 0;
     __syncthreads();                                     // the histogram is empty
     u32 rest = 0;                                        // tokens of the last bin, where nearly all of a peaked row are
     u64 rest_weight = 0;
@@ -142,16 +151,12 @@ __device__ __forceinline__ Found select(const Row<T>& row, const Goal& goal, Sha
       if (!inside(z, order)) return;
       const int digit = digit_of(z, order);
       const u64 w = row.fixed(z);
-      if (digit == BINS - 1) {
-        ++rest; rest_weight += w;
-      } else {
-        atomicAdd(&s.counts[digit], 1u);
-        if (w) atomicAdd(&s.weights[digit], w);
-      }
+      if (digit == BINS - 1) ++rest, rest_weight += w;
+      else count(s, digit, 1, w);
     });
     rest = warp_sum(rest);
     rest_weight = warp_sum(rest_weight);
-    if (lane == 0 && rest) { atomicAdd(&s.counts[BINS - 1], rest); atomicAdd(&s.weights[BINS - 1], rest_weight); }
+    if (lane == 0 && rest) count(s, BINS - 1, rest, rest_weight);
     __syncthreads();                                     // the histogram is complete
     if (warp == 0) find_digit(goal, first, s);
     __syncthreads();                                     // the digit is known
@@ -208,7 +213,7 @@ __device__ __forceinline__ void draw(Drawn* out, const T* all_logits, const RowF
   // A row without a finite log-sum-exp is refused by the caller.
   if (lse - lse == 0.f && filter.temperature > 0.f) {
     row.best = best;
-    row.temperature = (double)filter.temperature;
+    row.per_nat = 1.0 / (double)filter.temperature;
     row.inverse = fminf(1.f / filter.temperature, 3.402823466e38f);
     const bool by_count = filter.top_k > 0 && filter.top_k < (u32)vocab, by_weight = filter.top_p < 1.f;
     u64 total = 0;
