@@ -14,7 +14,8 @@
 // Source    order of the filters as in Hugging Face transformers; selection by histograms instead of a sort
 #include "row_weights.cuh"
 
-#define LISTED (2 * THREADS)
+#define PLACES 4                  // of the list, a thread
+#define LISTED (PLACES * THREADS)
 
 struct RowFilter {
   float temperature;
@@ -175,20 +176,27 @@ __device__ __forceinline__ Found select(const Row<T>& row, const Goal& goal, Sha
   __syncthreads();                                       // the list is complete, in any order
   const int n = (int)s.listed;
   sort_list(s, n);
-  // Two places of the list a thread.
-  const int place = 2 * own;
-  const u64 order = place < n ? s.list[place] : 0, next = place + 1 < n ? s.list[place + 1] : 0;
-  const u64 weight = order ? row.fixed(logit_of(order)) : 0, next_weight = next ? row.fixed(logit_of(next)) : 0;
-  const u64 sum = running_sum(weight + next_weight);
-  if (lane == 31) s.sums[warp] = sum;
+  u64 orders[PLACES], weights[PLACES], sum = 0;
+#pragma unroll
+  for (int k = 0; k < PLACES; ++k) {
+    orders[k] = own * PLACES + k < n ? s.list[own * PLACES + k] : 0;
+    weights[k] = orders[k] ? row.fixed(logit_of(orders[k])) : 0;
+    sum += weights[k];
+  }
+  const u64 up_to = running_sum(sum);
+  if (lane == 31) s.sums[warp] = up_to;
   if (own == 0) s.place = n - 1;
   __syncthreads();                                       // the warps' sums are there
-  u64 up_to = s.before_weight + sum - next_weight;       // and the first of the two
-  for (int w = 0; w < warp; ++w) up_to += s.sums[w];
-  if (order && goal.reached(s.before_count + place + 1, up_to, s.weight)) atomicMin(&s.place, place);
-  if (next && goal.reached(s.before_count + place + 2, up_to + next_weight, s.weight)) atomicMin(&s.place, place + 1);
+  u64 before = s.before_weight + up_to - sum;
+  for (int w = 0; w < warp; ++w) before += s.sums[w];
+#pragma unroll
+  for (int k = 0; k < PLACES; ++k) {
+    const int place = own * PLACES + k;
+    before += weights[k];
+    if (orders[k] && goal.reached(s.before_count + place + 1, before, s.weight)) atomicMin(&s.place, place);
+  }
   __syncthreads();                                       // the place is known
-  if (own == s.place / 2) s.found = Found{s.place % 2 ? next : order, s.total};
+  if (own == 0) s.found = Found{s.list[s.place], s.total};
   __syncthreads();                                       // the token is known to all
   return s.found;                                        // the next call overwrites it behind barriers of its own
 }
