@@ -8,7 +8,7 @@ use common::{ids, tensor};
 use reskill_kernels::ops::cost::{self, Cost};
 use reskill_kernels::ops::{
     self, AdamWParams, AttentionShape, CachedPlan, CachedSpan, Distribution, GrpoLossInputs, GrpoLossParams,
-    LowRank, Moments8, PackedSegment, PackedSegments, RopeTable, SamplingFilter, TokenSets,
+    LowRank, Moments8, PackedSegment, PackedSegments, RopeTable, Rotation, SamplingFilter, TokenSets,
 };
 use reskill_kernels::{DType, Device, KernelError, Tensor};
 use reskill_simt::counters;
@@ -327,7 +327,32 @@ fn gradients_of_operations_on_rows_touch_what_the_formulas_say() {
             let d_weights = (&mut d_q_weight, &mut d_k_weight);
             ops::qk_norm_backward(&mut qkv, d_weights, &raw, &rstd, (&q_weight, &k_weight), shape)
         });
+        rotated_heads_touch_what_the_formulas_say(dtype);
     }
+}
+
+fn rotated_heads_touch_what_the_formulas_say(dtype: DType) {
+    let device = reskill_simt::device();
+    let (n, heads, d, s) = (9, 4, 16, dtype.size());
+    let shape = AttentionShape { n_heads: 3, n_kv_heads: 1, head_dim: d };
+    let mut qkv = tensor(&device, &[n, shape.qkv_width()], dtype);
+    let mut raw = tensor(&device, &[n, heads * d], dtype);
+    let mut rstd = tensor(&device, &[n, heads], DType::F32);
+    let [q_weight, k_weight] = [(); 2].map(|()| tensor(&device, &[d], dtype));
+    let positions = ids(&device, &(0..n as u32).collect::<Vec<u32>>());
+    let table = RopeTable::new(n, d, 10_000.0).unwrap().to_device(&device).unwrap();
+    // Each row has a position of its own here, so each reads its rows of both tables: cosines and sines for half a head.
+    let (turns, weights) = (Rotation { positions: &positions, table: &table }, (&q_weight, &k_weight));
+    let of_tables = 2 * n * (d / 2) * 4;
+    check_with_scratch("qk_norm_rope_forward", cost::qk_norm_rope_forward(n, heads, d, s), of_tables, || {
+        ops::qk_norm_rope_forward(&mut qkv, &mut raw, &mut rstd, weights, turns, shape, 1e-6)
+    });
+    let [mut d_q_weight, mut d_k_weight] = [(); 2].map(|()| column(&device, d));
+    let cost = cost::qk_norm_rope_backward(n, heads, d, s);
+    check_with_scratch("qk_norm_rope_backward", cost, of_tables + 2 * d * 4, || {
+        let d_weights = (&mut d_q_weight, &mut d_k_weight);
+        ops::qk_norm_rope_backward(&mut qkv, d_weights, &raw, &rstd, weights, turns, shape)
+    });
 }
 
 #[test]

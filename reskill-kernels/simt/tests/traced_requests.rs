@@ -9,16 +9,18 @@ mod common;
 use common::{ids, tensor};
 use reskill_kernels::ops::{
     self, AdamWParams, AttentionShape, CachedPlan, CachedSpan, Distribution, GrpoLossInputs, GrpoLossParams,
-    LowRank, Moments8, PackedSegment, PackedSegments, RopeTable, SamplingFilter, TokenSets,
+    LowRank, Moments8, PackedSegment, PackedSegments, RopeTable, Rotation, SamplingFilter, TokenSets,
 };
 use reskill_kernels::{DType, KernelError, Tensor};
 use reskill_simt::requests;
 
 /// Kernels that may take more than one and a tenth of the least: (kernel, sectors, passes), by reason.
-const ALLOWED: [(&str, f64, f64); 17] = [
+const ALLOWED: [(&str, f64, f64); 19] = [
     // Eight f32 a lane are two accesses of 16 bytes that touch the same sectors one after the other.
     ("adamw_8bit", 1.75, 1.10),
     ("adamw_f32", 2.02, 1.10),
+    ("qk_norm_backward_bf16", 1.25, 1.10),
+    ("qk_norm_forward_bf16", 1.25, 1.10),
     ("rms_norm_backward_bf16", 1.30, 1.10),
     ("rope_bf16", 1.22, 1.10),
     // Results leave as pairs of a fragment, four lanes a row: in bf16 that is half a sector.
@@ -106,6 +108,13 @@ fn rotations_and_norms_of_heads() {
         let [mut d_q, mut d_k] = [(); 2].map(|()| tensor(&device, &[d], DType::F32));
         check("qk_norm_backward", || {
             ops::qk_norm_backward(&mut qkv, (&mut d_q, &mut d_k), &raw, &rstd, weights, shape)
+        });
+        let turns = Rotation { positions: &positions, table: &rope };
+        check("qk_norm_rope_forward", || {
+            ops::qk_norm_rope_forward(&mut qkv, &mut raw, &mut rstd, weights, turns, shape, 1e-6)
+        });
+        check("qk_norm_rope_backward", || {
+            ops::qk_norm_rope_backward(&mut qkv, (&mut d_q, &mut d_k), &raw, &rstd, weights, turns, shape)
         });
     }
 }
