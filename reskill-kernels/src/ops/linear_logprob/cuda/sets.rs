@@ -1,5 +1,7 @@
 //! Rows with an allowed set.
 
+use rayon::prelude::*;
+
 use super::{F32, Problem, null, upload};
 use crate::cuda::{CudaDevice, Grid, Scratch};
 use crate::error::KernelError;
@@ -199,19 +201,30 @@ struct HeadPlan {
     n_parts: usize,
 }
 
+/// An entry of a set, in the order of sums: rows ascend with entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    token: u32,
+    entry: u32,
+}
+
 impl HeadPlan {
     fn new(host: &Host) -> HeadPlan {
-        let entries_of =
-            |&row: &u32| (host.offsets[row as usize]..host.offsets[row as usize + 1]).map(move |e| (e, row));
-        let mut all: Vec<(u32, u32)> = host.rows.iter().flat_map(entries_of).collect();
-        all.sort_by_key(|&(entry, _)| host.ids[entry as usize]);
+        let mut rows = vec![0; host.ids.len()];
+        let mut all = Vec::with_capacity(host.ids.len());
+        for &row in &host.rows {
+            let entries = host.offsets[row as usize]..host.offsets[row as usize + 1];
+            rows[entries.start as usize..entries.end as usize].fill(row);
+            all.extend(entries.map(|entry| Entry { token: host.ids[entry as usize], entry }));
+        }
+        all.par_sort_unstable();
         let mut plan = HeadPlan { segments: vec![0], joined: vec![0], ..HeadPlan::default() };
-        for same in all.chunk_by(|a, b| host.ids[a.0 as usize] == host.ids[b.0 as usize]) {
-            let token = host.ids[same[0].0 as usize];
+        for same in all.chunk_by(|a, b| a.token == b.token) {
+            let token = same[0].token;
             let several = same.len() > SEGMENT;
             for segment in same.chunks(SEGMENT) {
-                plan.entries.extend(segment.iter().map(|&(entry, _)| entry));
-                plan.entry_rows.extend(segment.iter().map(|&(_, row)| row));
+                plan.entries.extend(segment.iter().map(|of| of.entry));
+                plan.entry_rows.extend(segment.iter().map(|of| rows[of.entry as usize]));
                 plan.segments.push(plan.entries.len() as u32);
                 plan.tokens.push(token);
                 plan.n_parts += usize::from(several);
