@@ -6,6 +6,7 @@
 
 #include "fiber.h"
 #include "registry.h"
+#include "tensor_map.h"
 #include "thread.h"
 #include "warp.h"
 
@@ -16,6 +17,13 @@ struct AsyncCopy {
   const void* global;
   size_t bytes, valid;
   int group;
+};
+
+// A box on its way from shared memory to a matrix.
+struct BulkStore {
+  const unsigned char* shared;
+  TensorMapContents map;
+  int column, row, group;
 };
 
 struct Warp;
@@ -30,6 +38,8 @@ struct Fiber : Thread {
   Warp* warp = nullptr;
   int copy_group = 0;  // groups committed so far
   std::vector<AsyncCopy> copies;
+  int bulk_group = 0;  // likewise of bulk stores
+  std::vector<BulkStore> stores;
 };
 
 // A meeting of the lanes of one mask; each warp keeps one for every mask it has used.

@@ -59,6 +59,34 @@ void deliver(const PendingCopy& c) {
   *c.barrier = b.word();
 }
 
+void deliver(const BulkStore& c) {
+  const TensorMapContents& m = c.map;
+  for (uint32_t r = 0; r < m.box_rows; ++r)
+    for (uint32_t q = 0; q < m.box_columns; ++q) {
+      const unsigned char* from = c.shared + swizzled(r * 128 + q * 2);
+      trace_read(from, 2);
+      const int64_t row = static_cast<int64_t>(c.row) + r, column = static_cast<int64_t>(c.column) + q;
+      if (row < 0 || column < 0 || row >= static_cast<int64_t>(m.rows) || column >= static_cast<int64_t>(m.columns))
+        continue;
+      unsigned char* to = const_cast<unsigned char*>(m.address) + row * static_cast<int64_t>(m.row_bytes) + column * 2;
+      trace_write(to, 2);
+      memcpy(to, from, 2);
+    }
+}
+
+// The map of a copy, and that its box lies in shared memory as the swizzle asks for.
+TensorMapContents checked_map(const void* shared, const void* map) {
+  TensorMapContents m;
+  memcpy(&m, map, sizeof m);
+  if (m.magic != kTensorMapMagic) fail("the tensor map was not made by cuTensorMapEncodeTiled");
+  if (shared_offset(shared) % 1024)
+    fail("a box swizzled by 128 bytes begins at a multiple of 1024 bytes, not at %u", shared_offset(shared));
+  const size_t bytes = static_cast<size_t>(m.box_rows) * m.box_columns * 2;
+  if (shared_offset(shared) + bytes > running_block().dynamic_bytes)
+    fail("a box of %zu bytes reaches beyond shared memory", bytes);
+  return m;
+}
+
 float element(unsigned long long descriptor, int turned, int row, int k) {
   const unsigned start = (descriptor & 0x3fff) << 4, leading = (descriptor >> 16 & 0x3fff) << 4,
                  stride = (descriptor >> 32 & 0x3fff) << 4;
@@ -147,20 +175,28 @@ void mbarrier_wait(unsigned long long* barrier, unsigned parity) {
 }
 
 void tma_load(void* shared, const void* map, int column, int row, unsigned long long* barrier) {
-  PendingCopy c;
-  memcpy(&c.map, map, sizeof c.map);
-  if (c.map.magic != kTensorMapMagic) fail("the tensor map was not made by cuTensorMapEncodeTiled");
-  if (shared_offset(shared) % 1024)
-    fail("a box swizzled by 128 bytes begins at a multiple of 1024 bytes, not at %u", shared_offset(shared));
-  const size_t bytes = static_cast<size_t>(c.map.box_rows) * c.map.box_columns * 2;
-  if (shared_offset(shared) + bytes > running_block().dynamic_bytes)
-    fail("a box of %zu bytes reaches beyond shared memory", bytes);
-  c.shared = static_cast<unsigned char*>(shared);
-  c.column = column;
-  c.row = row;
-  c.barrier = barrier;
-  memset(shared, 0xff, bytes);
-  g_copies.push_back(c);
+  const TensorMapContents m = checked_map(shared, map);
+  memset(shared, 0xff, static_cast<size_t>(m.box_rows) * m.box_columns * 2);
+  g_copies.push_back({static_cast<unsigned char*>(shared), m, column, row, barrier});
+}
+
+void tma_store(const void* shared, const void* map, int column, int row) {
+  Fiber& f = running_fiber();
+  f.stores.push_back(
+      {static_cast<const unsigned char*>(shared), checked_map(shared, map), column, row, f.bulk_group});
+}
+void bulk_commit() { ++running_fiber().bulk_group; }
+void bulk_wait_read(int groups_left) {
+  Fiber& f = running_fiber();
+  size_t kept = 0;
+  for (const BulkStore& c : f.stores) {
+    if (c.group >= f.bulk_group - groups_left) {
+      f.stores[kept++] = c;
+    } else {
+      deliver(c);
+    }
+  }
+  f.stores.resize(kept);
 }
 
 void wgmma(float* d, int n, unsigned long long a, int turned_a, unsigned long long b, int turned_b, int keep) {

@@ -77,6 +77,8 @@ void run_block(Block& b, dim3 idx, const Order& order) {
     f.lane = i & 31;
     f.copy_group = 0;
     f.copies.clear();
+    f.bulk_group = 0;
+    f.stores.clear();
     f.tid = dim3(i % b.block.x, i / b.block.x % b.block.y, i / (b.block.x * b.block.y));
     f.warp = &b.warps[i / 32];
     stacks().prepare(f.context, i, &fiber_main);

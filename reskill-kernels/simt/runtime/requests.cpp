@@ -196,7 +196,7 @@ void request_access(const void* where, const void* p, size_t bytes, bool write) 
   r.at[f.lane] = at;
 }
 
-void request_rows(const void* where, const void* const* rows, int n) {
+void request_rows(const void* where, const void* const* rows, int n, bool write) {
   Request r;
   r.bytes = 16;
   for (int i = 0; i < n; ++i) {
@@ -204,7 +204,7 @@ void request_rows(const void* where, const void* const* rows, int n) {
     r.lanes |= 1u << i;
   }
   static thread_local std::vector<uint64_t> scratch;
-  Sums& s = g_sums[{running_block().kernel, where, r.shared, false}];
+  Sums& s = g_sums[{running_block().kernel, where, r.shared, write}];
   ++s.requests;
   add_passes(r, s, scratch);
 }

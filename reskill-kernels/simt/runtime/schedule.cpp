@@ -123,6 +123,7 @@ void thread_exit() {
   Block& b = running_block();
   Fiber& f = running_fiber();
   if (!f.copies.empty()) fail("a thread ended without waiting for its asynchronous copies");
+  if (!f.stores.empty()) fail("a thread ended before its bulk copies had read shared memory");
   f.done = true;
   --b.live;
   f.warp->live &= ~(1u << f.lane);

@@ -88,6 +88,9 @@ fn all_ways_give_the_same_bits_on_whole_numbers() {
         ((128, 256, 24), DType::Bf16, DType::Bf16),
         ((128, 24, 256), DType::Bf16, DType::Bf16),
         ((16, 40, 328), DType::Bf16, DType::Bf16),
+        // Several turns of the stand-in's four multiprocessors, and tiles of which parts of K are summed apart.
+        ((300, 600, 520), DType::Bf16, DType::Bf16),
+        ((128, 600, 1032), DType::Bf16, DType::F32),
         ((37, 19, 50), DType::Bf16, DType::F32),
         ((37, 19, 50), DType::F32, DType::F32),
     ];
@@ -103,7 +106,7 @@ fn all_ways_give_the_same_bits_on_whole_numbers() {
     }
     let choices = cuda.gemm_choices();
     // Three products of each case; none was timed twice.
-    assert_eq!(choices.len() - before, 24, "{choices:#?}");
+    assert_eq!(choices.len() - before, 30, "{choices:#?}");
     choices.iter().for_each(|choice| check_trials(choice, &cuda, has_cublaslt));
 }
 
@@ -196,6 +199,8 @@ fn warpgroup_products_are_right_in_every_order() {
         // Another K each time, so that the candidates are compared anew.
         let size = (24, 40, 264 + 64 * seed);
         with_order(order, || products(&device, size, DType::Bf16, DType::F32));
+        let size = (130, 520, 520 + 64 * seed);
+        with_order(order, || products(&device, size, DType::Bf16, DType::Bf16));
     }
     cuda.gemm_choices().iter().for_each(|choice| check_trials(choice, &cuda, has_cublaslt));
 }
