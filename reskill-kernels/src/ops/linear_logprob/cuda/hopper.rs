@@ -26,8 +26,6 @@ impl Tile {
     pub(crate) const HIGH: Tile = Tile { height: 128, width: STRIP, threads: 384, stages: 4 };
     /// `LowTile` of the kernels.
     pub(crate) const LOW: Tile = Tile { height: 64, width: STRIP, threads: 160, stages: 5 };
-    /// The tile of `linear_sample_sm90a.cu`.
-    pub(crate) const ROW: Tile = Tile { height: 64, width: STRIP, threads: 160, stages: 2 };
     /// The tile of `linear_kl_sm90a.cu`.
     pub(crate) const PAIR: Tile = Tile { height: 128, width: 128, threads: 384, stages: 6 };
 
