@@ -114,6 +114,40 @@ __device__ __forceinline__ void fence_async_shared() {
 #endif
 }
 
+// This block's number in its cluster of neighbouring blocks.
+__device__ __forceinline__ u32 cluster_rank() {
+#if defined(RESKILL_SIMT)
+  return simt::cluster_rank();
+#else
+  u32 rank;
+  asm volatile("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
+#endif
+}
+// A barrier of all threads of the cluster, also for their shared memory.
+__device__ __forceinline__ void cluster_barrier() {
+#if defined(RESKILL_SIMT)
+  simt::cluster_barrier();
+#else
+  asm volatile("barrier.cluster.arrive.release;\nbarrier.cluster.wait.acquire;" ::: "memory");
+#endif
+}
+// What block `rank` of the cluster holds where this block has `p` (shared memory, 16-byte aligned).
+__device__ __forceinline__ float4 load_of_block(const float4* p, u32 rank) {
+#if defined(RESKILL_SIMT)
+  return *static_cast<const float4*>(simt::shared_of(p, rank));
+#else
+  float4 v;
+  asm volatile(
+      "{\n.reg .u32 there;\nmapa.shared::cluster.u32 there, %4, %5;\n"
+      "ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [there];\n}"
+      : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
+      : "r"(shared_address(p)), "r"(rank)
+      : "memory");
+  return v;
+#endif
+}
+
 // Four 8x8 matrices of 16-bit elements to shared memory: the inverse of ldmatrix_x4.
 __device__ __forceinline__ void stmatrix_x4(void* row, const u32 (&r)[4]) {
 #if defined(RESKILL_SIMT)

@@ -27,12 +27,14 @@ template <int kTileM_, int kStages_, int kTurnedLeft, int kTurnedRight, int kTil
 
   u8* stages;
   u64 *full, *empty;  // a barrier for each stage: it holds its factors; all warps have read it
+  u32 stage_bytes;    // that come for a stage
   int slot;           // the next stage of this thread
   u32 parity;         // of its phase
 
-  __device__ __forceinline__ explicit WarpgroupTile(u8* memory)
-      : stages(memory), full(reinterpret_cast<u64*>(memory + kStages * kStageBytes)), empty(full + kStages), slot(0),
-        parity(0) {
+  // With less than kTileM rows in a box of the left factor, the sums of the others are undefined.
+  __device__ __forceinline__ explicit WarpgroupTile(u8* memory, int left_rows = kTileM)
+      : stages(memory), full(reinterpret_cast<u64*>(memory + kStages * kStageBytes)), empty(full + kStages),
+        stage_bytes(left_rows * kDepth * 2 + kRightBytes), slot(0), parity(0) {
     if (threadIdx.x == 0) {
       for (int i = 0; i < kStages; ++i) {
         mbarrier_init(&full[i], 1);                 // the copying thread
@@ -57,7 +59,7 @@ template <int kTileM_, int kStages_, int kTurnedLeft, int kTurnedRight, int kTil
       const int k0 = (first + index) * kDepth;
       // The first round of stages is empty from the beginning: parity 1 of a fresh barrier.
       mbarrier_wait(&empty[slot], parity ^ 1);
-      mbarrier_arrive_expect(&full[slot], kStageBytes);
+      mbarrier_arrive_expect(&full[slot], stage_bytes);
       u8* stage = stages + slot * kStageBytes;
       if (kTurnedLeft) {
         for (int c = 0; c < kTileM / 64; ++c) tma_load(stage + c * kChunkBytes, left, m0 + c * 64, k0, &full[slot]);

@@ -34,7 +34,9 @@ struct Fiber : Thread {
   uint64_t seen = 0;
   const char* where = "";
   bool done = false;
-  unsigned index = 0;
+  unsigned index = 0;  // in its block
+  unsigned slot = 0;   // in its cluster
+  struct Block* block = nullptr;
   Warp* warp = nullptr;
   int copy_group = 0;  // groups committed so far
   std::vector<AsyncCopy> copies;
@@ -82,21 +84,30 @@ struct Block : BlockView {
   std::vector<Fiber> fibers;
   std::vector<Warp> warps;
   std::vector<unsigned> order, rank;  // the scheduling order and its inverse
+  Order thread_order;
   bool random = false;
   std::mt19937_64 rng;
   const Kernel* kernel = nullptr;
   void** args = nullptr;
+  std::vector<Block*> cluster;  // all blocks of the cluster, this one among them
+  // Of a cluster's first block, for all:
   Fiber host;  // the caller of the launch
   bool failed = false;
   std::string failure;
+  unsigned cluster_arrived = 0;
+  uint64_t cluster_generation = 0;
 
   ~Block();
 };
 
 inline Block& running_block() { return *static_cast<Block*>(g_block); }
+inline Block& first_of_cluster() { return *running_block().cluster[0]; }
+inline bool is_host() { return !g_block || g_thread == &first_of_cluster().host; }
 inline Fiber& running_fiber() { return *static_cast<Fiber*>(g_thread); }
 
 void switch_to(Fiber& to);
+// A thread of the cluster has ended: those that wait for all others may be complete.
+void leave_cluster_barrier();
 // Runs other fibers until *generation differs from `seen`.
 void wait_while(const uint64_t* generation, uint64_t seen, const char* where);
 [[noreturn]] void thread_exit();

@@ -115,12 +115,12 @@ void multiply(const Product& p) {
   if (running_fiber().index % 128 == 0) count_mma(64ull * p.n * 16);
 }
 
-thread_local std::vector<std::vector<Product>> g_products;  // by thread of the block
+thread_local std::vector<std::vector<Product>> g_products;  // by thread of the cluster
 
 std::vector<Product>& products() {
-  const unsigned index = running_fiber().index;
-  if (g_products.size() <= index) g_products.resize(index + 1);
-  return g_products[index];
+  const unsigned slot = running_fiber().slot;
+  if (g_products.size() <= slot) g_products.resize(slot + 1);
+  return g_products[slot];
 }
 
 }  // namespace
@@ -172,6 +172,41 @@ void mbarrier_wait(unsigned long long* barrier, unsigned parity) {
     g_copies.resize(kept);
     if (!came) wait_while(reinterpret_cast<const uint64_t*>(barrier), *barrier, "mbarrier");
   }
+}
+
+unsigned cluster_rank() {
+  const Block& b = running_block();
+  unsigned rank = 0;
+  while (b.cluster[rank] != &b) ++rank;
+  return rank;
+}
+
+namespace {
+void end_cluster_barrier_if_complete() {
+  Block& first = first_of_cluster();
+  unsigned live = 0;
+  for (const Block* b : first.cluster) live += b->live;
+  if (first.cluster_arrived == 0 || first.cluster_arrived != live) return;
+  first.cluster_arrived = 0;
+  ++first.cluster_generation;
+}
+}  // namespace
+
+void cluster_barrier() {
+  Block& first = first_of_cluster();
+  const uint64_t seen = first.cluster_generation;
+  ++first.cluster_arrived;
+  end_cluster_barrier_if_complete();
+  if (first.cluster_generation == seen) wait_while(&first.cluster_generation, seen, "barrier.cluster");
+}
+void leave_cluster_barrier() { end_cluster_barrier_if_complete(); }
+
+const void* shared_of(const void* p, unsigned rank) {
+  const std::vector<Block*>& cluster = running_block().cluster;
+  if (rank >= cluster.size()) fail("block %u of a cluster of %zu", rank, cluster.size());
+  // A block that has ended has given its shared memory back.
+  if (cluster[rank]->live == 0) fail("shared memory of a block that has ended is read");
+  return cluster[rank]->dynamic + shared_offset(p);
 }
 
 void tma_load(void* shared, const void* map, int column, int row, unsigned long long* barrier) {

@@ -175,12 +175,12 @@ bool locate(const void* p, bool* shared, uint64_t* at) {
 }  // namespace
 
 void request_access(const void* where, const void* p, size_t bytes, bool write) {
-  if (!g_block || g_thread == &running_block().host || bytes == 0) return;
+  if (is_host() || bytes == 0) return;
   bool shared;
   uint64_t at;
   if (!locate(p, &shared, &at)) return;
   const Fiber& f = running_fiber();
-  const unsigned warp = f.index / kLanes;
+  const unsigned warp = f.slot / kLanes;
   if (g_warps.size() <= warp) g_warps.resize(warp + 1);
   Site& site = g_warps[warp][where];
   const uint64_t meetings = f.warp->all_met + running_block().generation;

@@ -31,4 +31,10 @@ void wgmma(float* d, int n, unsigned long long a, int turned_a, unsigned long lo
 void wgmma_commit();
 void wgmma_wait(int groups_left);
 
+// Clusters: neighbouring blocks that run together. The barrier is of all their threads that have not ended.
+unsigned cluster_rank();
+void cluster_barrier();
+// What block `rank` of the cluster has at the place in dynamic shared memory where this block has `p`.
+const void* shared_of(const void* p, unsigned rank);
+
 }  // namespace simt

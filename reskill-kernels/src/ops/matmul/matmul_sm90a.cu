@@ -21,15 +21,18 @@ constexpr int kBoxBytes = 16 * 128;  // 16 rows of 64 bf16 on their way out
 // What a block needs for a tile beyond its stages.
 template <class Tile> struct BlockOf {
   static constexpr int kThreads = 128 + 128 * Tile::kWarpgroups;
-  static constexpr bool kAlone = Tile::kTileN > 128;          // on its multiprocessor, or one of two
-  static constexpr int kBoxes = Tile::kTileN > 64 ? 2 : 1;    // of a multiplying warp
+  static constexpr bool kAlone = Tile::kSharedBytes > 100 << 10;  // on its multiprocessor, or one of two
+  static constexpr int kBoxes = Tile::kTileN > 64 ? 2 : 1;        // of a multiplying warp
   static constexpr int kBoxesAt = (Tile::kSharedBytes + 1023) / 1024 * 1024;
 };
 
 // Who computes what: tiles in the order of tile_at, the first `whole` by a unit each, the others by `splits` units each.
 struct Division {
   int tiles_m, tiles_n, whole, splits, n_stages;
-  __device__ __forceinline__ int units() const { return whole + (tiles_m * tiles_n - whole) * splits; }
+  __device__ __forceinline__ int units() const {
+    const int tiles = tiles_m * tiles_n;
+    return whole >= tiles ? tiles : whole + (tiles - whole) * splits;
+  }
 };
 
 // One unit: the tile at (m0, n0), n_stages stages of K from `first` on. `part` numbers the parts of split tiles; -1: whole.
@@ -150,16 +153,17 @@ __device__ __forceinline__ void write_by_threads(Out* out, int row, int col, con
 
 template <class Tile, class Out>
 __device__ __forceinline__ void gemm_units(Out* out, float4* parts, const TensorMap* left, const TensorMap* right,
-                                           const TensorMap* out_map, const GemmShape& s, int whole, int splits) {
+                                           const TensorMap* out_map, const GemmShape& s, int whole, int splits,
+                                           int left_rows) {
   typedef BlockOf<Tile> Block;
   constexpr int kTileN = Tile::kTileN;
   DYN_SHARED(u8, memory);
-  Tile tile(memory);
+  Tile tile(memory, left_rows);
   const Division division = {(s.m + Tile::kTileM - 1) / Tile::kTileM, (s.n + kTileN - 1) / kTileN, whole, splits,
                              (s.k + Tile::kDepth - 1) / Tile::kDepth};
   const int n_units = division.units(), group = threadIdx.x >> 7;
   if (group == 0) {
-    if (Block::kAlone) registers_decrease<40>();
+    if (kTileN == 256) registers_decrease<40>();
     if (threadIdx.x != 0) return;
     for (int index = blockIdx.x; index < n_units; index += gridDim.x) {
       const Unit u = Unit::of<Tile>(index, division);
@@ -167,7 +171,7 @@ __device__ __forceinline__ void gemm_units(Out* out, float4* parts, const Tensor
     }
     return;
   }
-  if (Block::kAlone) registers_increase<232>();
+  if (kTileN == 256) registers_increase<232>();
   const int warp = (threadIdx.x >> 5) - 4;
   u8* boxes = memory + Block::kBoxesAt + warp * Block::kBoxes * kBoxBytes;
   for (int index = blockIdx.x; index < n_units; index += gridDim.x) {
@@ -191,7 +195,7 @@ __device__ __forceinline__ void gemm_units(Out* out, float4* parts, const Tensor
            float alpha, int whole, int splits, int by_copies) {                                                        \
     const GemmShape s = {m, n, k, 0, 0, out_stride, k, accumulate, alpha};                                             \
     const TensorMap* map = sizeof(Out) == 2 && by_copies ? &out_map : nullptr;                                         \
-    gemm_units<Tile>(out, parts, &left, &right, map, s, whole, splits);                                                \
+    gemm_units<Tile>(out, parts, &left, &right, map, s, whole, splits, Tile::kTileM);                                                \
   }                                                                                                                    \
   EXPORT_KERNEL(name)
 
@@ -204,13 +208,86 @@ GEMM_KERNEL(matmul_nn_sm90a_bf16, TileNn, bf16)
 GEMM_KERNEL(matmul_nn_sm90a_f32, TileNn, float)
 GEMM_KERNEL(matmul_tn_sm90a_f32, TileTn, float)
 
-// Products of few rows: as many blocks at once as bring the weight in at full speed.
-typedef WarpgroupTile<64, 6, 0, 0, 64> TileNt64;
-typedef WarpgroupTile<128, 4, 0, 0, 64> TileNt128;
-GEMM_KERNEL(matmul_nt_64_sm90a_bf16, TileNt64, bf16)
-GEMM_KERNEL(matmul_nt_64_sm90a_f32, TileNt64, float)
-GEMM_KERNEL(matmul_nt_128_sm90a_bf16, TileNt128, bf16)
-GEMM_KERNEL(matmul_nt_128_sm90a_f32, TileNt128, float)
+// ---- few rows --------------------------------------------------------------------------------------------------
+
+// The sums of a tile whose parts of K the blocks of a cluster have: each adds up its share of the elements, in the order
+// of the parts, and writes it.
+template <class Tile, int kCluster>
+__device__ __forceinline__ void write_across_cluster(bf16* out, float4* shared, const float (&sum)[Tile::kTileN / 2],
+                                                     int m0, int n0, const GemmShape& s) {
+  constexpr int kThreads = 128 * Tile::kWarpgroups, kQuads = Tile::kTileN / 8, kShare = kQuads * kThreads / kCluster;
+  const int t = threadIdx.x - 128;
+#pragma unroll
+  for (int q = 0; q < kQuads; ++q)
+    shared[q * kThreads + t] = make_float4(sum[4 * q], sum[4 * q + 1], sum[4 * q + 2], sum[4 * q + 3]);
+  cluster_barrier();  // all parts are there
+  const bool pairs = s.out_stride % 2 == 0 && reinterpret_cast<u64>(out) % 4 == 0;
+  const int begin = cluster_rank() * kShare;
+  for (int i = begin + t; i < begin + kShare; i += kThreads) {
+    const int thread = i % kThreads, row = m0 + (thread >> 5) * 16 + ((thread & 31) >> 2);
+    if (row >= s.m) continue;
+    float4 parts[kCluster];
+#pragma unroll
+    for (int p = 0; p < kCluster; ++p) parts[p] = load_of_block(shared + i, p);
+    float4 all = parts[0];
+#pragma unroll
+    for (int p = 1; p < kCluster; ++p) {
+      all.x += parts[p].x;
+      all.y += parts[p].y;
+      all.z += parts[p].z;
+      all.w += parts[p].w;
+    }
+    const int col = n0 + i / kThreads * 8 + (thread & 3) * 2;
+    write_inside(out, row, col, all.x, all.y, pairs, s);
+    write_inside(out, row + 8, col, all.z, all.w, pairs, s);
+  }
+  cluster_barrier();  // all blocks have read this one's part
+}
+
+// One unit a block: part `cluster_rank` of K of tile blockIdx.x / kCluster.
+template <class Tile, int kCluster>
+__device__ __forceinline__ void gemm_in_cluster(bf16* out, const TensorMap* left, const TensorMap* right,
+                                                const GemmShape& s, int left_rows) {
+  DYN_SHARED(u8, memory);
+  Tile tile(memory, left_rows);
+  const Division division = {(s.m + Tile::kTileM - 1) / Tile::kTileM, (s.n + Tile::kTileN - 1) / Tile::kTileN, 0,
+                             kCluster, (s.k + Tile::kDepth - 1) / Tile::kDepth};
+  const int n_tiles = division.tiles_m * division.tiles_n;
+  const Unit u = Unit::of<Tile>(cluster_rank() * n_tiles + blockIdx.x / kCluster, division);
+  if (threadIdx.x < 128) {
+    if (threadIdx.x == 0) tile.copy(left, right, u.m0, u.n0, u.n_stages, u.first);
+    cluster_barrier();
+    cluster_barrier();
+    return;
+  }
+  float sum[Tile::kTileN / 2];
+  tile.multiply(sum, (int)(threadIdx.x >> 7) - 1, u.n_stages);
+  float4* shared = reinterpret_cast<float4*>(memory + BlockOf<Tile>::kBoxesAt);
+  write_across_cluster<Tile, kCluster>(out, shared, sum, u.m0, u.n0, s);
+}
+
+// Parameters: out (M, N) | maps of left, of which a box has left_rows rows, and right, of out if `by_copies` | sizes and
+// stride, see GemmShape. With kCluster blocks a tile each sums a part of K; there are at least as many stages of K.
+#define ROWS_KERNEL(name, Tile, kCluster)                                                                              \
+  extern "C" __global__ void __cluster_dims__(kCluster, 1, 1)                                                          \
+      __launch_bounds__(BlockOf<Tile>::kThreads, BlockOf<Tile>::kAlone ? 1 : 2)                                        \
+      name(bf16* out, const __grid_constant__ TensorMap left, const __grid_constant__ TensorMap right,                 \
+           const __grid_constant__ TensorMap out_map, int m, int n, int k, int out_stride, int accumulate,             \
+           float alpha, int left_rows, int by_copies) {                                                                \
+    const GemmShape s = {m, n, k, 0, 0, out_stride, k, accumulate, alpha};                                             \
+    if (kCluster > 1) gemm_in_cluster<Tile, kCluster>(out, &left, &right, s, left_rows);                               \
+    else                                                                                                               \
+      gemm_units<Tile>(out, nullptr, &left, &right, by_copies ? &out_map : nullptr, s, 1 << 30, 1, left_rows);         \
+  }                                                                                                                    \
+  EXPORT_CLUSTER_KERNEL(name, kCluster)
+
+typedef WarpgroupTile<64, 6, 0, 0, 64> TileRows;
+ROWS_KERNEL(matmul_rows_1_sm90a_bf16, TileRows, 1)
+ROWS_KERNEL(matmul_rows_2_sm90a_bf16, TileRows, 2)
+ROWS_KERNEL(matmul_rows_4_sm90a_bf16, TileRows, 4)
+ROWS_KERNEL(matmul_rows_8_sm90a_bf16, TileRows, 8)
+
+// ---- parts -----------------------------------------------------------------------------------------------------
 
 constexpr int kJoined = 2;  // quads of a thread of join_parts
 

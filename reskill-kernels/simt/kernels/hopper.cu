@@ -1,4 +1,5 @@
-// Kernels that send boxes of shared memory to a matrix by the copy engine: a right one, and two that are wrong on purpose.
+// Kernels that send boxes of shared memory to a matrix by the copy engine, and clusters that read each other's shared memory:
+// right ones, and some that are wrong on purpose.
 //
 // They are part of the stand-in library only.
 #include "hopper.cuh"
@@ -43,3 +44,24 @@ __device__ __forceinline__ void send_boxes(const TensorMap* map, int row, int co
 BOX_KERNEL(simt_boxes, true, true)
 BOX_KERNEL(simt_mistake_overwritten_box, false, true)
 BOX_KERNEL(simt_mistake_abandoned_box, false, false)
+
+// Clusters of four blocks of 32: y[b, i] = sum over the blocks r of b's cluster of (r + 1) * x[r, i].
+template <bool kBarrierBefore, bool kBarrierAfter>
+__device__ __forceinline__ void add_up_cluster(float* y, const float* x) {
+  DYN_SHARED(float4, mine);
+  const int lane = threadIdx.x, i = blockIdx.x * 32 + lane;
+  mine[lane] = make_float4((float)(cluster_rank() + 1) * x[i], 0.0f, 0.0f, 0.0f);
+  if (kBarrierBefore) cluster_barrier();
+  float sum = 0.0f;
+  for (u32 r = 0; r < 4; ++r) sum += load_of_block(mine + lane, r).x;
+  if (kBarrierAfter) cluster_barrier();
+  y[i] = sum;
+}
+#define CLUSTER_KERNEL(name, before, after)                                                                      \
+  extern "C" __global__ void __cluster_dims__(4, 1, 1) __launch_bounds__(32) name(float* y, const float* x) {     \
+    add_up_cluster<before, after>(y, x);                                                                         \
+  }                                                                                                              \
+  EXPORT_CLUSTER_KERNEL(name, 4)
+CLUSTER_KERNEL(simt_clusters, true, true)
+CLUSTER_KERNEL(simt_mistake_cluster_reads_early, false, true)
+CLUSTER_KERNEL(simt_mistake_cluster_ends_early, true, false)

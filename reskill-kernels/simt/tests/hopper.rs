@@ -1,4 +1,5 @@
-//! Boxes that the copy engine takes from shared memory to a matrix: edges, swizzle, and when shared memory is free again.
+//! Boxes that the copy engine takes from shared memory to a matrix (edges, swizzle, when shared memory is free again), and
+//! clusters of blocks.
 
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -90,4 +91,56 @@ fn a_thread_that_ends_before_its_boxes_were_read_fails_the_launch() {
     let error = sent("simt_mistake_abandoned_box", 0, 0).unwrap_err();
     let words = error.error_string().unwrap().to_string_lossy().into_owned();
     assert!(words.contains("before its bulk copies had read shared memory"), "{words}");
+}
+
+/// What a kernel of clusters of four makes of 0, 1, 2, ..., on `blocks` blocks.
+fn of_clusters(kernel: &str, blocks: u32) -> Result<Vec<f32>, DriverError> {
+    let gpu = Gpu::new();
+    let x: Vec<f32> = (0..blocks * 32).map(|i| i as f32).collect();
+    let x = gpu.stream.clone_htod(&x).unwrap();
+    let mut y = gpu.stream.alloc_zeros::<f32>(x.len()).unwrap();
+    gpu.launch(kernel, blocks, 32, 512, |l| {
+        l.arg(&mut y).arg(&x);
+    })?;
+    gpu.stream.clone_dtoh(&y)
+}
+
+fn expected_of_clusters(blocks: u32) -> Vec<f32> {
+    let sum = |block: u32, lane: u32| (0..4).map(|r| (r + 1) * ((block / 4 * 4 + r) * 32 + lane)).sum::<u32>();
+    (0..blocks).flat_map(|block| (0..32).map(move |lane| sum(block, lane) as f32)).collect()
+}
+
+#[test]
+fn blocks_of_a_cluster_read_each_others_shared_memory() {
+    with_each_order(|order| {
+        assert_eq!(of_clusters("simt_clusters", 12).unwrap(), expected_of_clusters(12), "{order:?}");
+    });
+}
+
+#[test]
+fn a_read_before_the_clusters_barrier_shows_in_the_results() {
+    let mut wrong = false;
+    with_each_order(|_| {
+        let y = of_clusters("simt_mistake_cluster_reads_early", 4).unwrap();
+        wrong |= y != expected_of_clusters(4);
+    });
+    assert!(wrong);
+}
+
+#[test]
+fn a_block_that_ends_before_others_have_read_its_shared_memory_fails_the_launch() {
+    let mut failed = false;
+    with_each_order(|_| {
+        if let Err(error) = of_clusters("simt_mistake_cluster_ends_early", 4) {
+            let words = error.error_string().unwrap().to_string_lossy().into_owned();
+            assert!(words.contains("a block that has ended"), "{words}");
+            failed = true;
+        }
+    });
+    assert!(failed);
+}
+
+#[test]
+fn a_grid_that_is_not_whole_clusters_is_refused() {
+    assert!(of_clusters("simt_clusters", 6).is_err());
 }
