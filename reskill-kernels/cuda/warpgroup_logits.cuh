@@ -52,10 +52,6 @@ __device__ __forceinline__ void for_each_tile(const TensorMap* hidden, const Ten
     return;
   }
   if (Tile::kWarpgroups > 1) registers_increase<232>();
-  // The second warpgroup begins when all stages have come, and stays behind the first: each uses its sums while the other
-  // has the tensor cores for itself.
-  const int mine = (n_tiles - (int)blockIdx.x + (int)gridDim.x - 1) / (int)gridDim.x;
-  if (group == 1 && mine * n_stages >= Tile::kStages) mbarrier_wait(&tile.full[Tile::kStages - 1], 0);
   float sum[128];
   for (int t = blockIdx.x; t < n_tiles; t += gridDim.x) {
     const int row = SumsOfThread::row(t % tiles_m * Tile::kTileM + group * 64);

@@ -289,10 +289,10 @@ pub(crate) fn check_inputs(
     check_range(allowed.rows() == hidden.rows(), op, "allowed.rows()", allowed.rows(), hidden.rows())?;
     check_range(temperature > 0.0, op, "temperature", temperature, "> 0")?;
     let vocab_size = head.rows();
-    for &token in &allowed.ids {
-        check_range((token as usize) < vocab_size, op, "allowed", token, format_args!("< {vocab_size}"))?;
+    match allowed.ids.iter().find(|&&token| token as usize >= vocab_size) {
+        Some(token) => check_range(false, op, "allowed", token, format!("< {vocab_size}")),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn check_targets(
