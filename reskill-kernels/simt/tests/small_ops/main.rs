@@ -14,3 +14,4 @@ mod qk_norm;
 mod bias;
 mod optimizer;
 mod low_rank;
+mod low_rank_fused;
