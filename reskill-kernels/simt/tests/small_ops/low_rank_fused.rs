@@ -58,18 +58,24 @@ impl Case {
         LowRank { a: &self.a, b: &self.b, scale: SCALE, first_column: self.sizes[4] }
     }
 
-    /// Gradients of the factors are added to ones.
     fn run(&self) -> Results {
+        let mut out = self.out.try_clone().unwrap();
+        low_rank_forward(&mut out, &self.x, &self.pair()).unwrap();
+        let [d_x, d_a, d_b] = self.gradients();
+        [out, d_x, d_a, d_b]
+    }
+
+    /// Those of the factors are added to ones.
+    fn gradients(&self) -> [Tensor; 3] {
         let ones = |like: &Tensor| {
             let mut ones = Tensor::zeros_as(like.shape(), &device(), DType::F32).unwrap();
             ones.fill(1.0).unwrap();
             ones
         };
-        let (mut out, mut d_x) = (self.out.try_clone().unwrap(), self.d_x.try_clone().unwrap());
+        let mut d_x = self.d_x.try_clone().unwrap();
         let (mut d_a, mut d_b) = (ones(&self.a), ones(&self.b));
-        low_rank_forward(&mut out, &self.x, &self.pair()).unwrap();
         low_rank_backward(&mut d_x, (&mut d_a, &mut d_b), &self.out, &self.x, &self.pair()).unwrap();
-        [out, d_x, d_a, d_b]
+        [d_x, d_a, d_b]
     }
 
     /// In f64, with inner values rounded as the kernels round them.
@@ -102,11 +108,13 @@ impl Case {
     }
 
     /// A sum that f32 and f64 round to different neighbours moves an inner value by 2^-8 of itself: allowed to one of size
-    /// 2 times a factor of size 1 in each sum.
-    fn assert_right(&self, got: &Results) {
+    /// 2 times a factor of size 1 in each sum. The results from `first` on are looked at.
+    fn assert_right(&self, got: &Results, first: usize) {
         let flip = 2.0 * rounding(BF16);
-        let within = [flip + rounding(BF16), flip + rounding(BF16), flip, flip];
-        for (((got, want), within), name) in got.iter().zip(self.expected()).zip(within).zip(NAMES) {
+        // Sums over many outputs are larger.
+        let d_flip = flip * (self.sizes[3] as f64 / 100.0).sqrt().max(1.0);
+        let within = [flip + rounding(BF16), d_flip + rounding(BF16), d_flip, flip];
+        for (((got, want), within), name) in got.iter().zip(self.expected()).zip(within).zip(NAMES).skip(first) {
             assert_close(got, &want, within, &format!("{name} of {:?}", self.sizes));
         }
     }
@@ -143,7 +151,7 @@ fn fused_low_rank_additions_equal_the_f64_version_in_every_order() {
         with_each_order(|order| {
             let got = case.run();
             if seen.is_none() {
-                case.assert_right(&got);
+                case.assert_right(&got, 0);
             }
             let got = got.each_ref().map(bits);
             assert!(seen.get_or_insert_with(|| got.clone()) == &got, "{sizes:?} {order:?}");
@@ -157,7 +165,7 @@ fn rows_of_a_low_rank_addition_do_not_depend_on_how_many_there_are() {
     for (rank, inputs, outputs) in [(8, 40, 24), (32, 24, 40), (64, 24, 40)] {
         let case = Case::new([8200, inputs, rank, outputs, 8, outputs + 16]);
         let got = case.run();
-        case.assert_right(&got);
+        case.assert_right(&got, 0);
         let few = case.head(100).run();
         for i in [0, 1] {
             let (many, few) = (bits(&got[i]), bits(&few[i]));
@@ -168,17 +176,15 @@ fn rows_of_a_low_rank_addition_do_not_depend_on_how_many_there_are() {
 
 #[test]
 fn sums_over_many_rows_are_right_in_every_order() {
-    // 127 + 2 blocks of columns leave two parts of eight tiles: each part goes round its stages.
-    for (rank, n) in [(16, 453), (32, 453), (64, 453)] {
-        let case = Case::new([n, 136, rank, 16_200, 8, 16_208]);
-        let mut seen = None;
-        with_each_order(|order| {
-            let got = case.run();
-            if seen.is_none() {
-                case.assert_right(&got);
-            }
-            let got = got.each_ref().map(bits);
-            assert!(seen.get_or_insert_with(|| got.clone()) == &got, "{rank} {order:?}");
-        });
-    }
+    // More than 192 blocks of columns leave one part of four tiles: it goes round its stages.
+    let case = Case::new([197, 136, 16, 24_400, 8, 24_408]);
+    let mut seen = None;
+    with_each_order(|order| {
+        let [d_x, d_a, d_b] = case.gradients();
+        let got = [&d_x, &d_a, &d_b].map(bits);
+        if seen.is_none() {
+            case.assert_right(&[case.out.try_clone().unwrap(), d_x, d_a, d_b], 1);
+        }
+        assert!(seen.get_or_insert_with(|| got.clone()) == &got, "{order:?}");
+    });
 }

@@ -108,11 +108,14 @@ __device__ __forceinline__ void multiply(float (&sum)[M][T][4], const bf16* x, i
   }
 }
 
-// Inner values of a block in shared memory: row r at LD r.
+// Inner values of a block in shared memory, K in a row. Of rows of 64 the eights stand in an order that turns with the row, so that
+// the eight lanes that read 16 bytes at once meet different banks.
 template <int M, int T> struct Inner {
-  static constexpr int K = 8 * T;
-  static constexpr int LD = K == 64 ? 96 : K;  // the eight lanes that read 16 bytes at once meet different banks
-  static constexpr int PIECES = M * 16 * LD / 8;
+  static constexpr int K = 8 * T, PIECES = M * 16 * T;
+  static __device__ __forceinline__ int at(int row, int r) {
+    const int turn = K == 64 ? (row & 1) * 4 + (row >> 1 & 3) : 0;
+    return row * K + (r ^ turn * 8);
+  }
 };
 
 // inner = scale * the sums of all warps, added in order.
@@ -144,7 +147,7 @@ __device__ __forceinline__ void add_warps(bf16* inner, const float (&sum)[M][T][
       }
       const int e = item >> 5 & 3, p = (item >> 7) % kPairs, i = (item >> 7) / kPairs;
       const int row = i * 16 + (e >> 1) * 8 + group(), n = quarter() * 2 + (e & 1);
-      *reinterpret_cast<u32*>(inner + row * Inner<M, T>::LD + T * n + 2 * (first + p)) =
+      *reinterpret_cast<u32*>(inner + Inner<M, T>::at(row, T * n + 2 * (first + p))) =
           pack_bf16x2(scale * low, scale * high);
     }
   }
@@ -157,17 +160,17 @@ template <int M, int T>
 __device__ __forceinline__ void read_inner(u32 (&a)[M][T / 2][4], const bf16* inner) {
 #pragma unroll
   for (int i = 0; i < M; ++i) {
-    const bf16* row = inner + (i * 16 + group()) * Inner<M, T>::LD;
-    const bf16* below = row + 8 * Inner<M, T>::LD;
+    const int row = i * 16 + group();
     if (T == 2) {
-      const uint2 v = *reinterpret_cast<const uint2*>(row + quarter() * 4);
-      const uint2 w = *reinterpret_cast<const uint2*>(below + quarter() * 4);
+      const uint2 v = *reinterpret_cast<const uint2*>(inner + Inner<M, T>::at(row, quarter() * 4));
+      const uint2 w = *reinterpret_cast<const uint2*>(inner + Inner<M, T>::at(row + 8, quarter() * 4));
       a[i][0][0] = v.x; a[i][0][1] = w.x; a[i][0][2] = v.y; a[i][0][3] = w.y;
     } else {
 #pragma unroll
       for (int s = 0; s < T / 2 - 1; s += 2) {
-        const uint4 v = *reinterpret_cast<const uint4*>(row + s * 16 + quarter() * 8);
-        const uint4 w = *reinterpret_cast<const uint4*>(below + s * 16 + quarter() * 8);
+        const int r = s * 16 + quarter() * 8;
+        const uint4 v = *reinterpret_cast<const uint4*>(inner + Inner<M, T>::at(row, r));
+        const uint4 w = *reinterpret_cast<const uint4*>(inner + Inner<M, T>::at(row + 8, r));
         a[i][s][0] = v.x; a[i][s][1] = w.x; a[i][s][2] = v.y; a[i][s][3] = w.y;
         a[i][s + 1][0] = v.z; a[i][s + 1][1] = w.z; a[i][s + 1][2] = v.w; a[i][s + 1][3] = w.w;
       }
@@ -285,7 +288,7 @@ template <int M, int T>
 __device__ __forceinline__ void write_inner(bf16* to, const bf16* inner, int n_rows) {
   for (int piece = threadIdx.x; piece < n_rows * T; piece += kWarps * 32)
     *reinterpret_cast<uint4*>(to + piece * 8) =
-        *reinterpret_cast<const uint4*>(inner + piece / T * Inner<M, T>::LD + piece % T * 8);
+        *reinterpret_cast<const uint4*>(inner + Inner<M, T>::at(piece / T, piece % T * 8));
 }
 
 template <int M, int T>
