@@ -214,12 +214,9 @@ fn low_rank_additions_touch_what_the_formulas_say() {
             // the first factor once more.
             (3 * n * (o + 2 * r) * s + (n + r) * i * s).div_ceil(2)
         };
-        check_with_scratch(
-            "low_rank_backward",
-            cost::low_rank_backward(n, i, r, o, s),
-            scratch,
-            || ops::low_rank_backward(&mut d_x, (&mut d_a, &mut d_b), &d_out, &x, &pair),
-        );
+        check_with_scratch("low_rank_backward", cost::low_rank_backward(n, i, r, o, s), scratch, || {
+            ops::low_rank_backward(&mut d_x, (&mut d_a, &mut d_b), &d_out, &x, &pair)
+        });
     }
 }
 

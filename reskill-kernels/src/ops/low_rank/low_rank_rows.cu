@@ -78,13 +78,14 @@ template <int T> struct AlongColumns {  // (K, R)
 // Adds the products of this warp's share of k: sum[i][j] of rows 16 i .. 16 i + 16 and tile j.
 template <int M, int T, class Factor>
 __device__ __forceinline__ void multiply(float (&sum)[M][T][4], const bf16* x, int stride, int n_rows, Factor factor) {
+  constexpr int kTurns = T == 2 ? 2 : 1;  // on their way at once
   const bf16* row[M][2];
 #pragma unroll
   for (int i = 0; i < M; ++i)
 #pragma unroll
     for (int half = 0; half < 2; ++half)  // rows outside are the last one again: what they give is not used
       row[i][half] = x + (size_t)min(i * 16 + half * 8 + group(), n_rows - 1) * stride;
-#pragma unroll 2
+#pragma unroll (kTurns)
   for (int k0 = warp() * kTurn; k0 < factor.depth; k0 += kWarps * kTurn) {
     const int k = k0 + quarter() * 8;
     const bool there = k < factor.depth;
@@ -224,42 +225,48 @@ template <int T> struct FromColumns {  // (R, C)
   }
 };
 
-// out[row, c] += scale * sum_r inner[row, r] factor(r, c) for begin <= c < end; `a` are the inner values.
+// out[row, c] += scale * sum_r inner[row, r] factor(r, c) for begin <= c < end; `a` are the inner values. A warp takes M runs
+// of 32 columns at once: of 32 rows it asks for 128 bytes of each.
 template <int M, int T, class Factor>
 __device__ __forceinline__ void add_product(bf16* out, int stride, int n_rows, int begin, int end,
                                             const u32 (&a)[M][T / 2][4], float scale, Factor factor) {
-  for (int c0 = begin + warp() * kTurn; c0 < end; c0 += kWarps * kTurn) {
-    const int c = c0 + quarter() * 8;
-    uint4 old[M][2];
-    bool there[M][2];
+  constexpr int kRuns = M;
+  auto at = [&](int i, int half, int c) { return out + (size_t)(i * 16 + half * 8 + group()) * stride + c; };
+  auto inside = [&](int i, int half, int c) { return c < end && i * 16 + half * 8 + group() < n_rows; };
+  for (int first = begin + warp() * kRuns * kTurn; first < end; first += kWarps * kRuns * kTurn) {
+    uint4 old[kRuns][M][2];
 #pragma unroll
-    for (int i = 0; i < M; ++i)
+    for (int run = 0; run < kRuns; ++run)
 #pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int row = i * 16 + half * 8 + group();
-        there[i][half] = c < end && row < n_rows;
-        old[i][half] = read_or_zero<uint4>(out + (size_t)row * stride + c, there[i][half]);
-      }
-    u32 b[T / 2][4][2];
-    factor(b, c0, end);
+      for (int i = 0; i < M; ++i)
 #pragma unroll
-    for (int i = 0; i < M; ++i) {
-      float sum[4][4] = {};
-#pragma unroll
-      for (int s = 0; s < T / 2; ++s)
-#pragma unroll
-        for (int j = 0; j < 4; ++j) mma_m16n8k16_bf16(sum[j], a[i][s], b[s][j]);
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        if (!there[i][half]) continue;
-        u32 both[4];
-#pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          const u32 was = word(old[i][half], j);
-          both[j] = pack_bf16x2(low_bf16(was) + scale * sum[j][half * 2], high_bf16(was) + scale * sum[j][half * 2 + 1]);
+        for (int half = 0; half < 2; ++half) {
+          const int c = first + run * kTurn + quarter() * 8;
+          old[run][i][half] = read_or_zero<uint4>(at(i, half, c), inside(i, half, c));
         }
-        *reinterpret_cast<uint4*>(out + (size_t)(i * 16 + half * 8 + group()) * stride + c) =
-            make_uint4(both[0], both[1], both[2], both[3]);
+#pragma unroll
+    for (int run = 0; run < kRuns; ++run) {
+      const int c0 = first + run * kTurn, c = c0 + quarter() * 8;
+      u32 b[T / 2][4][2];
+      factor(b, c0, end);
+#pragma unroll
+      for (int i = 0; i < M; ++i) {
+        float sum[4][4] = {};
+#pragma unroll
+        for (int s = 0; s < T / 2; ++s)
+#pragma unroll
+          for (int j = 0; j < 4; ++j) mma_m16n8k16_bf16(sum[j], a[i][s], b[s][j]);
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          if (!inside(i, half, c)) continue;
+          u32 both[4];
+#pragma unroll
+          for (int j = 0; j < 4; ++j) {
+            const u32 was = word(old[run][i][half], j);
+            both[j] = pack_bf16x2(low_bf16(was) + scale * sum[j][half * 2], high_bf16(was) + scale * sum[j][half * 2 + 1]);
+          }
+          *reinterpret_cast<uint4*>(at(i, half, c)) = make_uint4(both[0], both[1], both[2], both[3]);
+        }
       }
     }
   }
@@ -333,7 +340,7 @@ __device__ __forceinline__ void backward(bf16* d_x, bf16* inner, bf16* d_inner, 
 
 // Ranks up to 16, 32, 64; 16 or 32 rows a block.
 LOW_RANK_KERNELS(16, 16, 4)
-LOW_RANK_KERNELS(16, 32, 3)
+LOW_RANK_KERNELS(16, 32, 2)
 LOW_RANK_KERNELS(32, 16, 2)
 LOW_RANK_KERNELS(32, 32, 2)
 LOW_RANK_KERNELS(64, 16, 1)

@@ -8,10 +8,10 @@ use crate::tensor::Tensor;
 
 const ROWS_UNIT: &str = "low_rank_rows";
 const COLUMNS_UNIT: &str = "low_rank_columns";
-/// Blocks of rows that fill a device, with two blocks on each multiprocessor of an H100. As all numbers of blocks here not the
-/// device's own, so that sums have one order everywhere.
-const FULL: usize = 256;
-/// Columns that the warps of a block take at once.
+/// Blocks of rows that fill a device: one on each multiprocessor of an H100. As all numbers of blocks here not the device's own,
+/// so that sums have one order everywhere.
+const FULL: usize = 128;
+/// Columns that the warps of a block of 16 rows take at once.
 const TURN: usize = 256;
 /// Blocks of the columns kernel: three on each multiprocessor of an H100.
 const COLUMN_BLOCKS: usize = 384;
