@@ -134,12 +134,26 @@ fn products() {
             check("matmul_backward_weight", || ops::matmul_backward_weight(&mut d_weight, &d_out, &x));
         }
     }
-    let (x, a, b) = (
-        tensor(&device, &[N, 64], BF16),
-        tensor(&device, &[16, 64], BF16),
-        tensor(&device, &[128, 16], BF16),
-    );
-    let mut out = tensor(&device, &[N, 192], BF16);
+}
+
+#[test]
+fn low_rank_additions() {
+    let device = reskill_simt::device();
+    let (i, o) = (512, 256);
+    for r in [16, 32, 64] {
+        let [x, mut d_x] = [(); 2].map(|()| tensor(&device, &[N, i], BF16));
+        let (a, b) = (tensor(&device, &[r, i], BF16), tensor(&device, &[o, r], BF16));
+        let [mut out, d_out] = [(); 2].map(|()| tensor(&device, &[N, 320], BF16));
+        let (mut d_a, mut d_b) = (tensor(&device, &[r, i], DType::F32), tensor(&device, &[o, r], DType::F32));
+        let pair = LowRank { a: &a, b: &b, scale: 0.5, first_column: 64 };
+        check("low_rank_forward", || ops::low_rank_forward(&mut out, &x, &pair));
+        check("low_rank_backward", || {
+            ops::low_rank_backward(&mut d_x, (&mut d_a, &mut d_b), &d_out, &x, &pair)
+        });
+    }
+    // Other sizes are products, one after the other.
+    let (x, mut out) = (tensor(&device, &[N, i], BF16), tensor(&device, &[N, 192], BF16));
+    let (a, b) = (tensor(&device, &[128, i], BF16), tensor(&device, &[128, 128], BF16));
     let pair = LowRank { a: &a, b: &b, scale: 0.5, first_column: 64 };
     check("low_rank_forward", || ops::low_rank_forward(&mut out, &x, &pair));
 }

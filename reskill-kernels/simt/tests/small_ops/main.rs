@@ -15,3 +15,4 @@ mod qk_norm_rope;
 mod bias;
 mod optimizer;
 mod low_rank;
+mod low_rank_fused;
