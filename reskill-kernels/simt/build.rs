@@ -18,7 +18,7 @@ type BuildResult<T> = Result<T, Box<dyn Error>>;
 /// Kernels for one architecture only.
 const HOPPER_SUFFIX: &str = "_sm90a.cu";
 /// Those of them that use no other instructions than the simulator knows.
-const SIMULATED_HOPPER: [&str; 1] = ["matmul_sm90a.cu"];
+const SIMULATED_HOPPER: [&str; 2] = ["attention_flash_forward_sm90a.cu", "matmul_sm90a.cu"];
 /// Folders of headers.
 const INCLUDES: [&str; 4] = ["shim", "runtime", "driver", "../cuda"];
 

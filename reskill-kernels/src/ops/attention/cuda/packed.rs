@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::hopper::Hopper;
 use super::kernels::Variant;
 use super::plan::{PackedLists, TileSizes};
 use crate::cuda::{CudaDevice, Grid, Launch};
@@ -13,16 +14,16 @@ use crate::tensor::Tensor;
 
 /// Work lists in device memory.
 #[derive(Debug)]
-struct PackedPlan {
+pub(super) struct PackedPlan {
     /// All lists, one behind the other.
-    lists: Tensor<u32>,
-    /// First word of each list.
-    query_tiles: usize,
-    key_tiles: usize,
-    runs: usize,
+    pub(super) lists: Tensor<u32>,
+    /// First word of each list; views are at the beginning.
+    pub(super) query_tiles: usize,
+    pub(super) key_tiles: usize,
+    pub(super) runs: usize,
     sums: usize,
-    n_query_tiles: usize,
-    n_key_tiles: usize,
+    pub(super) n_query_tiles: usize,
+    pub(super) n_key_tiles: usize,
     n_sums: usize,
     n_slots: usize,
 }
@@ -117,6 +118,9 @@ pub(in crate::ops::attention) fn forward(
     const OP: &str = "attention_forward";
     let variant = Variant::of(OP, device, qkv.dtype(), shape)?;
     let plan = plan(OP, device, segments, qkv.rows(), variant, shape)?;
+    if let Some(hopper) = Hopper::of(device, qkv.dtype(), shape) {
+        return hopper.forward(device, (out, lse), qkv, &plan, shape);
+    }
     let (unit, kernel) = variant.forward(qkv.dtype());
     let launch = Launch::of(device, OP, unit, kernel)
         .output(out)
