@@ -1,7 +1,7 @@
-// Warpgroup products with 64 or 128 columns, also with the left factor in registers, and barriers of some warps: what
+// Warpgroup products with 64, 96 or 128 columns, also with the left factor in registers, and barriers of some warps: what
 // kernels need that multiply the result of a product again (sm_90a).
 //
-// Source: PTX ISA 8.x, "wgmma.mma_async" (register fragments), "bar.sync, bar.arrive", "fence.proxy.async". In the
+// Source: PTX ISA 8.x, "wgmma.mma_async" (register fragments), "bar.sync", "fence.proxy.async". In the
 // simulator emulated from the same text.
 #pragma once
 #include "hopper.cuh"
@@ -14,20 +14,12 @@ __device__ __forceinline__ void async_proxy_fence() {
 #endif
 }
 
-// Barrier number `id` (1 to 15; 0 is __syncthreads) of `threads` threads, whole warps: waits for all of them, or arrives
-// only. The barrier ends when as many have come, one way or the other.
-__device__ __forceinline__ void named_barrier_sync(int id, int threads) {
+// Barrier number `id` (1 to 15; 0 is __syncthreads) of `threads` threads, whole warps.
+__device__ __forceinline__ void named_barrier(int id, int threads) {
 #if defined(RESKILL_SIMT)
-  simt::named_barrier(id, threads, true);
+  simt::named_barrier(id, threads);
 #else
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
-#endif
-}
-__device__ __forceinline__ void named_barrier_arrive(int id, int threads) {
-#if defined(RESKILL_SIMT)
-  simt::named_barrier(id, threads, false);
-#else
-  asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 #endif
 }
 
@@ -43,6 +35,7 @@ template <int N> __device__ __forceinline__ void wgmma_results(float (&d)[N]) {
 #define WGMMA_0_31                                                                                    \
   "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, " \
   "%21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define WGMMA_32_47 "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47"
 #define WGMMA_32_63                                                                                     \
   "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, " \
   "%51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
@@ -61,6 +54,18 @@ __device__ __forceinline__ void wgmma_trans(float (&d)[32], u64 a, u64 b, int ke
       "{\n.reg .pred keep;\nsetp.ne.b32 keep, %34, 0;\n"
       "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" WGMMA_0_31 "}, %32, %33, keep, 1, 1, 0, 0;\n}"
       : WGMMA_32(d, 0)
+      : "l"(a), "l"(b), "r"(keep));
+#endif
+}
+__device__ __forceinline__ void wgmma_trans(float (&d)[48], u64 a, u64 b, int keep) {
+#if defined(RESKILL_SIMT)
+  simt::wgmma(d, 96, a, 0, b, 0, keep);
+#else
+  asm volatile(
+      "{\n.reg .pred keep;\nsetp.ne.b32 keep, %50, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n96k16.f32.bf16.bf16 {" WGMMA_0_31 ", " WGMMA_32_47
+      "}, %48, %49, keep, 1, 1, 0, 0;\n}"
+      : WGMMA_32(d, 0), WGMMA_8(d, 32), WGMMA_8(d, 40)
       : "l"(a), "l"(b), "r"(keep));
 #endif
 }

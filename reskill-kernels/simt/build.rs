@@ -18,7 +18,12 @@ type BuildResult<T> = Result<T, Box<dyn Error>>;
 /// Kernels for one architecture only.
 const HOPPER_SUFFIX: &str = "_sm90a.cu";
 /// Those of them that use no other instructions than the simulator knows.
-const SIMULATED_HOPPER: [&str; 2] = ["attention_flash_forward_sm90a.cu", "matmul_sm90a.cu"];
+const SIMULATED_HOPPER: [&str; 4] = [
+    "attention_flash_backward_key_value_sm90a.cu",
+    "attention_flash_backward_query_sm90a.cu",
+    "attention_flash_forward_sm90a.cu",
+    "matmul_sm90a.cu",
+];
 /// Folders of headers.
 const INCLUDES: [&str; 4] = ["shim", "runtime", "driver", "../cuda"];
 

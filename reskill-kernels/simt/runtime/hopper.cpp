@@ -229,7 +229,7 @@ void wgmma_wait(int groups_left) {
   all.resize(kept);
 }
 
-void named_barrier(int id, int threads, bool wait) {
+void named_barrier(int id, int threads) {
   if (id < 1 || id > 15 || threads < 32 || threads % 32 != 0)
     fail("barrier %d of %d threads: there are barriers 1 to 15, of whole warps", id, threads);
   NamedBarrier& b = g_named[id];
@@ -240,7 +240,7 @@ void named_barrier(int id, int threads, bool wait) {
   if (++b.arrived == b.threads) {
     b.arrived = 0;
     ++b.generation;
-  } else if (wait) {
+  } else {
     wait_while(&b.generation, seen, "bar.sync");
   }
 }

@@ -28,7 +28,7 @@ void wgmma_registers(float* d, int n, const unsigned (&a)[4], unsigned long long
 void wgmma_commit();
 void wgmma_wait(int groups_left);
 
-// bar.sync (or, without waiting, bar.arrive) of barrier 1 to 15 with as many threads.
-void named_barrier(int id, int threads, bool wait);
+// bar.sync of barrier 1 to 15 with as many threads.
+void named_barrier(int id, int threads);
 
 }  // namespace simt

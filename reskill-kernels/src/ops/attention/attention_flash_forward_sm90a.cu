@@ -11,41 +11,16 @@
 //           dynamic shared memory ForwardShared.
 // Numerics  f32 sums, weights by ex2.approx and rounded, relative 2^-9; bound against f64: simt/tests/attention.rs.
 //           Copies take whole tiles: keys behind the end of a run have weight 0, but their values must be numbers.
-// Source    Shah et al. 2024, arXiv:2407.08608, algorithms 1 and 2: scores of the next tile are computed while the
-//           weights of this one are, and the warpgroups take turns at the tensor cores.
+// Source    Shah et al. 2024, arXiv:2407.08608, algorithms 1 and 2: the sum over a tile runs while the weights of the
+//           next are computed. The turns that warpgroups take there (section 3.1) gained nothing and are left out.
 #include "attention_warpgroup.cuh"
 
 namespace attention {
-
-constexpr int QUERIES = 128;        // flat query rows of a block
-constexpr int TURN_BARRIER = 1;     // and the next: of each computing warpgroup
-constexpr int QUERY_BARRIER = 3;    // and the next
 
 template <int D, int BN, int STAGES> struct __align__(1024) ForwardShared {
   SwizzledTile<D, QUERIES> q;
   SwizzledTile<D, BN> keys[STAGES], values[STAGES];
   u64 keys_full[STAGES], keys_empty[STAGES], values_full[STAGES], values_empty[STAGES];
-};
-
-// The tiles of keys that a tile of query rows meets: those of its prefix, then its own.
-template <int BN> struct KeyTiles {
-  QueryTile tile;
-  int n_prefix, n;
-  __device__ __forceinline__ explicit KeyTiles(const QueryTile& tile) : tile(tile) {
-    n_prefix = (int)((tile.a1 - tile.a0 + BN - 1) / BN);
-    n = n_prefix + (int)((tile.b1 - tile.b0 + BN - 1) / BN);
-  }
-  __device__ __forceinline__ bool is_prefix(int t) const { return t < n_prefix; }
-  __device__ __forceinline__ u32 begin(int t) const {
-    return is_prefix(t) ? tile.a0 + t * BN : tile.b0 + (t - n_prefix) * BN;
-  }
-  __device__ __forceinline__ bool is_full(int t) const {
-    return begin(t) + BN <= (is_prefix(t) ? tile.a_full : tile.b_full);
-  }
-  __device__ __forceinline__ ColumnRange range(const RowView& view, int t) const {
-    return is_prefix(t) ? columns(view.prefix_start, view.prefix_end, tile.a1, begin(t))
-                        : columns(view.own_start, view.row + 1, tile.b1, begin(t));
-  }
 };
 
 // Online softmax of a thread's two rows; totals are of this thread's columns until `finish`.
@@ -113,14 +88,15 @@ __device__ __forceinline__ void hide(float (&s)[N], const ColumnRange (&seen)[2]
 template <int D, int BN, int STAGES>
 __device__ __forceinline__ void copy_tiles(ForwardShared<D, BN, STAGES>& shared, const KeyTiles<BN>& tiles,
                                            const TensorMap* map, const PackedPlaces& at) {
-  const int column = (int)at.key(0);
-  const int value_column = (int)at.value(0);
+  const int column = (int)at.key(0), value_column = (int)at.value(0);
   for (int t = 0; t < tiles.n; ++t) {
     const int slot = t % STAGES, parity = t / STAGES % 2 ^ 1;   // parity 1 of a fresh barrier: slots begin empty
     const u32 first = tiles.begin(t);
     mbarrier_wait(&shared.keys_empty[slot], parity);
+    mbarrier_arrive_expect(&shared.keys_full[slot], sizeof shared.keys[slot]);
     shared.keys[slot].load(map, first, column, &shared.keys_full[slot]);
     mbarrier_wait(&shared.values_empty[slot], parity);
+    mbarrier_arrive_expect(&shared.values_full[slot], sizeof shared.values[slot]);
     shared.values[slot].load(map, first, value_column, &shared.values_full[slot]);
   }
 }
@@ -131,11 +107,11 @@ struct ForwardOut {
   float* lse;
 };
 
-// A computing warpgroup: the query rows 64 `part` .. of the tile. `turns`: two of them compute, and take turns.
+// A computing warpgroup: the query rows 64 `part` .. of the tile.
 template <int D, int BN, int STAGES>
 __device__ __forceinline__ void compute_rows(const ForwardOut& to, ForwardShared<D, BN, STAGES>& shared,
                                              const KeyTiles<BN>& tiles, const RowView* views, const PackedPlaces& at,
-                                             int part, bool turns) {
+                                             int part) {
   const int len = (int)tiles.tile.len, first = part * 64 + (warp_id() & 3) * 16, row = first + (lane_id() >> 2);
   const float scale_log2 = at.heads.scale * LOG2_E;
   RowView view[2];
@@ -154,7 +130,7 @@ __device__ __forceinline__ void compute_rows(const ForwardOut& to, ForwardShared
 
   cp_async_wait<0>();
   async_proxy_fence();
-  named_barrier_sync(QUERY_BARRIER + part, WARPGROUP);   // the queries of this warpgroup are there
+  warpgroup_barrier(part);   // the queries of this warpgroup are there
   const u64 q = shared.q.by_rows(part * 64);
   mbarrier_wait(&shared.keys_full[0], 0);
   wgmma_fence();
@@ -166,19 +142,15 @@ __device__ __forceinline__ void compute_rows(const ForwardOut& to, ForwardShared
   hide_unseen(s, 0);
   softmax.update(s, scale_log2);
   round_left(weights, s);
-  if (turns && part == 1) named_barrier_arrive(TURN_BARRIER, 2 * WARPGROUP);
   for (int t = 1; t < tiles.n; ++t) {
     const int slot = t % STAGES, before = (t - 1) % STAGES;
     mbarrier_wait(&shared.keys_full[slot], t / STAGES % 2);
     mbarrier_wait(&shared.values_full[before], (t - 1) / STAGES % 2);
-    if (turns) named_barrier_sync(TURN_BARRIER + part, 2 * WARPGROUP);
     wgmma_fence();
     begin_trans<D, QUERIES, BN>(s, q, shared.keys[slot].by_rows(0));
     wgmma_commit();
     begin_accumulate<D, BN>(acc, weights, shared.values[before].by_columns());
     wgmma_commit();
-    // The other warpgroup's products come next, while this one computes weights; the last turn is nobody's.
-    if (turns && (part == 0 || t + 1 < tiles.n)) named_barrier_arrive(TURN_BARRIER + (part ^ 1), 2 * WARPGROUP);
     wgmma_wait<1>();
     wgmma_results(s);
     release(&shared.keys_empty[slot]);
@@ -202,7 +174,7 @@ __device__ __forceinline__ void compute_rows(const ForwardOut& to, ForwardShared
   for (int h = 0; h < 2; ++h)
     if ((lane_id() & 3) == 0 && row + 8 * h < len)
       to.lse[at.statistic(tiles.tile.first + row + 8 * h)] = softmax.lse(h, scale_log2);
-  // The queries of this warp are not needed any more, and no other warp reads them.
+  warpgroup_barrier(part);   // the queries of this warpgroup have been read
   write16(acc, shared.q, first, len, [&](int m) { return to.out + at.out(tiles.tile.first + m); });
 }
 
@@ -233,7 +205,7 @@ __device__ __forceinline__ void forward_tile(const ForwardOut& to, ForwardShared
     if (threadIdx.x == 0) copy_tiles<D, BN, STAGES>(shared, tiles, map, at);
   } else if (part < n_parts) {
     registers_increase<240>();
-    compute_rows<D, BN, STAGES>(to, shared, tiles, views, at, part, n_parts == 2);
+    compute_rows<D, BN, STAGES>(to, shared, tiles, views, at, part);
   }
 }
 

@@ -11,6 +11,31 @@
 namespace attention {
 
 constexpr int WARPGROUP = 128;   // threads
+constexpr int QUERIES = 128;     // flat query rows of a block: 64 of each of two warpgroups
+
+// Among the threads of a computing warpgroup, 0 or 1.
+__device__ __forceinline__ void warpgroup_barrier(int part) { named_barrier(1 + part, WARPGROUP); }
+
+// The tiles of keys that a tile of query rows meets: those of its prefix, then its own.
+template <int BN> struct KeyTiles {
+  QueryTile tile;
+  int n_prefix, n;
+  __device__ __forceinline__ explicit KeyTiles(const QueryTile& tile) : tile(tile) {
+    n_prefix = (int)((tile.a1 - tile.a0 + BN - 1) / BN);
+    n = n_prefix + (int)((tile.b1 - tile.b0 + BN - 1) / BN);
+  }
+  __device__ __forceinline__ bool is_prefix(int t) const { return t < n_prefix; }
+  __device__ __forceinline__ u32 begin(int t) const {
+    return is_prefix(t) ? tile.a0 + t * BN : tile.b0 + (t - n_prefix) * BN;
+  }
+  __device__ __forceinline__ bool is_full(int t) const {
+    return begin(t) + BN <= (is_prefix(t) ? tile.a_full : tile.b_full);
+  }
+  __device__ __forceinline__ ColumnRange range(const RowView& view, int t) const {
+    return is_prefix(t) ? columns(view.prefix_start, view.prefix_end, tile.a1, begin(t))
+                        : columns(view.own_start, view.row + 1, tile.b1, begin(t));
+  }
+};
 
 template <int D, int ROWS> struct SwizzledTile {
   static constexpr int CHUNK = ROWS * 128;
@@ -18,7 +43,7 @@ template <int D, int ROWS> struct SwizzledTile {
 
   // Bytes of element (row, column), column a multiple of 2.
   static __device__ __forceinline__ int offset(int row, int column) {
-    return column / 64 * CHUNK + row * 128 + ((column % 64 / 8 ^ row & 7) * 16 + column % 8 * 2);
+    return column / 64 * CHUNK + row * 128 + (((column % 64 / 8) ^ (row & 7)) * 16 + column % 8 * 2);
   }
   // The tile from `row` (a multiple of 8) on as a factor with D along K, and with its rows along K.
   __device__ __forceinline__ u64 by_rows(int row) const { return wgmma_descriptor(bytes + row * 128, 16); }
@@ -35,9 +60,8 @@ template <int D, int ROWS> struct SwizzledTile {
     for (int i = 0; i < 16; i += STEP)
       cp_async16(bytes + offset(row + i, unit * 8), from(row + i) + unit * 8);
   }
-  // The box of a matrix with `first` as its row and `column` as its column, by one thread.
+  // The rows from `first` and the columns from `column` on of a matrix, by one thread that has announced the bytes.
   __device__ __forceinline__ void load(const TensorMap* map, u32 first, int column, u64* barrier) {
-    mbarrier_arrive_expect(barrier, sizeof bytes);
 #pragma unroll
     for (int c = 0; c < D / 64; ++c) tma_load(bytes + c * CHUNK, map, column + c * 64, (int)first, barrier);
   }
