@@ -231,10 +231,10 @@ void wgmma_wait(int groups_left) {
 
 void named_barrier(int id, int threads) {
   if (id < 1 || id > 15 || threads < 32 || threads % 32 != 0)
-    fail("barrier %d of %d threads: there are barriers 1 to 15, of whole warps", id, threads);
+    fail("bar.sync %d of %d threads: there are barriers 1 to 15, of whole warps", id, threads);
   NamedBarrier& b = g_named[id];
   if (b.arrived && b.threads != static_cast<unsigned>(threads))
-    fail("barrier %d is of %u threads for some and of %d for others", id, b.threads, threads);
+    fail("bar.sync %d is of %u threads for some and of %d for others", id, b.threads, threads);
   b.threads = threads;
   const uint64_t seen = b.generation;
   if (++b.arrived == b.threads) {

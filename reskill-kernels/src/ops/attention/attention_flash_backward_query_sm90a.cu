@@ -51,19 +51,22 @@ struct QueryRows {
       lse[h] = saved.lse[at] * LOG2_E, delta[h] = saved.delta[at];
     }
   }
-  // d_p becomes d_s = p (d_p - delta), p = exp(scale s - lse), or 0 for keys that a row does not see.
-  template <int N, bool kAll>
-  __device__ __forceinline__ void weigh(float (&d_p)[N], const float (&s)[N], float scale_log2,
-                                        const ColumnRange (&seen)[2]) const {
+  // Scores become weights exp(scale s - lse), or 0 for keys that a row does not see.
+  template <int N>
+  __device__ __forceinline__ void weigh(float (&s)[N], float scale_log2, const KeyTiles<2 * N>& tiles, int t) const {
+#pragma unroll
+    for (int i = 0; i < N; ++i) s[i] = fast_exp2(fmaf(s[i], scale_log2, -lse[i / 2 % 2]));
+    if (tiles.is_full(t)) return;
     const int t2 = (lane_id() & 3) * 2;
+    const ColumnRange seen[2] = {tiles.range(view[0], t), tiles.range(view[1], t)};
 #pragma unroll
-    for (int j = 0; j < N / 4; ++j)
+    for (int i = 0; i < N; ++i)
+      if (!seen[i / 2 % 2].contains(i / 4 * 8 + t2 + i % 2)) s[i] = 0.f;
+  }
+  // d_p becomes d_s = p (d_p - delta).
+  template <int N> __device__ __forceinline__ void weigh_gradient(float (&d_p)[N], const float (&p)[N]) const {
 #pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        float p = fast_exp2(fmaf(s[4 * j + e], scale_log2, -lse[e / 2]));
-        if (!kAll && !seen[e / 2].contains(8 * j + t2 + (e & 1))) p = 0.f;
-        d_p[4 * j + e] = p * (d_p[4 * j + e] - delta[e / 2]);
-      }
+    for (int i = 0; i < N; ++i) d_p[i] = p[i] * (d_p[i] - delta[i / 2 % 2]);
   }
 };
 
@@ -74,44 +77,42 @@ __device__ __forceinline__ void compute_rows(bf16* d_qkv, QueryShared<D, BN, STA
   const int len = (int)tiles.tile.len, first = part * 64 + (warp_id() & 3) * 16;
   const float scale_log2 = saved.at.heads.scale * LOG2_E;
   const QueryRows rows(saved, tiles.tile.first, first + (lane_id() >> 2), len);
-  float acc[D / 2], s[BN / 2], d_s[BN / 2];
+  float acc[D / 2], p[BN / 2], d_s[BN / 2];
   u32 left[BN / 16][4];
   clear(acc);
-  auto weigh = [&](int t) {
-    if (tiles.is_full(t)) {
-      rows.template weigh<BN / 2, true>(d_s, s, scale_log2, {});
-    } else {
-      rows.template weigh<BN / 2, false>(d_s, s, scale_log2,
-                                         {tiles.range(rows.view[0], t), tiles.range(rows.view[1], t)});
-    }
-  };
   cp_async_wait<0>();
   async_proxy_fence();
   warpgroup_barrier(part);   // the queries and d_out of this warpgroup are there
   const u64 q = shared.q.by_rows(part * 64), d_out = shared.d_out.by_rows(part * 64);
   mbarrier_wait(&shared.full[0], 0);
   wgmma_fence();
-  begin_trans<D, QUERIES, BN>(s, q, shared.keys[0].by_rows(0));
+  begin_trans<D, QUERIES, BN>(p, q, shared.keys[0].by_rows(0));
+  wgmma_commit();
   begin_trans<D, QUERIES, BN>(d_s, d_out, shared.values[0].by_rows(0));
   wgmma_commit();
+  wgmma_wait<1>();
+  wgmma_results(p);
+  rows.weigh(p, scale_log2, tiles, 0);
   wgmma_wait<0>();
-  wgmma_results(s);
   wgmma_results(d_s);
-  weigh(0);
+  rows.weigh_gradient(d_s, p);
   round_left(left, d_s);
   for (int t = 1; t < tiles.n; ++t) {
     const int slot = t % STAGES, before = (t - 1) % STAGES;
     mbarrier_wait(&shared.full[slot], t / STAGES % 2);
     wgmma_fence();
-    begin_trans<D, QUERIES, BN>(s, q, shared.keys[slot].by_rows(0));
+    begin_trans<D, QUERIES, BN>(p, q, shared.keys[slot].by_rows(0));
+    wgmma_commit();
     begin_trans<D, QUERIES, BN>(d_s, d_out, shared.values[slot].by_rows(0));
     wgmma_commit();
     begin_accumulate<D, BN>(acc, left, shared.keys[before].by_columns());
     wgmma_commit();
+    wgmma_wait<2>();
+    wgmma_results(p);
+    rows.weigh(p, scale_log2, tiles, t);
     wgmma_wait<1>();
-    wgmma_results(s);
     wgmma_results(d_s);
-    weigh(t);
+    rows.weigh_gradient(d_s, p);
     wgmma_wait<0>();
     wgmma_results(acc);
     release(&shared.empty[before]);
