@@ -176,15 +176,13 @@ __device__ __forceinline__ void compute_keys(bf16* d_qkv, float* sums, KeyShared
     mbarrier_wait(&shared.full[slot], i / STAGES % 2);
     wgmma_fence();
     begin_trans<D, KEYS, BQ>(p, keys, shared.q[slot].by_rows(0));
-    wgmma_commit();
     begin_accumulate<D, BQ>(d_key, left, shared.q[before].by_columns());
     wgmma_commit();
-    wgmma_wait<1>();
-    wgmma_results(p);
-    weigh<BQ>(p, shared.lse[slot], shared.views[slot], shared.all[slot] != 0, j, scale_log2);
     wgmma_wait<0>();
+    wgmma_results(p);
     wgmma_results(d_key);
-    if (i > 0) release(&shared.empty[before]);
+    if (i > 0) release(&shared.empty[before]);   // early: the copies of the run after next wait for it
+    weigh<BQ>(p, shared.lse[slot], shared.views[slot], shared.all[slot] != 0, j, scale_log2);
     round_left(left, p);
     wgmma_fence();
     begin_trans<D, KEYS, BQ>(d_s, values, shared.d_out[slot].by_rows(0));   // here, lest d_s takes registers before
