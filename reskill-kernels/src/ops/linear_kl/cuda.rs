@@ -94,14 +94,14 @@ impl<'a> Pair<'a> {
 
     fn d_logits(
         &self,
-        slab: &Slab<'_>,
+        slab: &mut Slab<'_>,
         block: Block<'_>,
         d_kl: &Tensor,
         kl: &Tensor,
     ) -> Result<(), KernelError> {
         let policy = &self.policy;
         let kernel = policy.dtype().pick("linear_kl_d_logits_f32", "linear_kl_d_logits_bf16");
-        let launch = self.distributions(policy.launch(UNIT, kernel).scratch(slab.values, 0), block);
+        let launch = self.distributions(policy.launch(UNIT, kernel).output(slab.values), block);
         let launch = block.input(block.input(launch, d_kl), kl);
         let launch = launch.size(block.len).size(slab.first).size(slab.last).size(slab.ld);
         let launch = launch.size(policy.width()).size(self.reference.width());

@@ -12,8 +12,6 @@
 // Source    the definition; products of the slab: linear_logprob_products.cu
 #include "product_tile.cuh"
 
-#define STRIP 256
-
 // The inputs of both passes.
 template <class T> struct Pair {
   const T* hidden;       // (N, c)

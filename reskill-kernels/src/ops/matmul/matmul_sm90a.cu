@@ -9,62 +9,7 @@
 //           shared memory of kStages stages and their barriers.
 // Numerics  sums in f32 inside the tensor core, in order of k by 16.
 #include "gemm.cuh"
-#include "hopper.cuh"
-
-constexpr int kTileM = 128, kTileN = 256, kDepth = 64, kStages = 4;
-constexpr int kLeftBytes = kTileM * kDepth * 2, kRightBytes = kTileN * kDepth * 2,
-              kStageBytes = kLeftBytes + kRightBytes;
-constexpr int kChunkBytes = 64 * kDepth * 2;  // 64 rows of 64: one box of a factor that is stored with K across rows
-
-// The copying thread: fills stages as they are given back.
-template <int kTurnedLeft, int kTurnedRight>
-__device__ __forceinline__ void copy_stages(u8* stages, u64* full, u64* empty, const TensorMap* left,
-                                            const TensorMap* right, int m0, int n0, int n_stages) {
-  for (int index = 0; index < n_stages; ++index) {
-    const int slot = index % kStages, k0 = index * kDepth;
-    // The first round of stages is empty from the beginning: parity 1 of a fresh barrier.
-    mbarrier_wait(&empty[slot], index / kStages % 2 ^ 1);
-    mbarrier_arrive_expect(&full[slot], kStageBytes);
-    u8* stage = stages + slot * kStageBytes;
-    if (kTurnedLeft) {
-      for (int c = 0; c < kTileM / 64; ++c) tma_load(stage + c * kChunkBytes, left, m0 + c * 64, k0, &full[slot]);
-    } else {
-      tma_load(stage, left, k0, m0, &full[slot]);
-    }
-    stage += kLeftBytes;
-    if (kTurnedRight) {
-      for (int c = 0; c < kTileN / 64; ++c) tma_load(stage + c * kChunkBytes, right, n0 + c * 64, k0, &full[slot]);
-    } else {
-      tma_load(stage, right, k0, n0, &full[slot]);
-    }
-  }
-}
-
-// A multiplying warpgroup: 64 rows of the tile.
-template <int kTurnedLeft, int kTurnedRight>
-__device__ __forceinline__ void multiply_stages(float (&sum)[128], const u8* stages, u64* full, u64* empty, int half,
-                                                int n_stages) {
-  for (int index = 0; index < n_stages; ++index) {
-    const int slot = index % kStages;
-    mbarrier_wait(&full[slot], index / kStages % 2);
-    // 64 rows of the left factor: half of its rows, or one of its two chunks of columns; 8192 bytes either way.
-    const u8* left = stages + slot * kStageBytes + half * (kLeftBytes / 2);
-    const u8* right = stages + slot * kStageBytes + kLeftBytes;
-    wgmma_fence();
-#pragma unroll
-    for (int k = 0; k < kDepth; k += 16) {
-      // 16 of k are 32 bytes along a row, or 16 rows of 128 bytes.
-      const u64 a = wgmma_descriptor(left + (kTurnedLeft ? k * 128 : k * 2), kTurnedLeft ? kChunkBytes : 16);
-      const u64 b = wgmma_descriptor(right + (kTurnedRight ? k * 128 : k * 2), kTurnedRight ? kChunkBytes : 16);
-      wgmma_m64n256k16<kTurnedLeft, kTurnedRight>(sum, a, b, index > 0 || k > 0);
-    }
-    wgmma_commit();
-    // All but the products just given are done: the stage before them has been read, by this warp for its 16 rows.
-    wgmma_wait<1>();
-    if (index > 0 && (threadIdx.x & 31) == 0) mbarrier_arrive(&empty[(index - 1) % kStages]);
-  }
-  wgmma_wait<0>();
-}
+#include "warpgroup_product.cuh"
 
 // Writes the sums of a thread at `out`, its first pair: rows apart by eight, pairs of columns by eight. All are inside.
 template <bool kAccumulate, class Out>
@@ -109,35 +54,26 @@ __device__ __forceinline__ void write_ragged(Out* out, int row0, int col0, const
 
 template <int kTurnedLeft, int kTurnedRight, class Out>
 __device__ __forceinline__ void gemm_tile(Out* out, const TensorMap* left, const TensorMap* right, const GemmShape& s) {
-  DYN_SHARED(u8, stages);
-  u64* full = reinterpret_cast<u64*>(stages + kStages * kStageBytes);
-  u64* empty = full + kStages;
+  typedef WarpgroupTile<128, 4, kTurnedLeft, kTurnedRight> Tile;
+  DYN_SHARED(u8, memory);
+  Tile tile(memory);
   int tile_m, tile_n;
-  tile_of_block((s.m + kTileM - 1) / kTileM, (s.n + kTileN - 1) / kTileN, tile_m, tile_n);
-  const int m0 = tile_m * kTileM, n0 = tile_n * kTileN, n_stages = (s.k + kDepth - 1) / kDepth;
-  if (threadIdx.x == 0) {
-    for (int i = 0; i < kStages; ++i) {
-      mbarrier_init(&full[i], 1);   // the copying thread
-      mbarrier_init(&empty[i], 8);  // a lane of each multiplying warp
-    }
-    mbarrier_init_fence();
-  }
-  __syncthreads();  // the barriers are there
-
+  tile_of_block((s.m + Tile::kTileM - 1) / Tile::kTileM, (s.n + Tile::kTileN - 1) / Tile::kTileN, tile_m, tile_n);
+  const int m0 = tile_m * Tile::kTileM, n0 = tile_n * Tile::kTileN, n_stages = (s.k + Tile::kDepth - 1) / Tile::kDepth;
   const int group = threadIdx.x >> 7;
   if (group == 0) {
     registers_decrease<40>();
-    if (threadIdx.x == 0) copy_stages<kTurnedLeft, kTurnedRight>(stages, full, empty, left, right, m0, n0, n_stages);
+    if (threadIdx.x == 0) tile.copy(left, right, m0, n0, n_stages);
     return;
   }
   registers_increase<232>();
   float sum[128];
-  multiply_stages<kTurnedLeft, kTurnedRight>(sum, stages, full, empty, group - 1, n_stages);
+  tile.multiply(sum, group - 1, n_stages);
 
   const bool pairs = s.out_stride % 2 == 0 && reinterpret_cast<u64>(out) % (2 * sizeof(Out)) == 0;
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5 & 3;
   const int row0 = m0 + (group - 1) * 64 + warp * 16 + (lane >> 2), col0 = n0 + (lane & 3) * 2;
-  if (!pairs || m0 + kTileM > s.m || n0 + kTileN > s.n) {
+  if (!pairs || m0 + Tile::kTileM > s.m || n0 + Tile::kTileN > s.n) {
     write_ragged(out, row0, col0, sum, pairs, s);
     return;
   }
