@@ -13,11 +13,12 @@
 #pragma once
 #include "hopper.cuh"
 
-// kTileM rows of the left factor (64 or 128) by 256 of the right one, kStages stages of 64 of k. kTurned* says that a
-// factor is stored with its own axis contiguous and K across rows. Maps have boxes of 64 columns and kTileM (left) or 256
-// (right) rows, of 64 rows where a factor is turned.
-template <int kTileM_, int kStages_, int kTurnedLeft, int kTurnedRight> struct WarpgroupTile {
-  static constexpr int kTileM = kTileM_, kTileN = 256, kDepth = 64, kStages = kStages_;
+// kTileM rows of the left factor (64 or 128) by kTileN of the right one (32, 64, 128 or 256), kStages stages of 64 of k.
+// kTurned* says that a factor is stored with its own axis contiguous and K across rows. Maps have boxes of 64 columns and
+// kTileM (left) or kTileN (right) rows, of 64 rows where a factor is turned.
+template <int kTileM_, int kStages_, int kTurnedLeft, int kTurnedRight, int kTileN_ = 256> struct WarpgroupTile {
+  static constexpr int kTileM = kTileM_, kTileN = kTileN_, kDepth = 64, kStages = kStages_;
+  static_assert(!kTurnedRight || kTileN % 64 == 0, "a turned factor comes in chunks of 64 columns");
   static constexpr int kWarpgroups = kTileM / 64;
   static constexpr int kLeftBytes = kTileM * kDepth * 2, kRightBytes = kTileN * kDepth * 2,
                        kStageBytes = kLeftBytes + kRightBytes;
@@ -26,12 +27,14 @@ template <int kTileM_, int kStages_, int kTurnedLeft, int kTurnedRight> struct W
 
   u8* stages;
   u64 *full, *empty;  // a barrier for each stage: it holds its factors; all warps have read it
+  u32 stage_bytes;    // that come for a stage
   int slot;           // the next stage of this thread
   u32 parity;         // of its phase
 
-  __device__ __forceinline__ explicit WarpgroupTile(u8* memory)
-      : stages(memory), full(reinterpret_cast<u64*>(memory + kStages * kStageBytes)), empty(full + kStages), slot(0),
-        parity(0) {
+  // With less than kTileM rows in a box of the left factor, the sums of the others are undefined.
+  __device__ __forceinline__ explicit WarpgroupTile(u8* memory, int left_rows = kTileM)
+      : stages(memory), full(reinterpret_cast<u64*>(memory + kStages * kStageBytes)), empty(full + kStages),
+        stage_bytes(left_rows * kDepth * 2 + kRightBytes), slot(0), parity(0) {
     if (threadIdx.x == 0) {
       for (int i = 0; i < kStages; ++i) {
         mbarrier_init(&full[i], 1);                 // the copying thread
@@ -49,13 +52,14 @@ template <int kTileM_, int kStages_, int kTurnedLeft, int kTurnedRight> struct W
     }
   }
 
-  // The copying thread: fills the stages of the tile at (m0, n0) as they are given back.
-  __device__ __forceinline__ void copy(const TensorMap* left, const TensorMap* right, int m0, int n0, int n_stages) {
+  // The copying thread: fills the stages of the tile at (m0, n0) from stage `first` of K on as they are given back.
+  __device__ __forceinline__ void copy(const TensorMap* left, const TensorMap* right, int m0, int n0, int n_stages,
+                                       int first = 0) {
     for (int index = 0; index < n_stages; ++index, next()) {
-      const int k0 = index * kDepth;
+      const int k0 = (first + index) * kDepth;
       // The first round of stages is empty from the beginning: parity 1 of a fresh barrier.
       mbarrier_wait(&empty[slot], parity ^ 1);
-      mbarrier_arrive_expect(&full[slot], kStageBytes);
+      mbarrier_arrive_expect(&full[slot], stage_bytes);
       u8* stage = stages + slot * kStageBytes;
       if (kTurnedLeft) {
         for (int c = 0; c < kTileM / 64; ++c) tma_load(stage + c * kChunkBytes, left, m0 + c * 64, k0, &full[slot]);
@@ -71,8 +75,8 @@ template <int kTileM_, int kStages_, int kTurnedLeft, int kTurnedRight> struct W
     }
   }
 
-  // A multiplying warpgroup: rows 64 * half .. of the tile, as wgmma_m64n256k16 deals them out. n_stages is at least 1.
-  __device__ __forceinline__ void multiply(float (&sum)[128], int half, int n_stages) {
+  // A multiplying warpgroup: rows 64 * half .. of the tile, as wgmma_m64k16 deals them out. n_stages is at least 1.
+  __device__ __forceinline__ void multiply(float (&sum)[kTileN / 2], int half, int n_stages) {
     const bool gives_back = (threadIdx.x & 31) == 0;
     int before = 0;
     for (int index = 0; index < n_stages; ++index) {
@@ -86,7 +90,7 @@ template <int kTileM_, int kStages_, int kTurnedLeft, int kTurnedRight> struct W
         // 16 of k are 32 bytes along a row, or 16 rows of 128 bytes.
         const u64 a = wgmma_descriptor(left + (kTurnedLeft ? k * 128 : k * 2), kTurnedLeft ? kChunkBytes : 16);
         const u64 b = wgmma_descriptor(right + (kTurnedRight ? k * 128 : k * 2), kTurnedRight ? kChunkBytes : 16);
-        wgmma_m64n256k16<kTurnedLeft, kTurnedRight>(sum, a, b, index > 0 || k > 0);
+        wgmma_m64k16<kTurnedLeft, kTurnedRight>(sum, a, b, index > 0 || k > 0);
       }
       wgmma_commit();
       // All but the products just given are done: the stage before them has been read, by this warp for its 16 rows.

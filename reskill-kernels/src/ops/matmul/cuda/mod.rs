@@ -157,7 +157,7 @@ pub(crate) fn warpgroup_product(
             remedy: "use gemm backend `portable`",
         });
     }
-    hopper::product(device, op, out, left, right, product)
+    hopper::product_in_one_order(device, op, out, left, right, product)
 }
 
 /// `rows` rows of `cols` elements, `stride` apart from `first` on, lie inside the tensor and do not overlap.
