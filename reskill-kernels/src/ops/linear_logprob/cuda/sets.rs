@@ -1,7 +1,5 @@
 //! Rows with an allowed set.
 
-use rayon::prelude::*;
-
 use super::{F32, Problem, null, upload};
 use crate::cuda::{CudaDevice, Grid, Scratch};
 use crate::error::KernelError;
@@ -201,41 +199,50 @@ struct HeadPlan {
     n_parts: usize,
 }
 
-/// An entry of a set, in the order of sums: rows ascend with entries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Entry {
-    token: u32,
-    entry: u32,
-}
-
 impl HeadPlan {
     fn new(host: &Host) -> HeadPlan {
-        let mut rows = vec![0; host.ids.len()];
-        let mut all = Vec::with_capacity(host.ids.len());
-        for &row in &host.rows {
-            let entries = host.offsets[row as usize]..host.offsets[row as usize + 1];
-            rows[entries.start as usize..entries.end as usize].fill(row);
-            all.extend(entries.map(|entry| Entry { token: host.ids[entry as usize], entry }));
+        let entries_of = |&row: &u32| {
+            let entries = host.offsets[row as usize] as usize..host.offsets[row as usize + 1] as usize;
+            entries.map(move |entry| (entry, row))
+        };
+        // Counting the entries of each token is a sort that keeps the order of rows.
+        let n_tokens = host.ids.iter().max().map_or(0, |&token| token as usize + 1);
+        let mut ends = vec![0_usize; n_tokens];
+        host.rows.iter().flat_map(entries_of).for_each(|(entry, _)| ends[host.ids[entry] as usize] += 1);
+        let mut n_entries = 0;
+        for end in &mut ends {
+            let begin = n_entries;
+            n_entries += *end;
+            *end = begin;
         }
-        all.par_sort_unstable();
-        let mut plan = HeadPlan { segments: vec![0], joined: vec![0], ..HeadPlan::default() };
-        for same in all.chunk_by(|a, b| a.token == b.token) {
-            let token = same[0].token;
-            let several = same.len() > SEGMENT;
-            for segment in same.chunks(SEGMENT) {
-                plan.entries.extend(segment.iter().map(|of| of.entry));
-                plan.entry_rows.extend(segment.iter().map(|of| rows[of.entry as usize]));
-                plan.segments.push(plan.entries.len() as u32);
-                plan.tokens.push(token);
-                plan.n_parts += usize::from(several);
-                plan.part_of.push(if several { plan.n_parts as u32 } else { 0 });
+        let (mut entries, mut entry_rows) = (vec![0; n_entries], vec![0; n_entries]);
+        for (entry, row) in host.rows.iter().flat_map(entries_of) {
+            let end = &mut ends[host.ids[entry] as usize];
+            (entries[*end], entry_rows[*end]) = (entry as u32, row);
+            *end += 1;
+        }
+        let plan = HeadPlan { segments: vec![0], joined: vec![0], entries, entry_rows, ..HeadPlan::default() };
+        plan.with_segments(&ends)
+    }
+
+    /// Cuts the entries of each token, which end at `ends`, into segments.
+    fn with_segments(mut self, ends: &[usize]) -> HeadPlan {
+        let mut begin = 0;
+        for (token, &end) in ends.iter().enumerate() {
+            let several = end - begin > SEGMENT;
+            while begin < end {
+                begin = end.min(begin + SEGMENT);
+                self.segments.push(begin as u32);
+                self.tokens.push(token as u32);
+                self.n_parts += usize::from(several);
+                self.part_of.push(if several { self.n_parts as u32 } else { 0 });
             }
             if several {
-                plan.joined.push(plan.n_parts as u32);
-                plan.join_tokens.push(token);
+                self.joined.push(self.n_parts as u32);
+                self.join_tokens.push(token as u32);
             }
         }
-        plan
+        self
     }
 }
 
