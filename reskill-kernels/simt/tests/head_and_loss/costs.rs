@@ -4,6 +4,7 @@ use reskill_kernels::DType;
 use reskill_kernels::ops::cost;
 
 use crate::head::Case;
+use crate::support::device;
 
 /// Multiply-adds of the matrix instructions while `f` runs; none on a real device, which does not count.
 fn multiplied(f: impl FnOnce()) -> Option<u64> {
@@ -12,7 +13,7 @@ fn multiplied(f: impl FnOnce()) -> Option<u64> {
 
 #[test]
 fn matrix_instructions_do_what_the_formulas_say() {
-    let device = reskill_simt::device();
+    let device = device();
     // Whole tiles of all kernels, so that nothing is padded: 128 rows, 256 tokens or columns, steps of 64.
     let (n, c, vocab) = (128, 256, 512);
     let case = Case::random(n, c, vocab, false, 1.0);

@@ -137,7 +137,8 @@ KERNELS(f32, TileF32)
 
 // Sums the strips of each row.
 extern "C" __global__ void __launch_bounds__(256) linear_kl_join(float* kl,          // (N)
-                                                                 const float* part,  // (R, n_strips)
+                                                                 const float* part,  // (R, n_strips): of 256 tokens, or
+                                                                                     // what linear_kl_sm90a.cu takes
                                                                  const u32* index,   // (R) or null
                                                                  int n_rows, int n_strips) {
   const int r = blockIdx.x * 256 + threadIdx.x;

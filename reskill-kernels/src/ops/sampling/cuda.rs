@@ -96,11 +96,14 @@ fn tokens_by_warpgroups(
     drawn: &Drawn<'_>,
     greedy: bool,
 ) -> Result<(), KernelError> {
-    let (tile, first) = (hopper::Tile::ROW, block.first(problem.width()));
+    // A row is the first of its box of hidden states, in a low tile.
+    const ROWS_OF_BOX: usize = 8;
+    let (tile, first) = (hopper::Tile::LOW, block.first(problem.width()));
     let rows = problem.hidden.rows() - block.first(1);
-    let hidden = hopper::map(problem, (problem.hidden, first), rows, tile.height)?;
+    let hidden = hopper::map(problem, (problem.hidden, first), rows, ROWS_OF_BOX)?;
     let launch = problem.launch("linear_sample_sm90a", "linear_sample_token_sm90a_bf16");
-    let launch = block.output(block.output(launch, tokens), logprobs).map(hidden).map(hopper::head(problem)?);
+    let launch =
+        block.output(block.output(launch, tokens), logprobs).map(hidden).map(hopper::head(problem, tile)?);
     let launch = launch.scratch(drawn.lse, block.first(1) * F32);
     let launch = block.index(launch.scratch(drawn.strips, 0).scratch(drawn.rest, 0));
     let launch = launch.size(problem.vocab()).size(problem.width());

@@ -3,18 +3,20 @@
 // Formula   as the `token` of linear_sample.cu, after its `strip`
 // Shapes    hidden (N, C), head (V, C) bf16, their rows at multiples of 16 bytes | logprobs, lse (N) f32 | tokens (N) u32 |
 //           strip (R) u32, rest (R) f64, index (R) u32
-// Bytes     2 * 256*C of the head a row, and of L2 the hidden states of the 63 rows after each
+// Bytes     2 * 256*C of the head a row, and of L2 the hidden states of the 7 rows after each
 // Flops     2*64*256*C a row on tensor cores, of which one row in 64 is used
-// Launch    grid (R), block (160), dynamic shared memory of two stages: two blocks on a multiprocessor
+// Launch    grid (R), block (160), dynamic shared memory of five stages
 // Numerics  the strip's logits by the same instructions as in linear_logprob_forward_sm90a.cu, so log-probabilities equal
 //           those of linear_logprob_forward to the bit
 // Source    as linear_sample.cu
 #include "strip_token.cuh"
 #include "warpgroup_product.cuh"
 
-typedef WarpgroupTile<64, 2, 0, 0> Tile;
+typedef WarpgroupTile<64, 5, 0, 0> Tile;
+// Rows of hidden states that come, the fewest that keep the layout: the first is the row, the others are not used.
+constexpr int kRows = 8;
 
-extern "C" __global__ void __launch_bounds__(160, 2) linear_sample_token_sm90a_bf16(
+extern "C" __global__ void __launch_bounds__(160, 1) linear_sample_token_sm90a_bf16(
     u32* tokens, float* logprobs,                        // (N)
     const __grid_constant__ TensorMap hidden, const __grid_constant__ TensorMap head,
     const float* lse,                                    // (N)
@@ -23,7 +25,7 @@ extern "C" __global__ void __launch_bounds__(160, 2) linear_sample_token_sm90a_b
     int vocab, int c, float inverse_temperature, int greedy) {
   SHARED(float, logits, [STRIP]);
   DYN_SHARED(u8, memory);
-  Tile tile(memory);
+  Tile tile(memory, kRows);
   const int r = blockIdx.x, begin = (int)strip[r] * STRIP, n_stages = (c + Tile::kDepth - 1) / Tile::kDepth;
   const size_t n = mapped(index, r);
   if (threadIdx.x >= 128) {
@@ -40,9 +42,9 @@ extern "C" __global__ void __launch_bounds__(160, 2) linear_sample_token_sm90a_b
     }
   }
   __syncthreads();                                       // all logits of the strip are there
+  if (threadIdx.x >= 32) return;
+  const int found = token_in_strip(logits, min(STRIP, vocab - begin), rest[r], lse[n], greedy);
   if (threadIdx.x != 0) return;
-  const int n_tokens = min(STRIP, vocab - begin);
-  const int found = token_in_strip(logits, n_tokens, rest[r], lse[n], greedy);
   tokens[n] = begin + found;
   logprobs[n] = logits[found] - lse[n];
 }

@@ -10,32 +10,34 @@ use crate::tensor::Tensor;
 /// Steps of k in a stage, each of two bytes.
 const DEPTH_BYTES: usize = 64 * 2;
 
-/// A tile of rows and a strip of tokens.
+/// A tile of rows and tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tile {
     /// Rows.
     pub(crate) height: usize,
+    /// Tokens.
+    pub(crate) width: usize,
     threads: u32,
     stages: usize,
 }
 
 impl Tile {
     /// `HighTile` of the kernels.
-    pub(crate) const HIGH: Tile = Tile { height: 128, threads: 384, stages: 4 };
+    pub(crate) const HIGH: Tile = Tile { height: 128, width: STRIP, threads: 384, stages: 4 };
     /// `LowTile` of the kernels.
-    pub(crate) const LOW: Tile = Tile { height: 64, threads: 160, stages: 5 };
-    /// The tile of `linear_sample_sm90a.cu`.
-    pub(crate) const ROW: Tile = Tile { height: 64, threads: 160, stages: 2 };
+    pub(crate) const LOW: Tile = Tile { height: 64, width: STRIP, threads: 160, stages: 5 };
+    /// The tile of `linear_kl_sm90a.cu`.
+    pub(crate) const PAIR: Tile = Tile { height: 128, width: 128, threads: 384, stages: 6 };
 
     /// A grid of this many blocks. In shared memory lie the stages, and two barriers of 8 bytes for each.
     pub(crate) fn grid(self, blocks: usize) -> Grid {
-        let stage = (self.height + STRIP) * DEPTH_BYTES + 16;
+        let stage = (self.height + self.width) * DEPTH_BYTES + 16;
         Grid::linear(blocks, self.threads).with_shared(self.stages * stage)
     }
 
     /// Blocks that stay, for all tiles of `rows` rows and `tokens` tokens.
     pub(crate) fn staying(self, problem: &Problem<'_>, rows: usize, tokens: usize) -> Grid {
-        let tiles = rows.div_ceil(self.height) * tokens.div_ceil(STRIP);
+        let tiles = rows.div_ceil(self.height) * tokens.div_ceil(self.width);
         self.grid(tiles.min(problem.device.properties().multiprocessors))
     }
 }
@@ -67,7 +69,7 @@ impl Factors {
             Some(gathered) => map(problem, (gathered, 0), block.len, tile.height)?,
             None => map(problem, (problem.hidden, block.first(c)), block.len, tile.height)?,
         };
-        Ok(Factors { gathered, hidden, head: head(problem)? })
+        Ok(Factors { gathered, hidden, head: head(problem, tile)? })
     }
 
     /// The rows of the block beside each other: the tensor, and the element at which they begin.
@@ -79,9 +81,9 @@ impl Factors {
     }
 }
 
-/// The head in boxes of a strip.
-pub(crate) fn head(problem: &Problem<'_>) -> Result<TensorMap, KernelError> {
-    map(problem, (problem.head, 0), problem.vocab(), STRIP)
+/// The head in boxes of a tile's tokens.
+pub(crate) fn head(problem: &Problem<'_>, tile: Tile) -> Result<TensorMap, KernelError> {
+    map(problem, (problem.head, 0), problem.vocab(), tile.width)
 }
 
 /// `rows` rows of hidden states or head from element `first` on, in boxes of `height` rows.

@@ -12,10 +12,9 @@ use plan::{DEPTH, Large, Plan, Tile};
 const OUT_ROWS: usize = 16;
 /// Quads of a thread that adds parts up, as in `matmul_sm90a.cu`.
 const JOINED: usize = 2;
-/// Whether a product has enough units of work for a quarter of the multiprocessors. With fewer, the portable kernels'
-/// smaller tiles and split sums keep more of the device busy.
-pub(super) fn fills(p: &Product, out: DType, multiprocessors: usize) -> bool {
-    4 * Plan::choose(p, out, multiprocessors).units() >= multiprocessors
+/// Whether these kernels are the quicker ones for the sizes, by a model of their time.
+pub(super) fn pays(p: &Product, out: DType, multiprocessors: usize) -> bool {
+    Plan::pays(p, out, multiprocessors)
 }
 
 /// Whether the device and the addresses allow it.
@@ -80,7 +79,8 @@ fn maps(
     let left = map((left.tensor, left.first, left.stride), left_size, left_rows)?;
     let right = map((right.tensor, right.first, right.stride), right_size, right_rows)?;
     let by_copies = leaves_by_copies(out, p);
-    let out = if by_copies { map((&*out.tensor, out.first, out.stride), (p.m, p.n), OUT_ROWS)? } else { left };
+    let out =
+        if by_copies { map((&*out.tensor, out.first, out.stride), (p.m, p.n), OUT_ROWS)? } else { left };
     Ok(([left, right, out], by_copies))
 }
 
@@ -215,18 +215,4 @@ fn join(
 fn leaves_by_copies(out: &ViewMut<'_>, p: &Product) -> bool {
     let whole = [out.first, out.stride].iter().all(|n| n.is_multiple_of(8));
     out.tensor.dtype() == DType::Bf16 && !p.accumulate && whole
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn products_of_enough_units_fill_the_device() {
-        let fills = |m, n, out| fills(&Product::new(Layout::Nt, m, n, 1024, false), out, 132);
-        // A quarter of 132 multiprocessors is 33: tiles of 128 x 256.
-        assert!(fills(8192, 1024, DType::F32) && fills(2048, 1024, DType::F32) && !fills(1024, 1024, DType::F32));
-        // Small tiles of 64 x 64, and parts of 2 stages.
-        assert!(fills(1, 1024, DType::Bf16) && !fills(16, 192, DType::Bf16));
-    }
 }

@@ -80,11 +80,14 @@ impl Plan {
         Plan::Large(large)
     }
 
-    /// Units of work.
-    pub(super) fn units(&self) -> usize {
-        match *self {
-            Plan::Large(large) => large.units(),
-            Plan::Rows { tiles, cluster } => tiles * cluster,
+    /// Whether the portable kernels would take longer. They multiply at 250 TFLOP/s on an H200 that is full, more slowly
+    /// the fewer tiles there are, so this errs on their side.
+    pub(super) fn pays(p: &Product, out: DType, multiprocessors: usize) -> bool {
+        let rate = 250e6 * multiprocessors as f64 / 132.0;
+        let portable = 2.5 + 2.0 * p.m as f64 * p.n as f64 * p.k as f64 / rate;
+        match Plan::choose(p, out, multiprocessors) {
+            Plan::Large(large) => large.cost(p.k.div_ceil(DEPTH), multiprocessors.max(1)) < portable,
+            Plan::Rows { .. } => true,
         }
     }
 }
@@ -167,6 +170,13 @@ mod tests {
         assert_eq!((gate_up.whole, gate_up.splits), (132, 2));
         let out = large(Layout::Tn, 1024, 2048, 16_384);
         assert_eq!((out.whole, out.splits), (0, 2));
+    }
+
+    #[test]
+    fn large_tiles_that_are_few_and_short_are_left_to_the_portable_kernels() {
+        let pays = |layout, m, n, k| Plan::pays(&Product::new(layout, m, n, k, false), DType::F32, 132);
+        assert!(pays(Layout::Tn, 1024, 2048, 4096) && pays(Layout::Nn, 1024, 1024, 6144));
+        assert!(!pays(Layout::Tn, 576, 576, 2048) && !pays(Layout::Nn, 256, 1024, 1024));
     }
 
     #[test]
