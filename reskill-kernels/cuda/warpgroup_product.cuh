@@ -13,7 +13,7 @@
 #pragma once
 #include "hopper.cuh"
 
-// kTileM rows of the left factor (64 or 128) by kTileN of the right one (64 or 256), kStages stages of 64 of k.
+// kTileM rows of the left factor (64 or 128) by kTileN of the right one (64, 128 or 256), kStages stages of 64 of k.
 // kTurned* says that a factor is stored with its own axis contiguous and K across rows. Maps have boxes of 64 columns and
 // kTileM (left) or kTileN (right) rows, of 64 rows where a factor is turned.
 template <int kTileM_, int kStages_, int kTurnedLeft, int kTurnedRight, int kTileN_ = 256> struct WarpgroupTile {

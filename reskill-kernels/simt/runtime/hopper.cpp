@@ -238,8 +238,9 @@ void tma_load(void* shared, const void* map, int column, int row, unsigned long 
 
 void tma_store(const void* shared, const void* map, int column, int row) {
   Fiber& f = running_fiber();
-  f.stores.push_back(
-      {static_cast<const unsigned char*>(shared), checked_map(shared, map), column, row, f.bulk_group});
+  const TensorMapContents m = checked_map(shared, map);
+  trace_read(shared, static_cast<size_t>(m.box_rows) * m.box_columns * 2);  // the engine may begin at once
+  f.stores.push_back({static_cast<const unsigned char*>(shared), m, column, row, f.bulk_group});
 }
 void bulk_commit() { ++running_fiber().bulk_group; }
 void bulk_wait_read(int groups_left) {

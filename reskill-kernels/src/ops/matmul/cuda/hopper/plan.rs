@@ -201,7 +201,10 @@ mod tests {
         // A block has at least two stages of K.
         assert_eq!(plan(8, 64, 256), Plan::Rows { tiles: 1, cluster: 2 });
         // Many tiles are better large.
-        assert!(matches!(plan(128, 151_936, 1024), Plan::Large(_)) && matches!(plan(512, 6144, 1024), Plan::Large(_)));
+        assert!(
+            matches!(plan(128, 151_936, 1024), Plan::Large(_))
+                && matches!(plan(512, 6144, 1024), Plan::Large(_))
+        );
     }
 
     #[test]
