@@ -72,7 +72,8 @@ fn d_logits(
             (kernel, Grid { blocks, threads: [256, 1, 1], shared })
         }
     };
-    let unit = if slab.factors.is_some() { "linear_logprob_backward_sm90a" } else { "linear_logprob_backward" };
+    let unit =
+        if slab.factors.is_some() { "linear_logprob_backward_sm90a" } else { "linear_logprob_backward" };
     let launch = problem.launch(unit, kernel).output(slab.values);
     let launch = launch.optional_output(slab.matters.as_deref_mut());
     let launch = match slab.factors {
@@ -115,8 +116,7 @@ pub(crate) fn add_slabs(
         let widest = vocab.min(tokens).next_multiple_of(STRIP);
         let mut values: Tensor =
             problem.device.scratch_tensor(problem.op, &[block.len, widest], problem.dtype())?;
-        let mut partial =
-            products::Partial::new(problem, block, tokens, by_warpgroups, accumulate)?;
+        let mut partial = products::Partial::new(problem, block, tokens, by_warpgroups, accumulate)?;
         for first in (0..vocab).step_by(tokens) {
             let last = vocab.min(first + tokens);
             let ld = (last - first).next_multiple_of(STRIP);

@@ -221,7 +221,8 @@ impl HeadPlan {
             (entries[*end], entry_rows[*end]) = (entry as u32, row);
             *end += 1;
         }
-        let plan = HeadPlan { segments: vec![0], joined: vec![0], entries, entry_rows, ..HeadPlan::default() };
+        let plan =
+            HeadPlan { segments: vec![0], joined: vec![0], entries, entry_rows, ..HeadPlan::default() };
         plan.with_segments(&ends)
     }
 
