@@ -1,7 +1,10 @@
-// Emulation of mbarriers, tensor memory copies and warpgroup products.
+// Emulation of mbarriers, tensor memory copies, warpgroup products and named barriers.
 #include "hopper.h"
 
+#include <map>
+
 #include "block.h"
+#include "matrix.h"
 #include "tensor_map.h"
 
 namespace simt {
@@ -30,12 +33,27 @@ struct PendingCopy {
 };
 thread_local std::vector<PendingCopy> g_copies;
 
+// The left factor of a product in registers: of this thread's two rows the 16 numbers, and where its own four registers
+// are and what they held.
+struct LeftRegisters {
+  const unsigned* at = nullptr;
+  unsigned held[4];
+  float rows[2][16];
+};
+
 struct Product {
   float* d;
   int n;
   unsigned long long a, b;
   int turned_a, turned_b, keep, group;
+  LeftRegisters left;
 };
+
+struct NamedBarrier {
+  unsigned threads = 0, arrived = 0;
+  uint64_t generation = 0;
+};
+thread_local std::map<unsigned, NamedBarrier> g_named;  // by 16 times the block of the cluster plus number
 
 // Swizzle of 128 bytes: bits 4-6 of an address are exclusive-ored with bits 7-9.
 unsigned swizzled(unsigned offset) { return offset ^ (offset >> 7 & 7) << 4; }
@@ -99,11 +117,13 @@ float element(unsigned long long descriptor, int turned, int row, int k) {
 
 // This thread's elements of the product.
 void multiply(const Product& p) {
+  if (p.left.at && memcmp(p.left.at, p.left.held, sizeof p.left.held) != 0)
+    fail("registers of a warpgroup product were changed before it was waited for");
   const int lane = static_cast<int>(g_thread->lane), warp = static_cast<int>(running_fiber().index / 32 % 4);
   for (int h = 0; h < 2; ++h) {
     const int row = warp * 16 + lane / 4 + 8 * h;
     float left[16];
-    for (int k = 0; k < 16; ++k) left[k] = element(p.a, p.turned_a, row, k);
+    for (int k = 0; k < 16; ++k) left[k] = p.left.at ? p.left.rows[h][k] : element(p.a, p.turned_a, row, k);
     for (int j = 0; j < p.n / 8; ++j)
       for (int i = 0; i < 2; ++i) {
         const int col = 8 * j + 2 * (lane % 4) + i;
@@ -128,6 +148,7 @@ std::vector<Product>& products() {
 void reset_hopper() {
   g_copies.clear();
   g_products.clear();
+  g_named.clear();
 }
 
 unsigned shared_offset(const void* p) {
@@ -236,7 +257,36 @@ void bulk_wait_read(int groups_left) {
 
 void wgmma(float* d, int n, unsigned long long a, int turned_a, unsigned long long b, int turned_b, int keep) {
   if (a >> 62 != 1 || b >> 62 != 1) fail("only factors swizzled by 128 bytes are known");
-  products().push_back({d, n, a, b, turned_a, turned_b, keep, running_fiber().copy_group});
+  products().push_back({d, n, a, b, turned_a, turned_b, keep, running_fiber().copy_group, {}});
+}
+
+void wgmma_registers(float* d, int n, const unsigned (&a)[4], unsigned long long b, int turned_b, int keep) {
+  if (b >> 62 != 1) fail("only factors swizzled by 128 bytes are known");
+  struct Own {
+    unsigned a[4];
+  };
+  struct Quad {
+    unsigned a[4][4];
+  };
+  Own own;
+  memcpy(own.a, a, sizeof own.a);
+  const Quad quad = collective<Quad>(
+      own,
+      [](const Own* in, Quad* out) {
+        for (int lane = 0; lane < 32; ++lane)
+          for (int t = 0; t < 4; ++t) memcpy(out[lane].a[t], in[(lane & ~3) + t].a, sizeof out[lane].a[t]);
+      },
+      "wgmma");
+  Product p = {d, n, 0, b, 0, turned_b, keep, running_fiber().copy_group, {}};
+  p.left.at = a;
+  memcpy(p.left.held, a, sizeof p.left.held);
+  for (int t = 0; t < 4; ++t)
+    for (int i = 0; i < 4; ++i) {
+      float* at = &p.left.rows[i & 1][2 * t + 8 * (i >> 1)];
+      at[0] = __uint_as_float(quad.a[t][i] << 16);
+      at[1] = __uint_as_float(quad.a[t][i] & 0xffff0000u);
+    }
+  products().push_back(p);
 }
 void wgmma_commit() { ++running_fiber().copy_group; }
 void wgmma_wait(int groups_left) {
@@ -250,6 +300,22 @@ void wgmma_wait(int groups_left) {
     }
   }
   all.resize(kept);
+}
+
+void named_barrier(int id, int threads) {
+  if (id < 1 || id > 15 || threads < 32 || threads % 32 != 0)
+    fail("bar.sync %d of %d threads: there are barriers 1 to 15, of whole warps", id, threads);
+  NamedBarrier& b = g_named[16 * cluster_rank() + id];
+  if (b.arrived && b.threads != static_cast<unsigned>(threads))
+    fail("bar.sync %d is of %u threads for some and of %d for others", id, b.threads, threads);
+  b.threads = threads;
+  const uint64_t seen = b.generation;
+  if (++b.arrived == b.threads) {
+    b.arrived = 0;
+    ++b.generation;
+  } else {
+    wait_while(&b.generation, seen, "bar.sync");
+  }
 }
 
 }  // namespace simt

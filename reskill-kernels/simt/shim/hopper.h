@@ -28,8 +28,14 @@ void bulk_wait_read(int groups_left);
 
 // D (64 x n) = A * B (+ D), computed when the group is waited for. `d` holds n / 2 values of this thread.
 void wgmma(float* d, int n, unsigned long long a, int turned_a, unsigned long long b, int turned_b, int keep);
+// The same with 64 x 16 of A in registers: a[i] holds row lane/4 + 8*(i&1), columns 2*(lane%4) + 8*(i>>1) and the next of
+// the warp's 16 rows. The registers are looked at again when the group is waited for: until then they must not change.
+void wgmma_registers(float* d, int n, const unsigned (&a)[4], unsigned long long b, int turned_b, int keep);
 void wgmma_commit();
 void wgmma_wait(int groups_left);
+
+// bar.sync of barrier 1 to 15 with as many threads.
+void named_barrier(int id, int threads);
 
 // Clusters: neighbouring blocks that run together. The barrier is of all their threads that have not ended.
 unsigned cluster_rank();

@@ -140,6 +140,56 @@ fn transposing_loads_multiply_in_every_order() {
     check_matmul(true);
 }
 
+/// `round(a b^T) b` of `a` (128, 64) and `b` (n, 64) by two warpgroups.
+fn check_warpgroup(kernel: &str, n: usize) {
+    let gpu = Gpu::new();
+    let (a, b) = (bf16_values(7, 128 * 64), bf16_values(8, n * 64));
+    let value = |bits: u16| f64::from(f32::from_bits(u32::from(bits) << 16));
+    let score = |row: usize, j: usize| {
+        let sum = (0..64).map(|k| value(a[row * 64 + k]) * value(b[j * 64 + k])).sum::<f64>();
+        value(bf16(sum as f32))
+    };
+    let mut expected = Vec::new();
+    for row in 0..128 {
+        let scores: Vec<f64> = (0..n).map(|j| score(row, j)).collect();
+        expected.extend((0..64).map(|c| (0..n).map(|j| scores[j] * value(b[j * 64 + c])).sum::<f64>()));
+    }
+    with_each_order(|order| {
+        let (device_a, device_b) = (gpu.stream.clone_htod(&a).unwrap(), gpu.stream.clone_htod(&b).unwrap());
+        let mut out = gpu.stream.alloc_zeros::<f32>(128 * 64).unwrap();
+        let counters = reskill_simt::counters::count(|| {
+            gpu.launch(kernel, 1, 256, 2 * 128 * 128, |l| {
+                l.arg(&mut out).arg(&device_a).arg(&device_b);
+            })
+            .unwrap();
+        });
+        assert_eq!(counters.unwrap().multiply_adds, 2 * 128 * n as u64 * 64, "{kernel}");
+        // Scores of up to 20 round in f32 before they round to bf16: some of them go the other way, by 2^-8 of themselves.
+        for (out, expected) in gpu.stream.clone_dtoh(&out).unwrap().iter().zip(&expected) {
+            assert!((f64::from(*out) - expected).abs() < 0.1, "{kernel} {order:?}: {out} {expected}");
+        }
+    });
+}
+
+#[test]
+fn warpgroup_products_of_registers_multiply_in_every_order() {
+    check_warpgroup("simt_warpgroup_64", 64);
+    check_warpgroup("simt_warpgroup_128", 128);
+}
+
+#[test]
+fn mistakes_with_warpgroups_fail_the_launch() {
+    for (kernel, words) in [
+        ("simt_mistake_changed_registers", "registers of a warpgroup product were changed"),
+        ("simt_mistake_named_barrier", "bar.sync"),
+    ] {
+        for order in [Order::Forward, Order::Reverse, Order::Random(3)] {
+            let got = failure(kernel, 256, order);
+            assert!(got.contains(words), "{kernel} {order:?}: {got}");
+        }
+    }
+}
+
 #[test]
 fn matrix_instructions_are_counted() {
     let gpu = Gpu::new();

@@ -309,7 +309,7 @@ fn check_targets(
     for (row, &target) in targets.as_slice().iter().enumerate() {
         let set = allowed.row(row);
         let inside = if set.is_empty() { (target as usize) < vocab_size } else { set.contains(&target) };
-        check_range(inside, op, "targets", target, format!("a token allowed in row {row}"))?;
+        check_range(inside, op, "targets", target, format_args!("a token allowed in row {row}"))?;
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 mod kernels;
 mod plan;
 mod packed;
+mod hopper;
 mod cached_lists;
 mod cached;
 

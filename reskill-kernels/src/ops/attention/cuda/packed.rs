@@ -2,9 +2,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::hopper::Hopper;
 use super::kernels::Variant;
 use super::plan::{PackedLists, TileSizes};
-use crate::cuda::{CudaDevice, Grid, Launch};
+use crate::cuda::{CudaDevice, Grid, Launch, Scratch};
 use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::{KernelError, check_range};
@@ -13,16 +14,16 @@ use crate::tensor::Tensor;
 
 /// Work lists in device memory.
 #[derive(Debug)]
-struct PackedPlan {
+pub(super) struct PackedPlan {
     /// All lists, one behind the other.
-    lists: Tensor<u32>,
-    /// First word of each list.
-    query_tiles: usize,
-    key_tiles: usize,
-    runs: usize,
+    pub(super) lists: Tensor<u32>,
+    /// First word of each list; views are at the beginning.
+    pub(super) query_tiles: usize,
+    pub(super) key_tiles: usize,
+    pub(super) runs: usize,
     sums: usize,
-    n_query_tiles: usize,
-    n_key_tiles: usize,
+    pub(super) n_query_tiles: usize,
+    pub(super) n_key_tiles: usize,
     n_sums: usize,
     n_slots: usize,
 }
@@ -115,8 +116,12 @@ pub(in crate::ops::attention) fn forward(
     shape: AttentionShape,
 ) -> Result<(), KernelError> {
     const OP: &str = "attention_forward";
+    if let Some(hopper) = Hopper::of(device, qkv.dtype(), shape) {
+        let plan = plan(OP, device, segments, qkv.rows(), hopper.tile_sizes(), shape)?;
+        return hopper.forward(device, (out, lse), qkv, &plan, shape);
+    }
     let variant = Variant::of(OP, device, qkv.dtype(), shape)?;
-    let plan = plan(OP, device, segments, qkv.rows(), variant, shape)?;
+    let plan = plan(OP, device, segments, qkv.rows(), variant.tile_sizes(), shape)?;
     let (unit, kernel) = variant.forward(qkv.dtype());
     let launch = Launch::of(device, OP, unit, kernel)
         .output(out)
@@ -141,19 +146,54 @@ pub(in crate::ops::attention) fn backward(
     segments: &PackedSegments,
     shape: AttentionShape,
 ) -> Result<(), KernelError> {
-    const OP: &str = "attention_backward";
     let (n, dtype) = (saved.qkv.rows(), saved.qkv.dtype());
-    let variant = Variant::of(OP, device, dtype, shape)?;
-    let plan = plan(OP, device, segments, n, variant, shape)?;
-    let n_rows = n * shape.n_heads;
-    // Of each row and head, then the slots: for each key-value head the gradients of a tile of keys and of its values.
-    let sums_at = (n_rows * size_of::<f32>()).next_multiple_of(256);
-    let slot = 2 * variant.tile_sizes().keys * shape.kv_width() * size_of::<f32>();
-    let scratch = device.scratch(OP, sums_at + plan.n_slots * slot)?;
+    let hopper = Hopper::of(device, dtype, shape);
+    let variant = Variant::of(BACKWARD, device, dtype, shape)?;
+    let sizes = hopper.map_or_else(|| variant.tile_sizes(), Hopper::tile_sizes);
+    let plan = plan(BACKWARD, device, segments, n, sizes, shape)?;
+    // Delta of each row and head, then the slots: for each key-value head the gradients of a tile of keys and of its values.
+    let sums_at = (n * shape.n_heads * size_of::<f32>()).next_multiple_of(256);
+    let slot = 2 * sizes.keys * shape.kv_width() * size_of::<f32>();
+    let scratch = device.scratch(BACKWARD, sums_at + plan.n_slots * slot)?;
+    let scratch = BackwardScratch { scratch: &scratch, sums_at };
+    delta(device, scratch, saved, shape)?;
+    match hopper {
+        Some(hopper) => hopper.backward(device, d_qkv, scratch, saved, &plan, shape)?,
+        None => portable_backward(device, d_qkv, scratch, saved, &plan, (variant, shape))?,
+    }
+    let kernel = dtype.pick("attention_backward_sum_f32", "attention_backward_sum_bf16");
+    let launch = Launch::of(device, BACKWARD, "attention_backward", kernel)
+        .output(d_qkv)
+        .scratch(scratch.scratch, sums_at)
+        .input_at(&plan.lists, plan.sums)
+        .size(sizes.keys);
+    // SAFETY:
+    // - arguments: order and types match `attention_backward_sum_T(T*, const float*, const KeySum*, int, int, int, int,
+    //   float)`, T being the type of `d_qkv`;
+    // - bounds: a block adds up the slots of one tile of keys, all below `n_slots`, into rows of the batch;
+    // - aliasing: the kernel writes the keys' and values' part of `d_qkv` only, borrowed mutably here.
+    unsafe { with_heads(launch, shape).launch(Grid::linear(plan.n_sums * shape.n_kv_heads, 256)) }
+}
 
-    let kernel = dtype.pick("attention_backward_delta_f32", "attention_backward_delta_bf16");
-    let launch = Launch::of(device, OP, "attention_backward", kernel)
-        .scratch(&scratch, 0)
+pub(super) const BACKWARD: &str = "attention_backward";
+
+/// Scratch of the backward pass: delta (N, H) f32, and from byte `sums_at` on the slots of the plan.
+#[derive(Clone, Copy)]
+pub(super) struct BackwardScratch<'a> {
+    pub(super) scratch: &'a Scratch<'a>,
+    pub(super) sums_at: usize,
+}
+
+fn delta(
+    device: &CudaDevice,
+    scratch: BackwardScratch<'_>,
+    saved: &Saved<'_>,
+    shape: AttentionShape,
+) -> Result<(), KernelError> {
+    let n_rows = saved.qkv.rows() * shape.n_heads;
+    let kernel = saved.qkv.dtype().pick("attention_backward_delta_f32", "attention_backward_delta_bf16");
+    let launch = Launch::of(device, BACKWARD, "attention_backward", kernel)
+        .scratch(scratch.scratch, 0)
         .input(saved.d_out)
         .input(saved.out)
         .size(shape.head_dim)
@@ -164,14 +204,24 @@ pub(in crate::ops::attention) fn backward(
     // - bounds: `scratch` holds N * H f32 before `sums_at`, `d_out` and `out` N * H * D elements (checked in `mod.rs`);
     //   lanes work on one of the N * H heads or touch nothing;
     // - aliasing: the kernel writes scratch only.
-    unsafe { launch.launch(Grid::heads(n_rows, shape.head_dim)) }?;
+    unsafe { launch.launch(Grid::heads(n_rows, shape.head_dim)) }
+}
 
-    let (unit, kernel) = variant.backward_query(dtype);
-    let launch = Launch::of(device, OP, unit, kernel)
+/// The gradients of queries, keys and values by the kernels for all devices; delta is there.
+fn portable_backward(
+    device: &CudaDevice,
+    d_qkv: &mut Tensor,
+    BackwardScratch { scratch, sums_at }: BackwardScratch<'_>,
+    saved: &Saved<'_>,
+    plan: &PackedPlan,
+    (variant, shape): (Variant, AttentionShape),
+) -> Result<(), KernelError> {
+    let (unit, kernel) = variant.backward_query(saved.qkv.dtype());
+    let launch = Launch::of(device, BACKWARD, unit, kernel)
         .output(&mut *d_qkv)
         .input(saved.d_out)
         .input(saved.lse)
-        .scratch(&scratch, 0)
+        .scratch(scratch, 0)
         .input(saved.qkv)
         .input(&plan.lists)
         .input_at(&plan.lists, plan.query_tiles);
@@ -184,13 +234,13 @@ pub(in crate::ops::attention) fn backward(
     // - aliasing: the kernel writes the queries' part of `d_qkv` only, borrowed mutably here.
     unsafe { with_heads(launch, shape).launch(grid.with_shared(variant.query_shared())) }?;
 
-    let (unit, kernel) = variant.backward_key_value(dtype);
-    let launch = Launch::of(device, OP, unit, kernel)
-        .output(&mut *d_qkv)
-        .scratch(&scratch, sums_at)
+    let (unit, kernel) = variant.backward_key_value(saved.qkv.dtype());
+    let launch = Launch::of(device, BACKWARD, unit, kernel)
+        .output(d_qkv)
+        .scratch(scratch, sums_at)
         .input(saved.d_out)
         .input(saved.lse)
-        .scratch(&scratch, 0)
+        .scratch(scratch, 0)
         .input(saved.qkv)
         .input(&plan.lists)
         .input_at(&plan.lists, plan.key_tiles)
@@ -202,20 +252,7 @@ pub(in crate::ops::attention) fn backward(
     // - bounds: as above; a tile writes its own rows, or its own slot of the `n_slots` behind `sums_at`; runs name rows of
     //   the batch only;
     // - aliasing: the kernel writes the keys' and values' part of `d_qkv` and the slots only.
-    unsafe { with_heads(launch, shape).launch(grid.with_shared(variant.key_value_shared())) }?;
-
-    let kernel = dtype.pick("attention_backward_sum_f32", "attention_backward_sum_bf16");
-    let launch = Launch::of(device, OP, "attention_backward", kernel)
-        .output(d_qkv)
-        .scratch(&scratch, sums_at)
-        .input_at(&plan.lists, plan.sums)
-        .size(variant.tile_sizes().keys);
-    // SAFETY:
-    // - arguments: order and types match `attention_backward_sum_T(T*, const float*, const KeySum*, int, int, int, int,
-    //   float)`, T being the type of `d_qkv`;
-    // - bounds: a block adds up the slots of one tile of keys, all below `n_slots`, into rows of the batch;
-    // - aliasing: the kernel writes the keys' and values' part of `d_qkv` only, borrowed mutably here.
-    unsafe { with_heads(launch, shape).launch(Grid::linear(plan.n_sums * shape.n_kv_heads, 256)) }
+    unsafe { with_heads(launch, shape).launch(grid.with_shared(variant.key_value_shared())) }
 }
 
 /// What the backward pass reads.
@@ -231,9 +268,9 @@ fn plan(
     device: &CudaDevice,
     segments: &PackedSegments,
     n: usize,
-    variant: Variant,
+    sizes: TileSizes,
     shape: AttentionShape,
 ) -> Result<Arc<PackedPlan>, KernelError> {
-    let purpose = Purpose { device: device.clone(), group: shape.group(), sizes: variant.tile_sizes() };
+    let purpose = Purpose { device: device.clone(), group: shape.group(), sizes };
     segments.plans().get(op, segments, n, purpose)
 }
