@@ -5,6 +5,7 @@
 
 #include "block.h"
 #include "matrix.h"
+#include "race.h"
 #include "tensor_map.h"
 
 namespace simt {
@@ -161,6 +162,7 @@ unsigned shared_offset(const void* p) {
 
 void mbarrier_init(unsigned long long* barrier, unsigned count) {
   require_aligned(barrier, 8, "mbarrier");
+  race_leave_block();
   Barrier b(0);
   b.pending = b.count = count;
   b.bytes = kBias;
@@ -305,6 +307,7 @@ void wgmma_wait(int groups_left) {
 void named_barrier(int id, int threads) {
   if (id < 1 || id > 15 || threads < 32 || threads % 32 != 0)
     fail("bar.sync %d of %d threads: there are barriers 1 to 15, of whole warps", id, threads);
+  race_leave_block();
   NamedBarrier& b = g_named[16 * cluster_rank() + id];
   if (b.arrived && b.threads != static_cast<unsigned>(threads))
     fail("bar.sync %d is of %u threads for some and of %d for others", id, b.threads, threads);
