@@ -29,6 +29,27 @@ __device__ __forceinline__ float sum_at(const float (&sum)[128], int h, int at) 
   return found;
 }
 
+// Writes eight neighbouring bf16 of each of four lanes that share a row: lane q of the four has pairs[j] of columns
+// 8 j + 2 q and the next, of 32 columns from `out` (16-byte aligned) on, and gives away what is not in columns 8 q... All
+// lanes of a warp; rows that are not `inside` are not written.
+__device__ __forceinline__ void write_32_columns(bf16* out, u32 (&pairs)[4], bool inside) {
+  const bool odd = threadIdx.x & 1, high = threadIdx.x & 2;
+#pragma unroll
+  for (int j = 0; j < 4; j += 2) {
+    const u32 got = __shfl_xor_sync(0xffffffffu, odd ? pairs[j] : pairs[j + 1], 1);
+    if (odd) pairs[j] = got;
+    else pairs[j + 1] = got;
+  }
+#pragma unroll
+  for (int j = 0; j < 2; ++j) {
+    const u32 got = __shfl_xor_sync(0xffffffffu, high ? pairs[j] : pairs[j + 2], 2);
+    if (high) pairs[j] = got;
+    else pairs[j + 2] = got;
+  }
+  uint4* to = reinterpret_cast<uint4*>(out) + (threadIdx.x & 3);
+  if (inside) *to = make_uint4(pairs[0], pairs[1], pairs[2], pairs[3]);
+}
+
 // Walks the tiles of rows 0.. and tokens first.. < last of hidden (n_rows, c) * head^T. For each, `prepare(row)` gives
 // what is to be read of a row, before the tile is multiplied, so that it is there afterwards; `use(sum, rows, row, n0)` has
 // the sums, what `prepare` gave for the thread's two rows, the first of these rows, and the tile's first token.

@@ -62,7 +62,10 @@ fn both_ways_agree() {
         let of = |backend| {
             with_backend(backend, |device| {
                 let columns = case.forward(device, DType::Bf16);
-                columns.into_iter().chain(case.backward(device, DType::Bf16, &d, &d, None)).collect::<Vec<_>>()
+                columns
+                    .into_iter()
+                    .chain(case.backward(device, DType::Bf16, &d, &d, None))
+                    .collect::<Vec<_>>()
             })
         };
         let (own, portable) = (of(GemmBackend::Own), of(GemmBackend::Portable));

@@ -106,7 +106,8 @@ fn of_clusters(kernel: &str, blocks: u32) -> Result<Vec<f32>, DriverError> {
 }
 
 fn expected_of_clusters(blocks: u32) -> Vec<f32> {
-    let sum = |block: u32, lane: u32| (0..4).map(|r| (r + 1) * ((block / 4 * 4 + r) * 32 + lane)).sum::<u32>();
+    let sum =
+        |block: u32, lane: u32| (0..4).map(|r| (r + 1) * ((block / 4 * 4 + r) * 32 + lane)).sum::<u32>();
     (0..blocks).flat_map(|block| (0..32).map(move |lane| sum(block, lane) as f32)).collect()
 }
 

@@ -98,15 +98,7 @@ impl Head {
         let mut tokens = ids(&self.device, &vec![0; self.n]);
         let uniforms = Tensor::from_slice(&[self.n], &vec![0.5; self.n], &self.device, DType::F32).unwrap();
         let logprobs = &mut self.columns[0];
-        ops::linear_sample(
-            &mut tokens,
-            logprobs,
-            &self.hidden,
-            &self.head,
-            &self.everything,
-            1.0,
-            &uniforms,
-        )
+        ops::linear_sample(&mut tokens, logprobs, &self.hidden, &self.head, &self.everything, 1.0, &uniforms)
     }
 }
 
@@ -125,18 +117,25 @@ fn bytes_are_those_of_the_formulas() {
         let (c, d, v, s) = (40, 24, 300, 2);
         let mut head = Head::new(n, c, d, v);
         // Two strips of 16 bytes a row, and the target's logit; the targets are read in both launches.
-        touches("linear_logprob_forward", cost::linear_logprob_forward(n, c, v, s), n * (2 * 16 + 4 + 4), || {
-            head.forward()
-        });
+        touches(
+            "linear_logprob_forward",
+            cost::linear_logprob_forward(n, c, v, s),
+            n * (2 * 16 + 4 + 4),
+            || head.forward(),
+        );
         // The slab; hidden states and head once more for the products; d_hidden in f32.
         let slab = n * 512 * s + (n + v) * c * s + 4 * n * c;
-        touches("linear_logprob_backward", cost::linear_logprob_backward(n, c, v, s), slab, || head.backward());
+        touches("linear_logprob_backward", cost::linear_logprob_backward(n, c, v, s), slab, || {
+            head.backward()
+        });
         // The sums of three parts a row.
         touches("linear_kl_forward", cost::linear_kl_forward(n, c, d, v, s), n * 3 * 4, || head.kl(false));
         touches("linear_kl_backward", cost::linear_kl_backward(n, c, d, v, s), slab, || head.kl(true));
         // The strips' statistics, the strip and the rest of each row; a strip of the head for each row and the rows after it.
         let again = n * (256 + 8) * c * s;
-        touches("linear_sample", cost::linear_sample(n, c, v, s), n * (2 * 16 + 20) * 2 + again, || head.sample());
+        touches("linear_sample", cost::linear_sample(n, c, v, s), n * (2 * 16 + 20) * 2 + again, || {
+            head.sample()
+        });
     }
 }
 
@@ -147,7 +146,9 @@ fn asks(what: &str, work: impl FnOnce() -> Result<(), KernelError>) {
         let most = ALLOWED.iter().find(|(name, _)| name == kernel).map_or(1.1, |&(_, sectors)| sectors);
         let (sectors, passes) = (of.device.excess(), of.shared.excess());
         if sectors > most || passes > 1.1 {
-            wrong.push(format!("{what}: {kernel}: {sectors:.2} times the sectors, {passes:.2} times the passes"));
+            wrong.push(format!(
+                "{what}: {kernel}: {sectors:.2} times the sectors, {passes:.2} times the passes"
+            ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

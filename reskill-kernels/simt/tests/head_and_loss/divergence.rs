@@ -95,7 +95,9 @@ fn check(n: usize, c: usize, ref_c: usize, vocab: usize, mixed: bool) {
 
 #[test]
 fn odd_sizes_equal_the_f64_version() {
-    for (n, c, ref_c, vocab) in [(1, 3, 5, 7), (37, 24, 24, 70), (70, 33, 17, 300), (5, 40, 72, 513), (257, 24, 40, 300)] {
+    for (n, c, ref_c, vocab) in
+        [(1, 3, 5, 7), (37, 24, 24, 70), (70, 33, 17, 300), (5, 40, 72, 513), (257, 24, 40, 300)]
+    {
         check(n, c, ref_c, vocab, false);
         check(n, c, ref_c, vocab, true);
     }

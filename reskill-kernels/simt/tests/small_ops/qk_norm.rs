@@ -4,11 +4,11 @@ use reskill_simt::with_each_order;
 
 use crate::support::{Wide, assert_close, bits, for_both, poisoned, random, rounding, there, wide, zeros};
 
-pub const EPS: f32 = 1e-6;
+pub(crate) const EPS: f32 = 1e-6;
 
 /// Rows and shape. Heads of 2, 40 and 6 have a warp each; (520, ..) has more rows than the backward pass has blocks, and
 /// more heads than a block has warps. Heads of 8 to 256 share a warp.
-pub const SIZES: [(usize, usize, usize, usize); 8] = [
+pub(crate) const SIZES: [(usize, usize, usize, usize); 8] = [
     (1, 1, 1, 2),
     (5, 9, 3, 40),
     (520, 10, 5, 6),
@@ -19,14 +19,14 @@ pub const SIZES: [(usize, usize, usize, usize); 8] = [
     (2, 2, 1, 256),
 ];
 
-pub struct Case {
-    pub n: usize,
-    pub shape: AttentionShape,
-    pub qkv: Tensor,
-    pub weights: (Tensor, Tensor),
+pub(crate) struct Case {
+    pub(crate) n: usize,
+    pub(crate) shape: AttentionShape,
+    pub(crate) qkv: Tensor,
+    pub(crate) weights: (Tensor, Tensor),
 }
 
-pub fn case((n, n_heads, n_kv_heads, head_dim): (usize, usize, usize, usize), dtype: DType) -> Case {
+pub(crate) fn case((n, n_heads, n_kv_heads, head_dim): (usize, usize, usize, usize), dtype: DType) -> Case {
     let shape = AttentionShape { n_heads, n_kv_heads, head_dim };
     let qkv = there(&random(&[n, shape.qkv_width()], 1), dtype);
     let weights = (there(&random(&[head_dim], 2), dtype), there(&random(&[head_dim], 3), dtype));
@@ -45,7 +45,7 @@ fn forward(case: &Case) -> (Tensor, Tensor, Tensor) {
 }
 
 /// `f(row, head, values of the head, its weight, out)` for each normalised head of rows laid out as `qkv`.
-pub fn each_head(case: &Case, rows: &mut [f64], mut f: impl FnMut(usize, usize, &mut [f64], &[f64])) {
+pub(crate) fn each_head(case: &Case, rows: &mut [f64], mut f: impl FnMut(usize, usize, &mut [f64], &[f64])) {
     let weights = (wide(&case.weights.0), wide(&case.weights.1));
     let d = case.shape.head_dim;
     for (n, row) in rows.chunks_mut(case.shape.qkv_width()).enumerate() {
@@ -56,7 +56,7 @@ pub fn each_head(case: &Case, rows: &mut [f64], mut f: impl FnMut(usize, usize, 
     }
 }
 
-pub fn rstd_of(head: &[f64]) -> f64 {
+pub(crate) fn rstd_of(head: &[f64]) -> f64 {
     1.0 / (head.iter().map(|x| x * x).sum::<f64>() / head.len() as f64 + f64::from(EPS)).sqrt()
 }
 
@@ -84,7 +84,7 @@ fn qk_norm_equals_the_f64_version_and_keeps_what_backward_needs_in_every_order()
 }
 
 /// The gradient of the packed rows, and those of both weights on top of ones.
-pub fn reference_gradients(case: &Case, d_out: Wide) -> (Wide, (Wide, Wide)) {
+pub(crate) fn reference_gradients(case: &Case, d_out: Wide) -> (Wide, (Wide, Wide)) {
     let (d, width) = (case.shape.head_dim, case.shape.qkv_width());
     let x = wide(&case.qkv);
     let (mut want, mut d_weights) = (d_out, (vec![1.0; d], vec![1.0; d]));

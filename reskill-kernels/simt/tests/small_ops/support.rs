@@ -74,7 +74,14 @@ pub(crate) fn for_both(mut f: impl FnMut(DType)) {
 }
 
 /// The first `heads` heads of `d` elements of every row turned by its position (base 10,000), or back with direction -1.
-pub fn rotate(rows: &mut [f64], width: usize, heads: usize, d: usize, positions: &[u32], direction: f64) {
+pub(crate) fn rotate(
+    rows: &mut [f64],
+    width: usize,
+    heads: usize,
+    d: usize,
+    positions: &[u32],
+    direction: f64,
+) {
     for (row, &position) in rows.chunks_mut(width).zip(positions) {
         for head in row[..heads * d].chunks_mut(d) {
             for i in 0..d / 2 {

@@ -11,7 +11,6 @@
 //           tokens of 128, then the four lanes of a row
 // Source    as linear_kl.cu
 #include "logits.cuh"
-#include "pairs.cuh"
 #include "warpgroup_logits.cuh"
 
 // Both logits of a tile are in registers at once, so it is half as wide as that of one.
@@ -97,29 +96,30 @@ __device__ __forceinline__ void kl_parts(float* part, const Pair& pair, int voca
 
 __device__ __forceinline__ void kl_d_logits(bf16* slab, const Pair& pair, const float* d_kl, const float* kl, int first,
                                             int last, int ld) {
-  const int col = SumsOfThread::col();
   for_each_pair_of_tiles(
       pair, d_kl, kl, first, last,
       [&](const float(&policy)[64], const float(&reference)[64], const RowOfPair(&rows)[2], int row, int n0) {
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
-          const int r = row + 8 * h, inside = last - n0 - col;
-          if (r >= pair.n_rows) continue;
-          bf16* out = slab + (size_t)r * ld + (n0 - first + col);
+          const int r = row + 8 * h;
           const float scale = rows[h].d_kl * pair.inverse_temperature;
 #pragma unroll
-          for (int j = 0; j < 16; ++j) {
-            float d[2];
+          for (int j0 = 0; j0 < 16; j0 += 4) {
+            u32 pairs[4];
 #pragma unroll
-            for (int i = 0; i < 2; ++i) {
-              const int e = 4 * j + 2 * h + i;
-              const float logp = fmaf(policy[e], pair.inverse_temperature, -rows[h].lse);
-              const float logq = fmaf(reference[e], pair.inverse_temperature, -rows[h].ref_lse);
-              d[i] = scale * exp_approximate(logp) * (logp - logq - rows[h].kl);
+            for (int j = 0; j < 4; ++j) {
+              float d[2];
+#pragma unroll
+              for (int i = 0; i < 2; ++i) {
+                const int e = 4 * (j0 + j) + 2 * h + i;
+                const float logp = fmaf(policy[e], pair.inverse_temperature, -rows[h].lse);
+                const float logq = fmaf(reference[e], pair.inverse_temperature, -rows[h].ref_lse);
+                d[i] = scale * exp_approximate(logp) * (logp - logq - rows[h].kl);
+              }
+              pairs[j] = pack_bf16x2(d[0], d[1]);
             }
-            // Slabs begin, and their rows are apart, at multiples of 256.
-            if (8 * j + 1 < inside) write_two(out + 8 * j, d[0], d[1]);
-            else if (8 * j < inside) out[8 * j] = to_bf16(d[0]);
+            // What lies beyond the slab's tokens is written as well: the slab has whole strips.
+            write_32_columns(slab + (size_t)r * ld + (n0 - first) + 8 * j0, pairs, r < pair.n_rows);
           }
         }
       });

@@ -10,7 +10,6 @@
 // Numerics  logits as in linear_logprob_forward_sm90a.cu, to the bit; the slab is rounded to bf16
 // Source    as linear_logprob_backward.cu
 #include "logits.cuh"
-#include "pairs.cuh"
 #include "warpgroup_logits.cuh"
 
 // What a row's gradients are made from; without a row all are 0.
@@ -19,24 +18,26 @@ struct RowOfGradients {
   float by_logprob, by_entropy, entropy, lse;
 };
 
-// The gradients of the thread's tokens of row h, at `out` the first of them; `inside` of the columns from there on are in
-// the slab, or all if kWhole.
-template <bool kWhole>
+// The gradients of the thread's tokens of row h, `out` the first token of the tile. What lies beyond the slab's tokens is
+// written as well: the slab has whole strips.
 __device__ __forceinline__ void write_gradients(bf16* out, const float (&sum)[128], int h, const RowOfGradients& row,
-                                                int inside, float inverse_temperature) {
+                                                bool inside, float inverse_temperature) {
   const float a = -row.by_entropy * inverse_temperature;
   const float b = -fmaf(row.by_entropy, row.entropy, row.by_logprob) * inverse_temperature;
 #pragma unroll
-  for (int j = 0; j < 32; ++j) {
-    float d[2];
+  for (int j0 = 0; j0 < 32; j0 += 4) {
+    u32 pairs[4];
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
-      const float logprob = fmaf(sum[4 * j + 2 * h + i], inverse_temperature, -row.lse);
-      d[i] = exp_approximate(logprob) * fmaf(a, logprob, b);
+    for (int j = 0; j < 4; ++j) {
+      float d[2];
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const float logprob = fmaf(sum[4 * (j0 + j) + 2 * h + i], inverse_temperature, -row.lse);
+        d[i] = exp_approximate(logprob) * fmaf(a, logprob, b);
+      }
+      pairs[j] = pack_bf16x2(d[0], d[1]);
     }
-    // Slabs begin, and their rows are apart, at multiples of 256.
-    if (kWhole || 8 * j + 1 < inside) write_two(out + 8 * j, d[0], d[1]);
-    else if (8 * j < inside) out[8 * j] = to_bf16(d[0]);
+    write_32_columns(out + 8 * j0, pairs, inside);
   }
 }
 
@@ -75,18 +76,18 @@ extern "C" __global__ void __launch_bounds__(384, 1) linear_logprob_d_logits_sm9
         for (int h = 0; h < 2; ++h) {
           const int r = row + 8 * h;
           const RowOfGradients& of = rows[h];
-          if (r >= n_rows) continue;
-          bf16* out = slab + (size_t)r * ld + (n0 - first + col);
-          if (n0 + HighTile::kTileN <= last) write_gradients<true>(out, sum, h, of, inside, inverse_temperature);
-          else write_gradients<false>(out, sum, h, of, inside, inverse_temperature);
+          const bool there = r < n_rows;
+          bf16* out = slab + (size_t)r * ld + (n0 - first);
+          write_gradients(out, sum, h, of, there, inverse_temperature);
+          __syncwarp();                                  // the target's is written after all others
           const u32 at = of.target - (u32)(n0 + col);    // from this thread's first column on
-          if (at < (u32)HighTile::kTileN && (at & 7) < 2 && (int)at < inside) {
+          if (there && at < (u32)HighTile::kTileN && (at & 7) < 2 && (int)at < inside) {
             const float logprob = fmaf(sum_at(sum, h, (int)at), inverse_temperature, -of.lse);
             const float p = exp_approximate(logprob), by_p = of.by_entropy * p * (logprob + of.entropy);
-            out[at] = to_bf16((of.by_logprob * -expm1f(logprob) - by_p) * inverse_temperature);
+            out[col + at] = to_bf16((of.by_logprob * -expm1f(logprob) - by_p) * inverse_temperature);
             any = true;
           }
-          if (matters) any |= largest_logprob(sum, h, of, inside, inverse_temperature) >= log_filter;
+          if (matters && there) any |= largest_logprob(sum, h, of, inside, inverse_temperature) >= log_filter;
         }
         // Every thread of the same rows and tokens that finds something writes the same word.
         if (matters && any) matters[(size_t)(row / 128) * (ld / STRIP) + (n0 - first) / STRIP] = 1u;

@@ -102,7 +102,8 @@ fn tokens_by_warpgroups(
     let rows = problem.hidden.rows() - block.first(1);
     let hidden = hopper::map(problem, (problem.hidden, first), rows, ROWS_OF_BOX)?;
     let launch = problem.launch("linear_sample_sm90a", "linear_sample_token_sm90a_bf16");
-    let launch = block.output(block.output(launch, tokens), logprobs).map(hidden).map(hopper::head(problem, tile)?);
+    let launch =
+        block.output(block.output(launch, tokens), logprobs).map(hidden).map(hopper::head(problem, tile)?);
     let launch = launch.scratch(drawn.lse, block.first(1) * F32);
     let launch = block.index(launch.scratch(drawn.strips, 0).scratch(drawn.rest, 0));
     let launch = launch.size(problem.vocab()).size(problem.width());

@@ -12,6 +12,9 @@ use crate::tensor::Tensor;
 /// each block of tokens, d_head for each block of rows.
 const SLAB_ROWS: usize = 8192;
 const SLAB_TOKENS: usize = 8192;
+/// Tokens that a multiprocessor has of a slab by warpgroups, or a multiple: of 8192 rows these are 16 tiles of logits, and of
+/// each 512 columns of d_head a tile, so that no multiprocessor waits for others in the end.
+const TOKENS_OF_MULTIPROCESSOR: usize = 64;
 /// Bytes of shared memory of the tile: three stages of 32 steps of k and 128 rows.
 const SHARED_D_LOGITS: usize = 3 * (128 + 128) * 32 * 2;
 
@@ -109,12 +112,13 @@ pub(crate) fn add_slabs(
             false => None,
         };
         let by_warpgroups = factors.is_some() && !filtered;
-        let widest = vocab.min(SLAB_TOKENS).next_multiple_of(STRIP);
+        let tokens = if by_warpgroups { tokens_of_slab(problem) } else { SLAB_TOKENS };
+        let widest = vocab.min(tokens).next_multiple_of(STRIP);
         let mut values: Tensor =
             problem.device.scratch_tensor(problem.op, &[block.len, widest], problem.dtype())?;
-        let mut partial = products::Partial::new(problem, block, SLAB_TOKENS, by_warpgroups, accumulate)?;
-        for first in (0..vocab).step_by(SLAB_TOKENS) {
-            let last = vocab.min(first + SLAB_TOKENS);
+        let mut partial = products::Partial::new(problem, block, tokens, by_warpgroups, accumulate)?;
+        for first in (0..vocab).step_by(tokens) {
+            let last = vocab.min(first + tokens);
             let ld = (last - first).next_multiple_of(STRIP);
             let mut matters = match filtered {
                 true => Some(unset(problem, block.len.div_ceil(128) * (ld / STRIP))?),
@@ -127,6 +131,12 @@ pub(crate) fn add_slabs(
         }
     }
     Ok(())
+}
+
+/// Tokens of a slab by warpgroups: about [`SLAB_TOKENS`], in whole strips.
+fn tokens_of_slab(problem: &Problem<'_>) -> usize {
+    let turn = TOKENS_OF_MULTIPROCESSOR * problem.device.properties().multiprocessors.max(1);
+    ((SLAB_TOKENS + turn / 2) / turn).max(1).saturating_mul(turn).next_multiple_of(STRIP)
 }
 
 fn unset(problem: &Problem<'_>, len: usize) -> Result<Tensor<u32>, KernelError> {

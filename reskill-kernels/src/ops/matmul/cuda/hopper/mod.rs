@@ -83,7 +83,8 @@ fn maps(
     let left = map((left.tensor, left.first, left.stride), left_size, left_rows)?;
     let right = map((right.tensor, right.first, right.stride), right_size, right_rows)?;
     let by_copies = leaves_by_copies(out, p);
-    let out = if by_copies { map((&*out.tensor, out.first, out.stride), (p.m, p.n), OUT_ROWS)? } else { left };
+    let out =
+        if by_copies { map((&*out.tensor, out.first, out.stride), (p.m, p.n), OUT_ROWS)? } else { left };
     Ok(([left, right, out], by_copies))
 }
 

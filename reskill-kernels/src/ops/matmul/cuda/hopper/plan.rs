@@ -172,10 +172,11 @@ mod tests {
 
     #[test]
     fn few_rows_go_to_clusters_that_run_at_once() {
-        let cluster = |m, n, k| match Plan::choose(&Product::new(Layout::Nt, m, n, k, false), DType::Bf16, 132) {
-            Plan::Rows { tiles, cluster } => (tiles, cluster),
-            plan @ Plan::Large(_) => panic!("{plan:?}"),
-        };
+        let cluster =
+            |m, n, k| match Plan::choose(&Product::new(Layout::Nt, m, n, k, false), DType::Bf16, 132) {
+                Plan::Rows { tiles, cluster } => (tiles, cluster),
+                plan @ Plan::Large(_) => panic!("{plan:?}"),
+            };
         assert_eq!(cluster(16, 1024, 2048), (16, 8));
         assert_eq!(cluster(128, 151_936, 1024), (4748, 1));
         // Two stages of K.
