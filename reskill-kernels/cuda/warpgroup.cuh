@@ -106,3 +106,18 @@ __device__ __forceinline__ void wgmma_registers(float (&d)[64], const u32 (&a)[4
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 #endif
 }
+
+// D (64 x 128, f32) = A (64 x 16) * B (16 x 128) + D, or without D if `keep` is 0: A in shared memory with K along the row,
+// B with its N along the row.
+__device__ __forceinline__ void wgmma_nn(float (&d)[64], u64 a, u64 b, int keep) {
+#if defined(RESKILL_SIMT)
+  simt::wgmma(d, 128, a, 0, b, 1, keep);
+#else
+  asm volatile(
+      "{\n.reg .pred keep;\nsetp.ne.b32 keep, %66, 0;\n"
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" WGMMA_0_31 ", " WGMMA_32_63
+      "}, %64, %65, keep, 1, 1, 0, 1;\n}"
+      : WGMMA_32(d, 0), WGMMA_32(d, 32)
+      : "l"(a), "l"(b), "r"(keep));
+#endif
+}
