@@ -13,6 +13,8 @@
   extern __shared__ __align__(1024) unsigned char reskill_dyn_shared_[];  \
   T* name = reinterpret_cast<T*>(reskill_dyn_shared_)
 #define EXPORT_KERNEL(name)
+// For a kernel of which `n` neighbouring blocks run together (__cluster_dims__).
+#define EXPORT_CLUSTER_KERNEL(name, n)
 #endif
 
 typedef unsigned char u8;

@@ -6,6 +6,7 @@
 // Numerics  f32 sums in ascending k, an element by the same instructions whatever the tile's height or its neighbours:
 //           so a row's logits do not depend on the batch.
 #pragma once
+#include "logits.cuh"
 #include "mma.cuh"
 #include "pairs.cuh"
 #include "prelude.cuh"
@@ -18,19 +19,6 @@ template <class T> struct Operand {
   int rows, depth;
   int ld;
 };
-
-__device__ __forceinline__ size_t mapped(const u32* index, int i) { return index ? (size_t)index[i] : (size_t)i; }
-
-// e^x for x <= 0 in two instructions, to about 2^-22 of itself; below 2^-126 it is 0.
-__device__ __forceinline__ float exp_approximate(float x) {
-#if defined(__CUDA_ARCH__)
-  float e;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(e) : "f"(x * 1.4426950408889634f));
-  return e;
-#else
-  return __expf(x);
-#endif
-}
 
 // ---- bf16 -----------------------------------------------------------------------------------------------------
 // Copies tiles of R rows and 32 steps of k into shared memory, in pieces of 16 bytes. Steps of k outside are 0; rows

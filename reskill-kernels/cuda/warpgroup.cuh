@@ -1,4 +1,4 @@
-// Warpgroup products with 64, 96 or 128 columns, also with the left factor in registers, and barriers of some warps: what
+// Warpgroup products with 64 or 128 columns, also with the left factor in registers, and barriers of some warps: what
 // kernels need that multiply the result of a product again (sm_90a).
 //
 // Source: PTX ISA 8.x, "wgmma.mma_async" (register fragments), "bar.sync", "fence.proxy.async". In the
@@ -35,7 +35,6 @@ template <int N> __device__ __forceinline__ void wgmma_results(float (&d)[N]) {
 #define WGMMA_0_31                                                                                    \
   "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, " \
   "%21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
-#define WGMMA_32_47 "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47"
 #define WGMMA_32_63                                                                                     \
   "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, %49, %50, " \
   "%51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
@@ -54,18 +53,6 @@ __device__ __forceinline__ void wgmma_trans(float (&d)[32], u64 a, u64 b, int ke
       "{\n.reg .pred keep;\nsetp.ne.b32 keep, %34, 0;\n"
       "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" WGMMA_0_31 "}, %32, %33, keep, 1, 1, 0, 0;\n}"
       : WGMMA_32(d, 0)
-      : "l"(a), "l"(b), "r"(keep));
-#endif
-}
-__device__ __forceinline__ void wgmma_trans(float (&d)[48], u64 a, u64 b, int keep) {
-#if defined(RESKILL_SIMT)
-  simt::wgmma(d, 96, a, 0, b, 0, keep);
-#else
-  asm volatile(
-      "{\n.reg .pred keep;\nsetp.ne.b32 keep, %50, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n96k16.f32.bf16.bf16 {" WGMMA_0_31 ", " WGMMA_32_47
-      "}, %48, %49, keep, 1, 1, 0, 0;\n}"
-      : WGMMA_32(d, 0), WGMMA_8(d, 32), WGMMA_8(d, 40)
       : "l"(a), "l"(b), "r"(keep));
 #endif
 }
@@ -104,20 +91,5 @@ __device__ __forceinline__ void wgmma_registers(float (&d)[64], const u32 (&a)[4
       "}, {%64, %65, %66, %67}, %68, 1, 1, 1, 1;\n"
       : WGMMA_32(d, 0), WGMMA_32(d, 32)
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-#endif
-}
-
-// D (64 x 128, f32) = A (64 x 16) * B (16 x 128) + D, or without D if `keep` is 0: A in shared memory with K along the row,
-// B with its N along the row.
-__device__ __forceinline__ void wgmma_nn(float (&d)[64], u64 a, u64 b, int keep) {
-#if defined(RESKILL_SIMT)
-  simt::wgmma(d, 128, a, 0, b, 1, keep);
-#else
-  asm volatile(
-      "{\n.reg .pred keep;\nsetp.ne.b32 keep, %66, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" WGMMA_0_31 ", " WGMMA_32_63
-      "}, %64, %65, keep, 1, 1, 0, 1;\n}"
-      : WGMMA_32(d, 0), WGMMA_32(d, 32)
-      : "l"(a), "l"(b), "r"(keep));
 #endif
 }

@@ -38,6 +38,7 @@ enum Result {
   kCaptureIsolation = 905,
   kCaptureImplicit = 906,
   kCapturedEvent = 907,
+  kInvalidClusterSize = 912,
 };
 
 // What a captured stream recorded; replayed in order.

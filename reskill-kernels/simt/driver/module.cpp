@@ -33,6 +33,7 @@ int check_launch(const Launch& l) {
   if (!in(l.grid.x, 0x7fffffff) || !in(l.grid.y, 65535) || !in(l.grid.z, 65535)) return kInvalidValue;
   if (!in(l.block.x, 1024) || !in(l.block.y, 1024) || !in(l.block.z, 64)) return kInvalidValue;
   if (static_cast<uint64_t>(l.block.x) * l.block.y * l.block.z > 1024) return kInvalidValue;
+  if (l.grid.x % l.function->kernel->cluster) return kInvalidClusterSize;
   if (l.dynamic_bytes > static_cast<size_t>(l.function->max_dynamic_shared)) return kInvalidValue;
   return kSuccess;
 }

@@ -69,7 +69,6 @@ __device__ __forceinline__ void products(float* out, const bf16* a, const bf16* 
   EXPORT_KERNEL(simt_warpgroup_##N)
 
 PRODUCTS(64)
-PRODUCTS(96)
 PRODUCTS(128)
 
 // Changes registers that a product still reads.

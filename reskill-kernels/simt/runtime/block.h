@@ -6,6 +6,7 @@
 
 #include "fiber.h"
 #include "registry.h"
+#include "tensor_map.h"
 #include "thread.h"
 #include "warp.h"
 
@@ -18,6 +19,13 @@ struct AsyncCopy {
   int group;
 };
 
+// A box on its way from shared memory to a matrix.
+struct BulkStore {
+  const unsigned char* shared;
+  TensorMapContents map;
+  int column, row, group;
+};
+
 struct Warp;
 
 struct Fiber : Thread {
@@ -26,10 +34,14 @@ struct Fiber : Thread {
   uint64_t seen = 0;
   const char* where = "";
   bool done = false;
-  unsigned index = 0;
+  unsigned index = 0;  // in its block
+  unsigned slot = 0;   // in its cluster
+  struct Block* block = nullptr;
   Warp* warp = nullptr;
   int copy_group = 0;  // groups committed so far
   std::vector<AsyncCopy> copies;
+  int bulk_group = 0;  // likewise of bulk stores
+  std::vector<BulkStore> stores;
 };
 
 // A meeting of the lanes of one mask; each warp keeps one for every mask it has used.
@@ -72,21 +84,30 @@ struct Block : BlockView {
   std::vector<Fiber> fibers;
   std::vector<Warp> warps;
   std::vector<unsigned> order, rank;  // the scheduling order and its inverse
+  Order thread_order;
   bool random = false;
   std::mt19937_64 rng;
   const Kernel* kernel = nullptr;
   void** args = nullptr;
+  std::vector<Block*> cluster;  // all blocks of the cluster, this one among them
+  // Of a cluster's first block, for all:
   Fiber host;  // the caller of the launch
   bool failed = false;
   std::string failure;
+  unsigned cluster_arrived = 0;
+  uint64_t cluster_generation = 0;
 
   ~Block();
 };
 
 inline Block& running_block() { return *static_cast<Block*>(g_block); }
+inline Block& first_of_cluster() { return *running_block().cluster[0]; }
+inline bool is_host() { return !g_block || g_thread == &first_of_cluster().host; }
 inline Fiber& running_fiber() { return *static_cast<Fiber*>(g_thread); }
 
 void switch_to(Fiber& to);
+// A thread of the cluster has ended: those that wait for all others may be complete.
+void leave_cluster_barrier();
 // Runs other fibers until *generation differs from `seen`.
 void wait_while(const uint64_t* generation, uint64_t seen, const char* where);
 [[noreturn]] void thread_exit();

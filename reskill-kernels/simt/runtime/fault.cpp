@@ -33,7 +33,7 @@ const int kSignals[3] = {SIGSEGV, SIGBUS, SIGFPE};
 
 #if defined(__x86_64__) && !defined(__SANITIZE_ADDRESS__)
 void handle(int signal, siginfo_t* info, void* context) {
-  if (g_block && g_thread != &running_block().host) {
+  if (!is_host()) {
     g_fault_address = info->si_addr;
     g_fault_signal = signal;
     auto* registers = static_cast<ucontext_t*>(context)->uc_mcontext.gregs;

@@ -29,7 +29,7 @@ constexpr size_t kStackBytes = 256 << 10;  // instrumented frames are larger
 constexpr size_t kStackBytes = 64 << 10;
 #endif
 constexpr size_t kGuardBytes = 4096;
-constexpr unsigned kStacks = 1024 + 1;  // and one for emergencies
+constexpr unsigned kStacks = Stacks::kThreads + 1;  // and one for emergencies
 }  // namespace
 
 void Stacks::map() {

@@ -21,9 +21,11 @@ struct Context {
   void* fake = nullptr;
 };
 
-// The stacks of a block's 1024 threads, each with a guard page below.
+// The stacks of the threads of a block or of a cluster, each with a guard page below.
 class Stacks {
  public:
+  static constexpr unsigned kThreads = 2048;  // of a cluster
+
   ~Stacks();
   // Makes `context` start `entry` on stack number `index`.
   void prepare(Context& context, unsigned index, void (*entry)());

@@ -1,6 +1,8 @@
 // Emulation of mbarriers, tensor memory copies, warpgroup products and named barriers.
 #include "hopper.h"
 
+#include <map>
+
 #include "block.h"
 #include "matrix.h"
 #include "tensor_map.h"
@@ -51,7 +53,7 @@ struct NamedBarrier {
   unsigned threads = 0, arrived = 0;
   uint64_t generation = 0;
 };
-thread_local NamedBarrier g_named[16];
+thread_local std::map<unsigned, NamedBarrier> g_named;  // by 16 times the block of the cluster plus number
 
 // Swizzle of 128 bytes: bits 4-6 of an address are exclusive-ored with bits 7-9; of 64 bytes: bits 4-5 with bits 7-8.
 unsigned swizzled(unsigned offset, unsigned row_bytes) {
@@ -76,6 +78,36 @@ void deliver(const PendingCopy& c) {
   b.bytes -= m.box_rows * m.box_columns * 2;
   b.end_phase_if_complete();
   *c.barrier = b.word();
+}
+
+void deliver(const BulkStore& c) {
+  const TensorMapContents& m = c.map;
+  const unsigned row_bytes = m.box_columns * 2;
+  for (uint32_t r = 0; r < m.box_rows; ++r)
+    for (uint32_t q = 0; q < m.box_columns; ++q) {
+      const unsigned char* from = c.shared + swizzled(r * row_bytes + q * 2, row_bytes);
+      trace_read(from, 2);
+      const int64_t row = static_cast<int64_t>(c.row) + r, column = static_cast<int64_t>(c.column) + q;
+      if (row < 0 || column < 0 || row >= static_cast<int64_t>(m.rows) || column >= static_cast<int64_t>(m.columns))
+        continue;
+      unsigned char* to = const_cast<unsigned char*>(m.address) + row * static_cast<int64_t>(m.row_bytes) + column * 2;
+      trace_write(to, 2);
+      memcpy(to, from, 2);
+    }
+}
+
+// The map of a copy, and that its box lies in shared memory as the swizzle asks for.
+TensorMapContents checked_map(const void* shared, const void* map) {
+  TensorMapContents m;
+  memcpy(&m, map, sizeof m);
+  if (m.magic != kTensorMapMagic) fail("the tensor map was not made by cuTensorMapEncodeTiled");
+  const unsigned atom = m.box_columns * 16;  // eight rows
+  if (shared_offset(shared) % atom)
+    fail("a box swizzled by %u bytes begins at a multiple of %u bytes, not at %u", atom / 8, atom, shared_offset(shared));
+  const size_t bytes = static_cast<size_t>(m.box_rows) * m.box_columns * 2;
+  if (shared_offset(shared) + bytes > running_block().dynamic_bytes)
+    fail("a box of %zu bytes reaches beyond shared memory", bytes);
+  return m;
 }
 
 float element(unsigned long long descriptor, int turned, int row, int k) {
@@ -115,12 +147,12 @@ void multiply(const Product& p) {
   if (running_fiber().index % 128 == 0) count_mma(64ull * p.n * 16);
 }
 
-thread_local std::vector<std::vector<Product>> g_products;  // by thread of the block
+thread_local std::vector<std::vector<Product>> g_products;  // by thread of the cluster
 
 std::vector<Product>& products() {
-  const unsigned index = running_fiber().index;
-  if (g_products.size() <= index) g_products.resize(index + 1);
-  return g_products[index];
+  const unsigned slot = running_fiber().slot;
+  if (g_products.size() <= slot) g_products.resize(slot + 1);
+  return g_products[slot];
 }
 
 }  // namespace
@@ -128,7 +160,7 @@ std::vector<Product>& products() {
 void reset_hopper() {
   g_copies.clear();
   g_products.clear();
-  for (NamedBarrier& b : g_named) b = NamedBarrier();
+  g_named.clear();
 }
 
 unsigned shared_offset(const void* p) {
@@ -175,22 +207,64 @@ void mbarrier_wait(unsigned long long* barrier, unsigned parity) {
   }
 }
 
+unsigned cluster_rank() {
+  const Block& b = running_block();
+  unsigned rank = 0;
+  while (b.cluster[rank] != &b) ++rank;
+  return rank;
+}
+
+namespace {
+void end_cluster_barrier_if_complete() {
+  Block& first = first_of_cluster();
+  unsigned live = 0;
+  for (const Block* b : first.cluster) live += b->live;
+  if (first.cluster_arrived == 0 || first.cluster_arrived != live) return;
+  first.cluster_arrived = 0;
+  ++first.cluster_generation;
+}
+}  // namespace
+
+void cluster_barrier() {
+  Block& first = first_of_cluster();
+  const uint64_t seen = first.cluster_generation;
+  ++first.cluster_arrived;
+  end_cluster_barrier_if_complete();
+  if (first.cluster_generation == seen) wait_while(&first.cluster_generation, seen, "barrier.cluster");
+}
+void leave_cluster_barrier() { end_cluster_barrier_if_complete(); }
+
+const void* shared_of(const void* p, unsigned rank) {
+  const std::vector<Block*>& cluster = running_block().cluster;
+  if (rank >= cluster.size()) fail("block %u of a cluster of %zu", rank, cluster.size());
+  // A block that has ended has given its shared memory back.
+  if (cluster[rank]->live == 0) fail("shared memory of a block that has ended is read");
+  return cluster[rank]->dynamic + shared_offset(p);
+}
+
 void tma_load(void* shared, const void* map, int column, int row, unsigned long long* barrier) {
-  PendingCopy c;
-  memcpy(&c.map, map, sizeof c.map);
-  if (c.map.magic != kTensorMapMagic) fail("the tensor map was not made by cuTensorMapEncodeTiled");
-  const unsigned atom = c.map.box_columns * 16;   // eight rows
-  if (shared_offset(shared) % atom)
-    fail("a box swizzled by %u bytes begins at a multiple of %u bytes, not at %u", atom / 8, atom, shared_offset(shared));
-  const size_t bytes = static_cast<size_t>(c.map.box_rows) * c.map.box_columns * 2;
-  if (shared_offset(shared) + bytes > running_block().dynamic_bytes)
-    fail("a box of %zu bytes reaches beyond shared memory", bytes);
-  c.shared = static_cast<unsigned char*>(shared);
-  c.column = column;
-  c.row = row;
-  c.barrier = barrier;
-  memset(shared, 0xff, bytes);
-  g_copies.push_back(c);
+  const TensorMapContents m = checked_map(shared, map);
+  memset(shared, 0xff, static_cast<size_t>(m.box_rows) * m.box_columns * 2);
+  g_copies.push_back({static_cast<unsigned char*>(shared), m, column, row, barrier});
+}
+
+void tma_store(const void* shared, const void* map, int column, int row) {
+  Fiber& f = running_fiber();
+  f.stores.push_back(
+      {static_cast<const unsigned char*>(shared), checked_map(shared, map), column, row, f.bulk_group});
+}
+void bulk_commit() { ++running_fiber().bulk_group; }
+void bulk_wait_read(int groups_left) {
+  Fiber& f = running_fiber();
+  size_t kept = 0;
+  for (const BulkStore& c : f.stores) {
+    if (c.group >= f.bulk_group - groups_left) {
+      f.stores[kept++] = c;
+    } else {
+      deliver(c);
+    }
+  }
+  f.stores.resize(kept);
 }
 
 void wgmma(float* d, int n, unsigned long long a, int turned_a, unsigned long long b, int turned_b, int keep) {
@@ -244,7 +318,7 @@ void wgmma_wait(int groups_left) {
 void named_barrier(int id, int threads) {
   if (id < 1 || id > 15 || threads < 32 || threads % 32 != 0)
     fail("bar.sync %d of %d threads: there are barriers 1 to 15, of whole warps", id, threads);
-  NamedBarrier& b = g_named[id];
+  NamedBarrier& b = g_named[16 * cluster_rank() + id];
   if (b.arrived && b.threads != static_cast<unsigned>(threads))
     fail("bar.sync %d is of %u threads for some and of %d for others", id, b.threads, threads);
   b.threads = threads;

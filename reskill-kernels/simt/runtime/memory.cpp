@@ -85,7 +85,17 @@ void read_rows(unsigned* words, const void* const* rows, int n) {
     memcpy(words + 4 * i, rows[i], 16);
   }
 #if defined(SIMT_TRACE)
-  request_rows(__builtin_return_address(0), rows, n);
+  request_rows(__builtin_return_address(0), rows, n, false);
+#endif
+}
+
+void write_rows(void* const* rows, const unsigned* words, int n) {
+  for (int i = 0; i < n; ++i) {
+    trace_write(rows[i], 16);
+    memcpy(rows[i], words + 4 * i, 16);
+  }
+#if defined(SIMT_TRACE)
+  request_rows(__builtin_return_address(0), rows, n, true);
 #endif
 }
 

@@ -3,6 +3,7 @@
 // Two accesses to a byte by different threads, one of them a write, must have a __syncthreads between them, or within a
 // warp a __syncwarp. The order in which fibers happen to run does not matter: a missing barrier is found in any.
 // Shuffles and votes are no barriers for memory (CUDA C++ Programming Guide, "Warp Shuffle Functions"). Memory that
+// other blocks of a cluster read,
 // tensor copies and warpgroup products use is left to mbarriers and not looked at; so are atomics.
 #if defined(SIMT_TRACE)
 #include "race.h"
@@ -55,12 +56,12 @@ void race_variable(const void* begin, size_t bytes) {
 }
 
 void race_access(const void* p, size_t bytes, bool write) {
-  if (g_variables.empty() || !g_block || g_thread == &running_block().host) return;
+  if (g_variables.empty() || is_host()) return;
   const uintptr_t address = reinterpret_cast<uintptr_t>(p);
   Variable* v = find(address);
   if (!v) return;
   const Fiber& f = running_fiber();
-  const Access now = {f.index + 1, static_cast<unsigned>(running_block().generation), f.warp->barriers};
+  const Access now = {f.slot + 1, static_cast<unsigned>(running_block().generation), f.warp->barriers};
   for (uintptr_t a = address; a < address + bytes && a < v->end; ++a) {
     Cell& c = v->cells[a - v->begin];
     if (concurrent(c.write, now)) report(write ? "written, as was done by" : "read, but written by", c.write, *v, a);

@@ -175,12 +175,12 @@ bool locate(const void* p, bool* shared, uint64_t* at) {
 }  // namespace
 
 void request_access(const void* where, const void* p, size_t bytes, bool write) {
-  if (!g_block || g_thread == &running_block().host || bytes == 0) return;
+  if (is_host() || bytes == 0) return;
   bool shared;
   uint64_t at;
   if (!locate(p, &shared, &at)) return;
   const Fiber& f = running_fiber();
-  const unsigned warp = f.index / kLanes;
+  const unsigned warp = f.slot / kLanes;
   if (g_warps.size() <= warp) g_warps.resize(warp + 1);
   Site& site = g_warps[warp][where];
   const uint64_t meetings = f.warp->all_met + running_block().generation;
@@ -196,7 +196,7 @@ void request_access(const void* where, const void* p, size_t bytes, bool write) 
   r.at[f.lane] = at;
 }
 
-void request_rows(const void* where, const void* const* rows, int n) {
+void request_rows(const void* where, const void* const* rows, int n, bool write) {
   Request r;
   r.bytes = 16;
   for (int i = 0; i < n; ++i) {
@@ -204,7 +204,7 @@ void request_rows(const void* where, const void* const* rows, int n) {
     r.lanes |= 1u << i;
   }
   static thread_local std::vector<uint64_t> scratch;
-  Sums& s = g_sums[{running_block().kernel, where, r.shared, false}];
+  Sums& s = g_sums[{running_block().kernel, where, r.shared, write}];
   ++s.requests;
   add_passes(r, s, scratch);
 }

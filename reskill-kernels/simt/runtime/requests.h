@@ -7,8 +7,8 @@ namespace simt {
 #if defined(SIMT_TRACE)
 // One thread's access at the statement whose machine code calls from `site`.
 void request_access(const void* site, const void* p, size_t bytes, bool write);
-// A matrix load: `n` rows of 16 bytes of shared memory, eight of them a pass.
-void request_rows(const void* site, const void* const* rows, int n);
+// A matrix load or store: `n` rows of 16 bytes of shared memory, eight of them a pass.
+void request_rows(const void* site, const void* const* rows, int n, bool write);
 void requests_block_begin();
 void requests_block_end();
 #else

@@ -17,6 +17,7 @@ __thread BlockView* g_block = nullptr;
 void switch_to(Fiber& to) {
   Fiber& from = running_fiber();
   g_thread = &to;
+  g_block = to.block;
   switch_context(from.context, to.context, from.done);
 }
 
@@ -36,9 +37,10 @@ void fail(const char* format, ...) {
   snprintf(text, sizeof text, "%s: %s (block %u,%u,%u thread %u,%u,%u)", b.kernel->name, words, b.idx.x, b.idx.y,
            b.idx.z, f.tid.x, f.tid.y, f.tid.z);
   fprintf(stderr, "reskill-simt: %s\n", text);
-  b.failed = true;
-  b.failure = text;
-  switch_to(b.host);
+  Block& first = first_of_cluster();
+  first.failed = true;
+  first.failure = text;
+  switch_to(first.host);
   abort();  // a failed block is never continued
 }
 
@@ -49,21 +51,35 @@ bool runnable(const Fiber& f) { return !f.done && (!f.waits_for || *f.waits_for 
 [[noreturn]] void deadlock() {
   std::string who;
   int shown = 0;
-  for (const Fiber& f : running_block().fibers) {
-    if (f.done || shown == 6) continue;
-    char line[160];
-    snprintf(line, sizeof line, "; thread %u,%u,%u waits at %s", f.tid.x, f.tid.y, f.tid.z, f.where);
-    who += line;
-    ++shown;
-  }
+  for (const Block* b : running_block().cluster)
+    for (const Fiber& f : b->fibers) {
+      if (f.done || shown == 6) continue;
+      char line[160];
+      snprintf(line, sizeof line, "; thread %u,%u,%u waits at %s", f.tid.x, f.tid.y, f.tid.z, f.where);
+      who += line;
+      ++shown;
+    }
   fail("deadlock%s", who.c_str());
 }
 
+// Goes on with another block of the cluster, or with the host when all have ended.
+void yield_to_cluster() {
+  const std::vector<Block*>& cluster = running_block().cluster;
+  bool live = false;
+  for (Block* b : cluster) {
+    live |= b->live != 0;
+    for (unsigned position : b->order)
+      if (runnable(b->fibers[position])) return switch_to(b->fibers[position]);
+  }
+  if (live) deadlock();
+  switch_to(cluster[0]->host);
+}
+
 // The next fiber: the rest of this warp first, then the other warps in their order (from a random one on, if the
-// order is random).
+// order is random), then other blocks of the cluster.
 void yield() {
   Block& b = running_block();
-  if (b.live == 0) return switch_to(b.host);
+  if (b.live == 0) return yield_to_cluster();
   Fiber& me = running_fiber();
   const unsigned here = b.rank[me.index], begin = here & ~31u, end = std::min(begin + 32, b.n);
   auto try_run = [&](unsigned position) {
@@ -80,7 +96,7 @@ void yield() {
   if (b.random) p = static_cast<unsigned>(b.rng() % b.warps.size()) * 32;
   for (unsigned k = 0; k < b.n; ++k, p = p + 1 == b.n ? 0 : p + 1)
     if (try_run(p)) return;
-  deadlock();
+  yield_to_cluster();
 }
 
 }  // namespace
@@ -123,11 +139,13 @@ void thread_exit() {
   Block& b = running_block();
   Fiber& f = running_fiber();
   if (!f.copies.empty()) fail("a thread ended without waiting for its asynchronous copies");
+  if (!f.stores.empty()) fail("a thread ended before its bulk copies had read shared memory");
   f.done = true;
   --b.live;
   f.warp->live &= ~(1u << f.lane);
   for (const Rendezvous* m : f.warp->meetings)
     if (m->arrived && (m->mask >> f.lane & 1)) fail("a lane ended that other lanes of its mask wait for");
+  leave_cluster_barrier();
   if (b.arrived) fail("a thread ended that others wait for at __syncthreads (%s:%d)", b.site_file, b.site_line);
   yield();
   abort();  // a thread that has ended is never continued

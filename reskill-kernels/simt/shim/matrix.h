@@ -78,4 +78,27 @@ inline void ldmatrix(unsigned (&r)[N], const void* row) {
   for (int j = 0; j < N; ++j) r[j] = mine.r[j];
 }
 
+struct StmatrixRows {
+  void* row;
+  unsigned r[4];
+};
+
+// PTX stmatrix.m8n8.x4.b16: the inverse of a plain ldmatrix.
+inline void stmatrix_x4(void* row, const unsigned (&r)[4]) {
+  require_aligned(row, 16, "stmatrix");
+  collective<char>(
+      StmatrixRows{row, {r[0], r[1], r[2], r[3]}},
+      [](const StmatrixRows* in, char* out) {
+        void* rows[32];
+        unsigned words[32][4];
+        for (int i = 0; i < 32; ++i) {
+          rows[i] = in[i].row;
+          for (int pair = 0; pair < 4; ++pair) words[i][pair] = in[i % 8 * 4 + pair].r[i / 8];
+          out[i] = 0;
+        }
+        write_rows(rows, words[0], 32);
+      },
+      "stmatrix");
+}
+
 }  // namespace simt

@@ -16,6 +16,8 @@ void copy_async(void* shared, const void* global, size_t bytes, size_t valid);
 void copy_async_commit();
 // The `n` rows of 16 bytes that a matrix load reads, into words.
 void read_rows(unsigned* words, const void* const* rows, int n);
+// The `n` rows of 16 bytes that a matrix store writes.
+void write_rows(void* const* rows, const unsigned* words, int n);
 void copy_async_wait(int groups_left);
 
 // Statistics of the launches since they were last read (reskill_simt::counters in Rust).

@@ -13,6 +13,7 @@ struct Kernel {
   void* function;
   unsigned n_args;
   const size_t* arg_bytes;  // a captured launch copies its arguments
+  unsigned cluster;         // neighbouring blocks along x that run together
 };
 
 bool register_kernel(const Kernel& kernel);
@@ -31,11 +32,12 @@ struct Signature {
 };
 
 template <class... A>
-bool register_kernel(const char* name, void (*f)(A...)) {
-  return register_kernel(
-      Kernel{name, &Signature<A...>::call, reinterpret_cast<void*>(f), sizeof...(A), Signature<A...>::bytes});
+bool register_kernel(const char* name, void (*f)(A...), unsigned cluster = 1) {
+  return register_kernel(Kernel{name, &Signature<A...>::call, reinterpret_cast<void*>(f), sizeof...(A),
+                                Signature<A...>::bytes, cluster});
 }
 
 }  // namespace simt
 
 #define EXPORT_KERNEL(k) static const bool k##_registered_ = simt::register_kernel(#k, &k);
+#define EXPORT_CLUSTER_KERNEL(k, n) static const bool k##_registered_ = simt::register_kernel(#k, &k, n);

@@ -6,7 +6,9 @@
 mod attention_support;
 
 use attention_support::*;
-use reskill_kernels::ops::{AttentionShape, PackedSegment, PackedSegments, attention_backward, attention_forward};
+use reskill_kernels::ops::{
+    AttentionShape, PackedSegment, PackedSegments, attention_backward, attention_forward,
+};
 use reskill_kernels::{DType, Device, Tensor};
 use reskill_simt::{counters, with_each_order};
 

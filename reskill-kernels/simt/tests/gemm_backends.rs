@@ -88,6 +88,8 @@ fn all_ways_give_the_same_bits_on_whole_numbers() {
         ((128, 256, 24), DType::Bf16, DType::Bf16),
         ((128, 24, 256), DType::Bf16, DType::Bf16),
         ((16, 40, 328), DType::Bf16, DType::Bf16),
+        // Few rows, by clusters of blocks.
+        ((60, 56, 1032), DType::Bf16, DType::Bf16),
         ((37, 19, 50), DType::Bf16, DType::F32),
         ((37, 19, 50), DType::F32, DType::F32),
     ];
@@ -103,8 +105,33 @@ fn all_ways_give_the_same_bits_on_whole_numbers() {
     }
     let choices = cuda.gemm_choices();
     // Three products of each case; none was timed twice.
-    assert_eq!(choices.len() - before, 24, "{choices:#?}");
+    assert_eq!(choices.len() - before, 27, "{choices:#?}");
     choices.iter().for_each(|choice| check_trials(choice, &cuda, has_cublaslt));
+}
+
+#[test]
+fn tiles_in_turns_and_in_parts_give_the_same_bits_in_every_order() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let (device, cuda) = gpu();
+    let cases = [
+        // More tiles than the stand-in has multiprocessors, the last of them in parts of K.
+        ((300, 300, 520), DType::Bf16),
+        ((129, 256, 1032), DType::F32),
+        // Few rows: clusters of 8, 4, 2 and 1, and several tiles for each block.
+        ((60, 56, 1032), DType::Bf16),
+        ((7, 104, 1032), DType::Bf16),
+        ((16, 40, 328), DType::Bf16),
+        ((128, 400, 40), DType::Bf16),
+    ];
+    for (size, out) in cases {
+        cuda.set_gemm_backend(GemmBackend::Portable).unwrap();
+        let portable = products(&device, size, DType::Bf16, out);
+        cuda.set_gemm_backend(GemmBackend::Own).unwrap();
+        for order in [Order::Forward, Order::Reverse, Order::Random(5)] {
+            let own = with_order(order, || products(&device, size, DType::Bf16, out));
+            assert_eq!(own, portable, "{size:?} {order:?}");
+        }
+    }
 }
 
 #[test]

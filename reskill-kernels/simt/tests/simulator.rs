@@ -174,7 +174,6 @@ fn check_warpgroup(kernel: &str, n: usize) {
 #[test]
 fn warpgroup_products_of_registers_multiply_in_every_order() {
     check_warpgroup("simt_warpgroup_64", 64);
-    check_warpgroup("simt_warpgroup_96", 96);
     check_warpgroup("simt_warpgroup_128", 128);
 }
 

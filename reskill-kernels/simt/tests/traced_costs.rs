@@ -8,7 +8,7 @@ use common::{ids, tensor};
 use reskill_kernels::ops::cost::{self, Cost};
 use reskill_kernels::ops::{
     self, AdamWParams, AttentionShape, CachedPlan, CachedSpan, Distribution, GrpoLossInputs, GrpoLossParams,
-    LowRank, Moments8, PackedSegment, PackedSegments, RopeTable, SamplingFilter, TokenSets,
+    LowRank, Moments8, PackedSegment, PackedSegments, RopeTable, Rotation, SamplingFilter, TokenSets,
 };
 use reskill_kernels::{DType, Device, KernelError, Tensor};
 use reskill_simt::counters;
@@ -199,24 +199,24 @@ fn low_rank_additions_touch_what_the_formulas_say() {
         let (a, b) = (tensor(&device, &[r, i], dtype), tensor(&device, &[o, r], dtype));
         let [mut out, d_out] = [(); 2].map(|()| tensor(&device, &[n, width], dtype));
         let pair = LowRank { a: &a, b: &b, scale: 0.5, first_column: 24 };
-        // Inner values and what is added in f32, written and read.
-        check_with_scratch(
-            "low_rank_forward",
-            cost::low_rank_forward(n, i, r, o, s),
-            n * r * s + n * o * 4,
-            || ops::low_rank_forward(&mut out, &x, &pair),
-        );
+        // In bf16 one kernel does it all. In f32 inner values and what is added are written and read.
+        let scratch = if dtype == DType::Bf16 { 0 } else { n * r * s + n * o * 4 };
+        check_with_scratch("low_rank_forward", cost::low_rank_forward(n, i, r, o, s), scratch, || {
+            ops::low_rank_forward(&mut out, &x, &pair)
+        });
         let mut d_a = tensor(&device, &[r, i], DType::F32);
         let mut d_b = tensor(&device, &[o, r], DType::F32);
-        // The columns of the gradient and two arrays of inner values, each written and read twice at most; inputs and the
-        // first factor once more.
-        let arrays = 3 * n * (o + 2 * r) * s;
-        check_with_scratch(
-            "low_rank_backward",
-            cost::low_rank_backward(n, i, r, o, s),
-            (arrays + (n + r) * i * s).div_ceil(2),
-            || ops::low_rank_backward(&mut d_x, (&mut d_a, &mut d_b), &d_out, &x, &pair),
-        );
+        let scratch = if dtype == DType::Bf16 {
+            // Inputs and gradient once more, two arrays of inner values in rows of 16, and one part of the factors' gradients.
+            n * (i + o) * s / 2 + 2 * n * 16 * s + r * (i + o) * 4
+        } else {
+            // The columns of the gradient and two arrays of inner values, each written and read twice at most; inputs and
+            // the first factor once more.
+            (3 * n * (o + 2 * r) * s + (n + r) * i * s).div_ceil(2)
+        };
+        check_with_scratch("low_rank_backward", cost::low_rank_backward(n, i, r, o, s), scratch, || {
+            ops::low_rank_backward(&mut d_x, (&mut d_a, &mut d_b), &d_out, &x, &pair)
+        });
     }
 }
 
@@ -300,13 +300,14 @@ fn gradients_of_operations_on_rows_touch_what_the_formulas_say() {
         check_with_scratch("rms_norm_backward", cost::rms_norm_backward(n, c, s), n * c * 4, || {
             ops::rms_norm_backward(&mut d_x, &mut d_weight, &d_out, &x, &weight, &rstd)
         });
-        // 37 tokens, 25 of them different. The table of ends is set, changed for each token, and read.
+        // 37 tokens, 25 of them different. The table of ends is set, changed for each token, and read; the 12 that occur twice
+        // are listed.
         let tokens = ids(&device, &(0..n as u32).map(|i| i % 25).collect::<Vec<u32>>());
         let mut d_table = tensor(&device, &[v, c], DType::F32);
         check_with_scratch(
             "embedding_backward",
             cost::embedding_backward(n, 25, c, s),
-            2 * 4 * v + 2 * 4 * n,
+            2 * 4 * v + 2 * 4 * n + 4 * 12,
             || ops::embedding_backward(&mut d_table, &d_out, &tokens),
         );
         check("bias_forward", cost::bias_forward(n, c, s), || ops::bias_forward(&mut d_x, &weight));
@@ -327,7 +328,32 @@ fn gradients_of_operations_on_rows_touch_what_the_formulas_say() {
             let d_weights = (&mut d_q_weight, &mut d_k_weight);
             ops::qk_norm_backward(&mut qkv, d_weights, &raw, &rstd, (&q_weight, &k_weight), shape)
         });
+        rotated_heads_touch_what_the_formulas_say(dtype);
     }
+}
+
+fn rotated_heads_touch_what_the_formulas_say(dtype: DType) {
+    let device = reskill_simt::device();
+    let (n, heads, d, s) = (9, 4, 16, dtype.size());
+    let shape = AttentionShape { n_heads: 3, n_kv_heads: 1, head_dim: d };
+    let mut qkv = tensor(&device, &[n, shape.qkv_width()], dtype);
+    let mut raw = tensor(&device, &[n, heads * d], dtype);
+    let mut rstd = tensor(&device, &[n, heads], DType::F32);
+    let [q_weight, k_weight] = [(); 2].map(|()| tensor(&device, &[d], dtype));
+    let positions = ids(&device, &(0..n as u32).collect::<Vec<u32>>());
+    let table = RopeTable::new(n, d, 10_000.0).unwrap().to_device(&device).unwrap();
+    // Each row has a position of its own here, so each reads its rows of both tables: cosines and sines for half a head.
+    let (turns, weights) = (Rotation { positions: &positions, table: &table }, (&q_weight, &k_weight));
+    let of_tables = 2 * n * (d / 2) * 4;
+    check_with_scratch("qk_norm_rope_forward", cost::qk_norm_rope_forward(n, heads, d, s), of_tables, || {
+        ops::qk_norm_rope_forward(&mut qkv, &mut raw, &mut rstd, weights, turns, shape, 1e-6)
+    });
+    let [mut d_q_weight, mut d_k_weight] = [(); 2].map(|()| column(&device, d));
+    let cost = cost::qk_norm_rope_backward(n, heads, d, s);
+    check_with_scratch("qk_norm_rope_backward", cost, of_tables + 2 * d * 4, || {
+        let d_weights = (&mut d_q_weight, &mut d_k_weight);
+        ops::qk_norm_rope_backward(&mut qkv, d_weights, &raw, &rstd, weights, turns, shape)
+    });
 }
 
 #[test]

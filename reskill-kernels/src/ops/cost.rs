@@ -19,6 +19,10 @@ impl Cost {
         Cost { bytes: bytes as u64, flops: flops as u64 }
     }
 
+    fn with(self, bytes: usize, flops: usize) -> Cost {
+        Cost { bytes: self.bytes + bytes as u64, flops: self.flops + flops as u64 }
+    }
+
     /// Seconds that the work takes at `bytes_per_second` and `flops_per_second`, whichever is slower.
     #[must_use]
     pub fn floor(&self, bytes_per_second: f64, flops_per_second: f64) -> f64 {
@@ -67,6 +71,19 @@ pub fn qk_norm_forward(n: usize, heads: usize, d: usize, s: usize) -> Cost {
 #[must_use]
 pub fn qk_norm_backward(n: usize, heads: usize, d: usize, s: usize) -> Cost {
     Cost::new(s * (3 * n * heads * d + 2 * d) + 4 * n * heads + 16 * d, 11 * n * heads * d)
+}
+
+/// [`super::qk_norm_rope_forward`]: as [`qk_norm_forward`], and the positions. The tables' rows are shared by the heads of a
+/// row and by its neighbours, so they count nothing.
+#[must_use]
+pub fn qk_norm_rope_forward(n: usize, heads: usize, d: usize, s: usize) -> Cost {
+    qk_norm_forward(n, heads, d, s).with(4 * n, 3 * n * heads * d)
+}
+
+/// [`super::qk_norm_rope_backward`]: as [`qk_norm_backward`], and the positions.
+#[must_use]
+pub fn qk_norm_rope_backward(n: usize, heads: usize, d: usize, s: usize) -> Cost {
+    qk_norm_backward(n, heads, d, s).with(4 * n, 3 * n * heads * d)
 }
 
 /// [`super::cache_append`] of N rows whose keys and values have `width` elements each, with a place for each.

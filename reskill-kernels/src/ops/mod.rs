@@ -40,7 +40,7 @@ pub use linear_logprob::{
 pub use low_rank::{LowRank, low_rank_backward, low_rank_forward};
 pub use matmul::{matmul, matmul_backward_input, matmul_backward_weight};
 pub use packed_matmul::{PackedWeight, WeightStorage, packed_matmul};
-pub use qk_norm::{qk_norm_backward, qk_norm_forward};
+pub use qk_norm::{Rotation, qk_norm_backward, qk_norm_forward, qk_norm_rope_backward, qk_norm_rope_forward};
 pub use rms_norm::{residual_rms_norm_forward, rms_norm_backward, rms_norm_forward};
 pub use rope::{RopeTable, rope_backward, rope_forward};
 pub use sampling::{SampledToken, SamplingFilter, linear_sample, linear_sample_packed, sample_logits};

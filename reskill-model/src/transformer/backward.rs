@@ -1,7 +1,7 @@
 //! The backward pass, op by op.
 
 use reskill_kernels::Tensor;
-use reskill_kernels::ops;
+use reskill_kernels::ops::{self, Rotation};
 
 use super::Transformer;
 use super::block::Block;
@@ -171,8 +171,7 @@ impl BlockDown<'_> {
             &batch.segments,
             shape,
         )?;
-        ops::rope_backward(self.d_qkv, &batch.positions, block.rope, block.rotated_heads())?;
-        self.head_norms(block, &mut grads, acts)?;
+        self.heads(block, &mut grads, acts, batch)?;
         block.qkv().backward(self.d_normed, self.d_qkv, &acts.normed, grads.linear(Fused::Qkv))?;
         let d_input_norm = match &mut grads {
             BlockSink::Full(grads) => &mut grads.input_norm,
@@ -189,13 +188,16 @@ impl BlockDown<'_> {
         Ok(())
     }
 
-    fn head_norms(
+    /// Through the rotation of heads and their norms, if there are any.
+    fn heads(
         &mut self,
         block: &Block<'_>,
         grads: &mut BlockSink<'_>,
         acts: &LayerActivations,
+        batch: &PackedBatch,
     ) -> Result<(), ModelError> {
         let (Some(q_norm), Some(k_norm)) = (&block.weights.q_norm, &block.weights.k_norm) else {
+            ops::rope_backward(self.d_qkv, &batch.positions, block.rope, block.rotated_heads())?;
             return Ok(());
         };
         let unused = || Tensor::zeros(q_norm.shape(), &q_norm.device());
@@ -206,7 +208,9 @@ impl BlockDown<'_> {
         };
         let norms = &acts.head_norms;
         let shape = block.config.attention_shape();
-        ops::qk_norm_backward(self.d_qkv, d_weights, &norms.raw, &norms.rstd, (q_norm, k_norm), shape)?;
+        let rotation = Rotation { positions: &batch.positions, table: block.rope };
+        let weights = (q_norm, k_norm);
+        ops::qk_norm_rope_backward(self.d_qkv, d_weights, &norms.raw, &norms.rstd, weights, rotation, shape)?;
         Ok(())
     }
 }

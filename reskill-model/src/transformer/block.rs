@@ -1,7 +1,7 @@
 //! One block, in the steps that packed and cached passes share.
 
 use reskill_kernels::Tensor;
-use reskill_kernels::ops::{self, PackedWeight, RopeTable};
+use reskill_kernels::ops::{self, PackedWeight, RopeTable, Rotation};
 
 use super::linear::Linear;
 use super::packed::PackedLayer;
@@ -74,7 +74,9 @@ impl<'a> Block<'a> {
         if let (Some(q_norm), Some(k_norm)) = (&self.weights.q_norm, &self.weights.k_norm) {
             let (shape, eps) = (self.config.attention_shape(), self.config.rms_norm_eps);
             let HeadNorms { raw, rstd } = norms;
-            ops::qk_norm_forward(qkv, raw, rstd, (q_norm, k_norm), shape, eps)?;
+            let rotation = Rotation { positions, table: self.rope };
+            ops::qk_norm_rope_forward(qkv, raw, rstd, (q_norm, k_norm), rotation, shape, eps)?;
+            return Ok(());
         }
         ops::rope_forward(qkv, positions, self.rope, self.rotated_heads())?;
         Ok(())

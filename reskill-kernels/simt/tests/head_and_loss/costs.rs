@@ -4,6 +4,7 @@ use reskill_kernels::DType;
 use reskill_kernels::ops::cost;
 
 use crate::head::Case;
+use crate::support::device;
 
 /// Multiply-adds of the matrix instructions while `f` runs; none on a real device, which does not count.
 fn multiplied(f: impl FnOnce()) -> Option<u64> {
@@ -12,9 +13,9 @@ fn multiplied(f: impl FnOnce()) -> Option<u64> {
 
 #[test]
 fn matrix_instructions_do_what_the_formulas_say() {
-    let device = reskill_simt::device();
-    // Whole tiles, so that nothing is padded: 128 rows, 128 tokens, steps of 32; d_hidden has tiles of 128 columns.
-    let (n, c, vocab) = (128, 128, 512);
+    let device = device();
+    // Whole tiles of all kernels, so that nothing is padded: 128 rows, 256 tokens or columns, steps of 64.
+    let (n, c, vocab) = (128, 256, 512);
     let case = Case::random(n, c, vocab, false, 1.0);
     let half = |cost: cost::Cost| cost.flops / 2;
     let forward = half(cost::linear_logprob_forward(n, c, vocab, 2));

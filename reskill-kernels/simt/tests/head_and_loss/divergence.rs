@@ -4,7 +4,7 @@ use reskill_kernels::ops::{Distribution, linear_kl_backward, linear_kl_forward};
 use reskill_kernels::{DType, Device, Tensor};
 
 use crate::head::{Case, Products};
-use crate::support::{STORED, assert_close, assert_within, bits, column, poisoned, tensor, values};
+use crate::support::{STORED, assert_close, assert_within, bits, column, device, poisoned, tensor, values};
 
 /// A policy and a reference of another width over the same rows, sets and tokens.
 fn cases(n: usize, c: usize, ref_c: usize, vocab: usize, mixed: bool) -> [Case; 2] {
@@ -58,7 +58,7 @@ fn backward(
 }
 
 fn check(n: usize, c: usize, ref_c: usize, vocab: usize, mixed: bool) {
-    let device = reskill_simt::device();
+    let device = device();
     for dtype in STORED {
         let cases = cases(n, c, ref_c, vocab, mixed);
         let (p, q) = (cases[0].exact(&device, dtype), cases[1].exact(&device, dtype));
@@ -95,7 +95,9 @@ fn check(n: usize, c: usize, ref_c: usize, vocab: usize, mixed: bool) {
 
 #[test]
 fn odd_sizes_equal_the_f64_version() {
-    for (n, c, ref_c, vocab) in [(1, 3, 5, 7), (37, 24, 24, 70), (70, 33, 17, 300), (5, 40, 72, 513)] {
+    for (n, c, ref_c, vocab) in
+        [(1, 3, 5, 7), (37, 24, 24, 70), (70, 33, 17, 300), (5, 40, 72, 513), (257, 24, 40, 300)]
+    {
         check(n, c, ref_c, vocab, false);
         check(n, c, ref_c, vocab, true);
     }
@@ -103,7 +105,7 @@ fn odd_sizes_equal_the_f64_version() {
 
 #[test]
 fn a_policy_does_not_diverge_from_itself() {
-    let device = reskill_simt::device();
+    let device = device();
     for dtype in STORED {
         let [policy, _] = cases(37, 24, 24, 300, true);
         let pair = [policy.clone(), policy];
@@ -117,7 +119,7 @@ fn a_policy_does_not_diverge_from_itself() {
 
 #[test]
 fn results_are_the_same_bits_in_every_order_of_threads() {
-    let device = reskill_simt::device();
+    let device = device();
     for dtype in STORED {
         let cases = cases(20, 24, 16, 300, true);
         let mut first: Option<Vec<Vec<u32>>> = None;

@@ -4,7 +4,7 @@ use reskill_kernels::ops::linear_sample;
 use reskill_kernels::{DType, Device, Tensor};
 
 use crate::head::Case;
-use crate::support::{STORED, bits, column, ids, poisoned, uniforms};
+use crate::support::{STORED, bits, column, device, ids, poisoned, uniforms};
 
 fn sample(case: &Case, device: &Device, dtype: DType, temperature: f32, u: &[f32]) -> (Vec<u32>, Tensor) {
     let mut tokens = ids(device, &vec![u32::MAX; case.n()]);
@@ -24,7 +24,7 @@ fn sample(case: &Case, device: &Device, dtype: DType, temperature: f32, u: &[f32
 }
 
 fn check(n: usize, c: usize, vocab: usize, mixed: bool, scale: f32) {
-    let device = reskill_simt::device();
+    let device = device();
     for dtype in STORED {
         let mut case = Case::random(n, c, vocab, mixed, scale);
         let mut u = uniforms(9, n);
@@ -62,7 +62,7 @@ fn peaked_distributions_are_drawn_from() {
 
 #[test]
 fn without_temperature_the_likeliest_token_is_taken_the_first_on_ties() {
-    let device = reskill_simt::device();
+    let device = device();
     for dtype in STORED {
         let mut case = Case::random(40, 24, 600, true, 3.0);
         // Row 0 is 0: all its logits are equal. Row 3 finds the head's row 77 again at 411.
@@ -88,7 +88,7 @@ fn without_temperature_the_likeliest_token_is_taken_the_first_on_ties() {
 
 #[test]
 fn a_set_is_drawn_from_in_its_order_and_duplicates_count_twice() {
-    let device = reskill_simt::device();
+    let device = device();
     let mut case = Case::random(3, 4, 30, false, 1.0);
     case.hidden.fill(0.0);
     case.sets = vec![vec![9, 2, 9, 5]; 3];

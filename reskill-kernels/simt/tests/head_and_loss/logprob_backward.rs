@@ -4,10 +4,10 @@ use reskill_kernels::ops::linear_logprob_backward;
 use reskill_kernels::{DType, Device, Tensor};
 
 use crate::head::{Case, Products};
-use crate::support::{STORED, assert_within, bits, column, ids, poisoned, values, wide};
+use crate::support::{STORED, assert_within, bits, column, device, ids, poisoned, values, wide};
 
 fn check(n: usize, c: usize, vocab: usize, mixed: bool, scale: f32) {
-    let device = reskill_simt::device();
+    let device = device();
     for dtype in STORED {
         let case = Case::random(n, c, vocab, mixed, scale);
         let (d_logprobs, d_entropy) = (values(5, n, 1.0), values(6, n, 1.0));
@@ -45,7 +45,7 @@ fn peaked_logits_equal_the_f64_version() {
 
 #[test]
 fn a_frozen_head_changes_nothing_else() {
-    let device = reskill_simt::device();
+    let device = device();
     for dtype in STORED {
         let case = Case::random(37, 24, 70, true, 3.0);
         let [_, entropy, lse] = case.forward(&device, dtype);
@@ -74,7 +74,7 @@ fn a_frozen_head_changes_nothing_else() {
 
 #[test]
 fn a_filter_leaves_out_the_blocks_that_the_cpu_leaves_out() {
-    let device = reskill_simt::device();
+    let device = device();
     // Each row has nearly all its mass on its target, the targets of 128 neighbours lie in one tile of 256 tokens.
     let (n, c, vocab) = (150, 32, 700);
     let mut case = Case::random(n, c, vocab, false, 1.0);
@@ -110,7 +110,7 @@ fn a_filter_leaves_out_the_blocks_that_the_cpu_leaves_out() {
 
 #[test]
 fn a_filter_in_bf16_stays_within_its_bound() {
-    let device = reskill_simt::device();
+    let device = device();
     let case = Case::random(40, 32, 700, true, 12.0);
     let d = values(5, 40, 1.0);
     let filter = 1e-4_f32;

@@ -3,11 +3,11 @@
 use reskill_kernels::DType;
 
 use crate::head::{Case, Products, entropy_of};
-use crate::support::{STORED, assert_close, assert_within, bits, values};
+use crate::support::{STORED, assert_close, assert_within, bits, device, values};
 
 #[test]
 fn a_row_has_the_same_bits_in_every_batch() {
-    let device = reskill_simt::device();
+    let device = device();
     for dtype in STORED {
         for (c, vocab, mixed) in [(24, 90, false), (33, 300, true)] {
             let case = Case::random(70, c, vocab, mixed, 3.0);
@@ -31,7 +31,7 @@ fn a_row_has_the_same_bits_in_every_batch() {
 
 #[test]
 fn several_slabs_of_tokens_are_joined() {
-    let device = reskill_simt::device();
+    let device = device();
     for dtype in STORED {
         // 8192 tokens make a slab.
         let case = Case::random(3, 8, 8192 + 300, false, 3.0);
@@ -48,7 +48,7 @@ fn several_slabs_of_tokens_are_joined() {
 
 #[test]
 fn several_blocks_of_rows_are_joined() {
-    let device = reskill_simt::device();
+    let device = device();
     for mixed in [false, true] {
         // 8192 rows make a slab, 4096 a block of the forward pass; of the mixed rows a third allows everything.
         let n = if mixed { 3 * 4096 + 500 } else { 8192 + 70 };

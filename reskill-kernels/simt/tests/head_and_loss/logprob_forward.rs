@@ -3,10 +3,10 @@
 use reskill_kernels::DType;
 
 use crate::head::{Case, entropy_of};
-use crate::support::{STORED, assert_close, bits};
+use crate::support::{STORED, assert_close, bits, device};
 
 fn check(n: usize, c: usize, vocab: usize, mixed: bool, scale: f32) {
-    let device = reskill_simt::device();
+    let device = device();
     for dtype in STORED {
         let case = Case::random(n, c, vocab, mixed, scale);
         let [logprobs, entropy, lse] = case.forward(&device, dtype);
@@ -41,7 +41,7 @@ fn peaked_logits_equal_the_f64_version() {
 
 #[test]
 fn flat_logits_have_the_entropy_of_the_vocabulary() {
-    let device = reskill_simt::device();
+    let device = device();
     for dtype in STORED {
         let mut case = Case::random(5, 8, 1031, false, 3.0);
         case.hidden.fill(0.0);
@@ -56,7 +56,7 @@ fn flat_logits_have_the_entropy_of_the_vocabulary() {
 
 #[test]
 fn a_forced_token_has_log_probability_zero_and_no_entropy() {
-    let device = reskill_simt::device();
+    let device = device();
     for dtype in STORED {
         let mut case = Case::random(2, 8, 20, false, 3.0);
         (case.sets, case.targets) = (vec![vec![7], vec![3]], vec![7, 3]);
@@ -69,7 +69,7 @@ fn a_forced_token_has_log_probability_zero_and_no_entropy() {
 
 #[test]
 fn f32_agrees_with_the_cpu() {
-    let device = reskill_simt::device();
+    let device = device();
     for mixed in [false, true] {
         let case = Case::random(70, 33, 700, mixed, 3.0);
         let ours = case.forward(&device, DType::F32);
@@ -83,7 +83,7 @@ fn f32_agrees_with_the_cpu() {
 
 #[test]
 fn results_are_the_same_bits_in_every_order_of_threads() {
-    let device = reskill_simt::device();
+    let device = device();
     for dtype in STORED {
         let case = Case::random(37, 24, 300, true, 3.0);
         let mut first: Option<Vec<Vec<u32>>> = None;

@@ -4,11 +4,11 @@ use reskill_kernels::ops::linear_logprob_forward;
 use reskill_kernels::{DType, Device};
 
 use crate::head::Case;
-use crate::support::{ids, message, poisoned};
+use crate::support::{device, ids, message, poisoned};
 
 #[test]
 fn a_target_that_is_not_allowed_gets_nan_and_harms_nobody() {
-    let device = reskill_simt::device();
+    let device = device();
     for dtype in [DType::F32, DType::Bf16] {
         let mut case = Case::random(4, 8, 20, false, 3.0);
         case.sets[2] = vec![3, 4];
@@ -31,7 +31,7 @@ impl MapNan for Vec<f32> {
 
 #[test]
 fn arguments_of_other_devices_and_types_are_refused() {
-    let device = reskill_simt::device();
+    let device = device();
     let case = Case::random(2, 8, 20, false, 3.0);
     let with = |head_on: &Device, head_as: DType, logprobs_as: DType| {
         message(linear_logprob_forward(

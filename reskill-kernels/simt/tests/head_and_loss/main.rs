@@ -15,3 +15,6 @@ mod grpo_loss;
 mod adamw_8bit;
 mod costs;
 mod example;
+
+/// As RESKILL_SIMT_CC says; `head_sm90a` has the same tests of the head on 9.0.
+const CAPABILITY: Option<i32> = None;

@@ -4,6 +4,14 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use reskill_kernels::{DType, Device, KernelError, Tensor};
 
+/// The device of the test program, of the compute capability that it asks for.
+pub(crate) fn device() -> Device {
+    if let Some(capability) = crate::CAPABILITY {
+        reskill_simt::set_capability(capability);
+    }
+    reskill_simt::device()
+}
+
 pub(crate) const STORED: [DType; 2] = [DType::F32, DType::Bf16];
 
 /// Uniform in -scale..scale.

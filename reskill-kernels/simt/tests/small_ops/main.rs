@@ -11,6 +11,8 @@ mod embedding;
 mod swiglu;
 mod rope;
 mod qk_norm;
+mod qk_norm_rope;
 mod bias;
 mod optimizer;
 mod low_rank;
+mod low_rank_fused;

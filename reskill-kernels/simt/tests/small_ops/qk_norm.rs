@@ -4,11 +4,11 @@ use reskill_simt::with_each_order;
 
 use crate::support::{Wide, assert_close, bits, for_both, poisoned, random, rounding, there, wide, zeros};
 
-const EPS: f32 = 1e-6;
+pub(crate) const EPS: f32 = 1e-6;
 
 /// Rows and shape. Heads of 2, 40 and 6 have a warp each; (520, ..) has more rows than the backward pass has blocks, and
 /// more heads than a block has warps. Heads of 8 to 256 share a warp.
-const SIZES: [(usize, usize, usize, usize); 8] = [
+pub(crate) const SIZES: [(usize, usize, usize, usize); 8] = [
     (1, 1, 1, 2),
     (5, 9, 3, 40),
     (520, 10, 5, 6),
@@ -19,14 +19,14 @@ const SIZES: [(usize, usize, usize, usize); 8] = [
     (2, 2, 1, 256),
 ];
 
-struct Case {
-    n: usize,
-    shape: AttentionShape,
-    qkv: Tensor,
-    weights: (Tensor, Tensor),
+pub(crate) struct Case {
+    pub(crate) n: usize,
+    pub(crate) shape: AttentionShape,
+    pub(crate) qkv: Tensor,
+    pub(crate) weights: (Tensor, Tensor),
 }
 
-fn case((n, n_heads, n_kv_heads, head_dim): (usize, usize, usize, usize), dtype: DType) -> Case {
+pub(crate) fn case((n, n_heads, n_kv_heads, head_dim): (usize, usize, usize, usize), dtype: DType) -> Case {
     let shape = AttentionShape { n_heads, n_kv_heads, head_dim };
     let qkv = there(&random(&[n, shape.qkv_width()], 1), dtype);
     let weights = (there(&random(&[head_dim], 2), dtype), there(&random(&[head_dim], 3), dtype));
@@ -45,7 +45,7 @@ fn forward(case: &Case) -> (Tensor, Tensor, Tensor) {
 }
 
 /// `f(row, head, values of the head, its weight, out)` for each normalised head of rows laid out as `qkv`.
-fn each_head(case: &Case, rows: &mut [f64], mut f: impl FnMut(usize, usize, &mut [f64], &[f64])) {
+pub(crate) fn each_head(case: &Case, rows: &mut [f64], mut f: impl FnMut(usize, usize, &mut [f64], &[f64])) {
     let weights = (wide(&case.weights.0), wide(&case.weights.1));
     let d = case.shape.head_dim;
     for (n, row) in rows.chunks_mut(case.shape.qkv_width()).enumerate() {
@@ -56,7 +56,7 @@ fn each_head(case: &Case, rows: &mut [f64], mut f: impl FnMut(usize, usize, &mut
     }
 }
 
-fn rstd_of(head: &[f64]) -> f64 {
+pub(crate) fn rstd_of(head: &[f64]) -> f64 {
     1.0 / (head.iter().map(|x| x * x).sum::<f64>() / head.len() as f64 + f64::from(EPS)).sqrt()
 }
 
@@ -84,10 +84,10 @@ fn qk_norm_equals_the_f64_version_and_keeps_what_backward_needs_in_every_order()
 }
 
 /// The gradient of the packed rows, and those of both weights on top of ones.
-fn reference_gradients(case: &Case, d_out: &Tensor) -> (Wide, (Wide, Wide)) {
+pub(crate) fn reference_gradients(case: &Case, d_out: Wide) -> (Wide, (Wide, Wide)) {
     let (d, width) = (case.shape.head_dim, case.shape.qkv_width());
     let x = wide(&case.qkv);
-    let (mut want, mut d_weights) = (wide(d_out), (vec![1.0; d], vec![1.0; d]));
+    let (mut want, mut d_weights) = (d_out, (vec![1.0; d], vec![1.0; d]));
     each_head(case, &mut want, |n, head, g, weight| {
         let x = &x[n * width + head * d..][..d];
         let r = rstd_of(x);
@@ -105,7 +105,7 @@ fn qk_norm_gradients_of_more_heads_than_all_blocks_hold_at_once_equal_the_f64_ve
     // 512 blocks with 256 heads of 8 each take 131,072; a block's next heads lie in other rows, at other heads.
     let case = case((43_800, 2, 1, 8), DType::F32);
     let d_out = random(&[case.n, case.shape.qkv_width()], 4);
-    let (want, d_weights) = reference_gradients(&case, &d_out);
+    let (want, d_weights) = reference_gradients(&case, wide(&d_out));
     let (_, raw, rstd) = forward(&case);
     let mut d_qkv = there(&d_out, DType::F32);
     let [mut d_q, mut d_k] = [(); 2].map(|()| zeros(&[8], DType::F32));
@@ -126,7 +126,7 @@ fn qk_norm_gradients_equal_the_f64_version_and_have_the_same_bits_in_every_order
             let case = case(size, dtype);
             let d = case.shape.head_dim;
             let d_out = there(&random(&[case.n, case.shape.qkv_width()], 4), dtype);
-            let (want, d_weights) = reference_gradients(&case, &d_out);
+            let (want, d_weights) = reference_gradients(&case, wide(&d_out));
             let mut seen: Option<Vec<Vec<u32>>> = None;
             with_each_order(|order| {
                 let (_, raw, rstd) = forward(&case);

@@ -2,7 +2,7 @@ use reskill_kernels::DType;
 use reskill_kernels::ops::{RopeTable, rope_backward, rope_forward};
 use reskill_simt::with_each_order;
 
-use crate::support::{assert_close, device, for_both, ids, random, rounding, there, wide};
+use crate::support::{assert_close, device, for_both, ids, random, rotate, rounding, there, wide};
 
 /// Rows, head size, heads that are rotated, width.
 const SIZES: [(usize, usize, usize, usize); 4] =
@@ -20,16 +20,7 @@ fn rope_rotates_by_the_angle_of_the_position_and_back_in_every_order() {
                 let on_device = table.to_device(&device()).unwrap();
                 rope_forward(&mut x, &ids(&positions), &on_device, heads).unwrap();
                 let mut want = wide(&start);
-                for (row, &position) in want.chunks_mut(width).zip(&positions) {
-                    for head in row[..heads * d].chunks_mut(d) {
-                        for i in 0..d / 2 {
-                            let angle = f64::from(position) * 10_000_f64.powf(-2.0 * i as f64 / d as f64);
-                            let (a, b) = (head[i], head[i + d / 2]);
-                            head[i] = a * angle.cos() - b * angle.sin();
-                            head[i + d / 2] = b * angle.cos() + a * angle.sin();
-                        }
-                    }
-                }
+                rotate(&mut want, width, heads, d, &positions, 1.0);
                 // Two products in f32 with factors rounded to f32.
                 assert_close(&x, &want, 1e-6 + rounding(dtype), "rotated");
                 rope_backward(&mut x, &ids(&positions), &on_device, heads).unwrap();

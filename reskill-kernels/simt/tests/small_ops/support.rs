@@ -72,3 +72,24 @@ pub(crate) fn for_both(mut f: impl FnMut(DType)) {
     f(DType::F32);
     f(DType::Bf16);
 }
+
+/// The first `heads` heads of `d` elements of every row turned by its position (base 10,000), or back with direction -1.
+pub(crate) fn rotate(
+    rows: &mut [f64],
+    width: usize,
+    heads: usize,
+    d: usize,
+    positions: &[u32],
+    direction: f64,
+) {
+    for (row, &position) in rows.chunks_mut(width).zip(positions) {
+        for head in row[..heads * d].chunks_mut(d) {
+            for i in 0..d / 2 {
+                let angle = direction * f64::from(position) * 10_000_f64.powf(-2.0 * i as f64 / d as f64);
+                let (a, b) = (head[i], head[i + d / 2]);
+                head[i] = a * angle.cos() - b * angle.sin();
+                head[i + d / 2] = b * angle.cos() + a * angle.sin();
+            }
+        }
+    }
+}

@@ -30,18 +30,41 @@ template <int D, int BQ, int STAGES> struct __align__(1024) KeyShared {
   KeyTile tile;
 };
 
-// Copies a run of query rows by the 128 threads of a warpgroup, asynchronously.
+// Query rows STEP (flat) apart: the elements between them in `qkv` and `d_out`, and what to add once more where a row of
+// the batch ends before a step does. 32 bits: STEP rows of the batch at most.
+template <int D, int STEP> struct RowSteps {
+  int group, heads, q, d_out, q_end, d_out_end;
+  __device__ __forceinline__ explicit RowSteps(const Heads& of)
+      : group(of.group),
+        heads(STEP % of.group),
+        q(STEP / of.group * (int)of.width() + heads * D),
+        d_out(STEP / of.group * (int)of.out_width() + heads * D),
+        q_end((int)of.width() - group * D),
+        d_out_end((int)of.out_width() - group * D) {}
+};
+
+// Copies a run of query rows by the 128 threads of a warpgroup, asynchronously; zeros behind its end.
 template <int D, int BQ, int STAGES>
 __device__ __forceinline__ void copy_run(KeyShared<D, BQ, STAGES>& shared, int slot, const Saved<bf16>& saved,
-                                         const QueryRun& run) {
-  constexpr int UNITS = D / 8, STEP = WARPGROUP / UNITS;
-  const int thread = threadIdx.x % WARPGROUP, unit = thread % UNITS, len = (int)run.len;
-  const auto place = [&](int row) { return SwizzledTile<D, BQ>::offset(row, unit * 8); };
-#pragma unroll 4
-  for (int row = thread / UNITS; row < BQ; row += STEP) {
-    const u32 flat = run.first + min(row, len - 1);
-    cp_async16(shared.q[slot].bytes + place(row), saved.qkv + saved.at.query(flat) + unit * 8);
-    cp_async16(shared.d_out[slot].bytes + place(row), saved.d_out + saved.at.out(flat) + unit * 8);
+                                         const QueryRun& run, const RowSteps<D, WARPGROUP * 8 / D>& steps) {
+  constexpr int STEP = WARPGROUP * 8 / D;   // 16 bytes a thread
+  // Rows a step apart lie at the same place within their atoms of eight rows.
+  static_assert(STEP % 8 == 0, "places are constants apart");
+  const int thread = threadIdx.x % WARPGROUP, first = thread / (D / 8), column = thread % (D / 8) * 8;
+  const int len = (int)run.len, place = SwizzledTile<D, BQ>::offset(first, column);
+  const bf16* q = saved.qkv + saved.at.query(run.first + first) + column;
+  const bf16* d_out = saved.d_out + saved.at.out(run.first + first) + column;
+  int head = (int)((run.first + first) % saved.at.heads.group);
+#pragma unroll
+  for (int s = 0; s < BQ / STEP; ++s) {
+    const u32 valid = first + s * STEP < len ? 16 : 0;
+    cp_async16_zfill(shared.q[slot].bytes + place + s * STEP * 128, q, valid);
+    cp_async16_zfill(shared.d_out[slot].bytes + place + s * STEP * 128, d_out, valid);
+    head += steps.heads;
+    const bool ends = head >= steps.group;
+    head -= ends ? steps.group : 0;
+    q += steps.q + (ends ? steps.q_end : 0);
+    d_out += steps.d_out + (ends ? steps.d_out_end : 0);
   }
   if (thread < BQ) {
     const u32 flat = run.first + min(thread, len - 1);
@@ -59,16 +82,20 @@ __device__ __forceinline__ void copy_run(KeyShared<D, BQ, STAGES>& shared, int s
 template <int D, int BQ, int STAGES>
 __device__ __forceinline__ void copy_runs(KeyShared<D, BQ, STAGES>& shared, const Saved<bf16>& saved,
                                           const QueryRun* runs, const TensorMap* map) {
-  const KeyTile tile = shared.tile;
   if (threadIdx.x == 0) {
     mbarrier_arrive_expect(&shared.loaded, 2 * sizeof shared.keys);
-    shared.keys.load(map, tile.first, (int)saved.at.key(0), &shared.loaded);
-    shared.values.load(map, tile.first, (int)saved.at.value(0), &shared.loaded);
+    shared.keys.load(map, shared.tile.first, (int)saved.at.key(0), &shared.loaded);
+    shared.values.load(map, shared.tile.first, (int)saved.at.value(0), &shared.loaded);
   }
-  const int n = (int)(tile.end - tile.begin);
+  const QueryRun* run = runs + shared.tile.begin;
+  const int n = (int)(shared.tile.end - shared.tile.begin);
+  const RowSteps<D, WARPGROUP * 8 / D> steps(saved.at.heads);
+  QueryRun next = run[0];   // asked for before it is needed
   for (int i = 0; i < n; ++i) {
+    const QueryRun now = next;
+    if (i + 1 < n) next = run[i + 1];
     mbarrier_wait(&shared.empty[i % STAGES], i / STAGES % 2 ^ 1);   // parity 1 of a fresh barrier: slots begin empty
-    copy_run(shared, i % STAGES, saved, runs[tile.begin + i]);
+    copy_run(shared, i % STAGES, saved, now, steps);
     if (i == 0) continue;
     cp_async_wait<1>();
     async_proxy_fence();
@@ -149,15 +176,13 @@ __device__ __forceinline__ void compute_keys(bf16* d_qkv, float* sums, KeyShared
     mbarrier_wait(&shared.full[slot], i / STAGES % 2);
     wgmma_fence();
     begin_trans<D, KEYS, BQ>(p, keys, shared.q[slot].by_rows(0));
-    wgmma_commit();
     begin_accumulate<D, BQ>(d_key, left, shared.q[before].by_columns());
     wgmma_commit();
-    wgmma_wait<1>();
-    wgmma_results(p);
-    weigh<BQ>(p, shared.lse[slot], shared.views[slot], shared.all[slot] != 0, j, scale_log2);
     wgmma_wait<0>();
+    wgmma_results(p);
     wgmma_results(d_key);
-    if (i > 0) release(&shared.empty[before]);
+    if (i > 0) release(&shared.empty[before]);   // early: the copies of the run after next wait for it
+    weigh<BQ>(p, shared.lse[slot], shared.views[slot], shared.all[slot] != 0, j, scale_log2);
     round_left(left, p);
     wgmma_fence();
     begin_trans<D, KEYS, BQ>(d_s, values, shared.d_out[slot].by_rows(0));   // here, lest d_s takes registers before

@@ -178,4 +178,4 @@ __device__ __forceinline__ void backward_query_tile(bf16* d_qkv, QueryShared<D, 
   EXPORT_KERNEL(attention_flash_backward_query_sm90a_bf16_##D)
 
 ATTENTION_BACKWARD_QUERY(64, 128, 4)
-ATTENTION_BACKWARD_QUERY(128, 96, 3)
+ATTENTION_BACKWARD_QUERY(128, 64, 4)

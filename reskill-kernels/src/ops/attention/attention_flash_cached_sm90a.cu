@@ -44,7 +44,8 @@ template <int D, int BN> struct PagedForward : PagedPlaces<D> {
     const u64 b = keys.by_columns();
 #pragma unroll
     for (int k = 0; k < D; k += 16)
-      wgmma_nn(s, q + SwizzledTile<D, QUERIES>::step_by_rows(k), b + PagedKeys<D, BN>::step_by_columns(k), k > 0);
+      wgmma_m64k16<0, 1>(s, q + SwizzledTile<D, QUERIES>::step_by_rows(k), b + PagedKeys<D, BN>::step_by_columns(k),
+                         k > 0);
   }
 
   // Rows of page n of tile t in the maps: signed 32 bits, of which a cache of 2^31 rows of 64 bytes would fill a device.

@@ -3,14 +3,15 @@
 // Formula   forward: out[n] = table[tokens[n]]        backward: d_table[tokens[n]] += d_out[n]
 // Shapes    out, d_out (N, C) T row-major | table (V, C) T | d_table (V, C) f32 | tokens (N) u32;  T = f32 or bf16
 // Bytes     s = size of T, U different tokens. forward: s (N C + U C) + 4 N.  backward: s N C + 8 U C + 8 V (the table
-//           of ends, set and read) + 8 N.
+//           of ends, set and read) + 8 N, and 8 for each token of several rows.
 // Flops     backward N C additions; both are judged in GB/s.
-// Launch    forward: grid (N), block (32..256).  backward: `ends` grid (ceil(N / 256)), block (256); then grid (N),
-//           block (256), of which one block a different token works: it looks at the tokens from the first to the last
+// Launch    forward: grid (N), block (32..256).  backward: `ends` grid (ceil(N / 256)), block (256); `once` grid (ceil(N /
+//           8)), block (256), a warp a row: it adds the row of a token that has no other, and lists the tokens that have;
+//           then any grid, block (256), a block a token of the list: it looks at the tokens from the first to the last
 //           row of its own, again for every 1,024 columns (128 if C is not a multiple of 8).
 // Numerics  backward: rows of a token are added in f32: each warp those of every eighth run of 256 rows in their order,
 //           then the eight warps. The same bits every time, since nothing depends on which block comes first (the
-//           smallest row wins by atomicMin).
+//           smallest row wins by atomicMin; the list has any order, and each of its tokens a row of its own).
 // Guards    a token that is not below V gets a row of NaN, and its gradient goes nowhere: the host does not read tokens
 //           back.
 #include "prelude.cuh"
@@ -50,10 +51,10 @@ embedding_forward_bf16(bf16* __restrict__ out /* (N, C) */, const bf16* __restri
 }
 EXPORT_KERNEL(embedding_forward_bf16)
 
-// ends[token] = the first row of the token, ends[V + token] = the bits of its last row, inverted; the host has set all
-// to 0xffffffff.
+// ends[token] = the first row of the token, ends[V + token] = the bits of its last row, inverted, ends[2 V] = the tokens in the
+// list less one; the host has set all to 0xffffffff.
 extern "C" __global__ void __launch_bounds__(256)
-    embedding_ends_u32(u32* __restrict__ ends /* (2, V) */, const u32* __restrict__ tokens /* (N) */, int n,
+    embedding_ends_u32(u32* __restrict__ ends /* (2 V + 1) */, const u32* __restrict__ tokens /* (N) */, int n,
                        u32 vocab) {
   const int row = blockIdx.x * blockDim.x + threadIdx.x;
   if (row >= n || tokens[row] >= vocab) return;
@@ -61,6 +62,40 @@ extern "C" __global__ void __launch_bounds__(256)
   atomicMin(ends + (size_t)vocab + tokens[row], ~(u32)row);
 }
 EXPORT_KERNEL(embedding_ends_u32)
+
+template <int W, class T>
+__device__ __forceinline__ void add_row(float* to, const T* from, int c) {
+#pragma unroll 2
+  for (int i = (threadIdx.x & 31) * W; i < c; i += 32 * W) {
+    float sum[W], d[W];
+    load(sum, to + i);
+    load(d, from + i);
+#pragma unroll
+    for (int k = 0; k < W; ++k) sum[k] += d[k];
+    store(to + i, sum);
+  }
+}
+
+// Adds the rows of tokens that occur once; the first rows of the others go into the list.
+template <class T>
+__device__ __forceinline__ void backward_once(float* d_table, u32* list, u32* ends, const T* d_out, const u32* tokens,
+                                              int n, int c, u32 vocab) {
+  const int row = blockIdx.x * 8 + (threadIdx.x >> 5);
+  if (row >= n) return;
+  const u32 token = tokens[row];
+  if (token >= vocab) return;
+  const u32 first = ends[token], last = ~ends[(size_t)vocab + token];
+  if (first != (u32)row) return;
+  if (first != last) {
+    if ((threadIdx.x & 31) == 0) list[atomicAdd(ends + 2 * (size_t)vocab, 1u) + 1u] = first;
+    return;
+  }
+  // 64-bit: V * C passes 2^31 at 151,936 x 16,384.
+  float* to = d_table + (size_t)token * c;
+  const T* from = d_out + (size_t)row * c;
+  if (c % 8 == 0) add_row<8>(to, from, c);
+  else add_row<1>(to, from, c);
+}
 
 constexpr int RUN = 256;      // rows that a warp looks at in one go
 constexpr int COLUMNS = 1024; // most columns of one pass over the tokens
@@ -107,7 +142,7 @@ template <int W, class T> struct __align__(W * sizeof(T) < 16 ? W * sizeof(T) : 
 // sum += the rows of `rows` in their order: lane l has the columns from base + (32 j + l) W on.
 template <int W, int J, class T>
 __device__ __forceinline__ void add_rows(float (&sum)[J][W], const T* d_out, const int* rows, int n, int base, int c) {
-  constexpr int U = 8 / sizeof(T);  // rows on their way at once: two of f32, four of bf16
+  constexpr int U = sizeof(T) == 2 ? 3 : 1;  // rows on their way at once
   const int lane = threadIdx.x & 31;
   for (int at = 0; at < n; at += U) {
     Run<W, T> v[U][J];
@@ -180,23 +215,37 @@ __device__ __forceinline__ void add_token(float* d_table, const T* d_out, const 
   }
 }
 
-// The block of a token's first row adds up all rows of the token; the others leave.
+// A block adds up all rows of every gridDim.x-th token in the list.
+template <int W, class T>
+__device__ __forceinline__ void add_listed(float* d_table, const T* d_out, const u32* tokens, const u32* list,
+                                           const u32* ends, int c, u32 vocab, Shared& shared) {
+  for (u32 at = blockIdx.x; at < ends[2 * (size_t)vocab] + 1u; at += gridDim.x) {
+    const u32 own = list[at], token = tokens[own];
+    const int last = (int)~ends[(size_t)vocab + token];
+    add_token<W>(d_table, d_out, tokens, token, (int)own, last, c, shared);
+  }
+}
+
 template <class T>
-__device__ __forceinline__ void backward(float* d_table, const T* d_out, const u32* tokens, const u32* ends, int c,
-                                         u32 vocab) {
+__device__ __forceinline__ void backward(float* d_table, const T* d_out, const u32* tokens, const u32* list,
+                                         const u32* ends, int c, u32 vocab) {
   SHARED(Shared, shared, [1]);
-  const u32 own = blockIdx.x, token = tokens[own];
-  if (token >= vocab || ends[token] != own) return;
-  const int last = (int)~ends[(size_t)vocab + token];
-  if (c % 8 == 0) add_token<8>(d_table, d_out, tokens, token, (int)own, last, c, shared[0]);
-  else add_token<1>(d_table, d_out, tokens, token, (int)own, last, c, shared[0]);
+  if (c % 8 == 0) add_listed<8>(d_table, d_out, tokens, list, ends, c, vocab, shared[0]);
+  else add_listed<1>(d_table, d_out, tokens, list, ends, c, vocab, shared[0]);
 }
 
 #define EMBEDDING_BACKWARD(TYPE, T)                                                                                   \
+  extern "C" __global__ void __launch_bounds__(256) embedding_backward_once_##TYPE(                                   \
+      float* __restrict__ d_table /* (V, C) */, u32* __restrict__ list /* (N) */, u32* __restrict__ ends /* (2 V + 1) */, \
+      const T* __restrict__ d_out /* (N, C) */, const u32* __restrict__ tokens /* (N) */, int n, int c, u32 vocab) {  \
+    backward_once(d_table, list, ends, d_out, tokens, n, c, vocab);                                                   \
+  }                                                                                                                   \
+  EXPORT_KERNEL(embedding_backward_once_##TYPE)                                                                       \
   extern "C" __global__ void __launch_bounds__(256, 2) embedding_backward_##TYPE(                                     \
       float* __restrict__ d_table /* (V, C) */, const T* __restrict__ d_out /* (N, C) */,                             \
-      const u32* __restrict__ tokens /* (N) */, const u32* __restrict__ ends /* (2, V) */, int c, u32 vocab) {        \
-    backward(d_table, d_out, tokens, ends, c, vocab);                                                                 \
+      const u32* __restrict__ tokens /* (N) */, const u32* __restrict__ list /* (N) */,                               \
+      const u32* __restrict__ ends /* (2 V + 1) */, int c, u32 vocab) {                                               \
+    backward(d_table, d_out, tokens, list, ends, c, vocab);                                                           \
   }                                                                                                                   \
   EXPORT_KERNEL(embedding_backward_##TYPE)
 

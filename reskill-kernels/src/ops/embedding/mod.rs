@@ -71,7 +71,7 @@ fn check(
     let vocab_size = table.rows();
     let Ok(tokens) = tokens.host() else { return Ok(()) };
     for &token in tokens {
-        check_range((token as usize) < vocab_size, op, "tokens", token, format!("< {vocab_size}"))?;
+        check_range((token as usize) < vocab_size, op, "tokens", token, format_args!("< {vocab_size}"))?;
     }
     Ok(())
 }

@@ -4,10 +4,13 @@ use super::Distribution;
 use crate::cuda::{CudaDevice, Grid, Launch};
 use crate::error::KernelError;
 use crate::ops::linear_logprob::TokenSets;
-use crate::ops::linear_logprob::cuda::{Block, F32, Problem, Rows, SHARED_F32, STRIP, Sets, Slab, add_slabs};
+use crate::ops::linear_logprob::cuda::{
+    Block, F32, Problem, Rows, SHARED_F32, STRIP, Sets, Slab, add_slabs, hopper,
+};
 use crate::tensor::Tensor;
 
 const UNIT: &str = "linear_kl";
+const UNIT_SM90A: &str = "linear_kl_sm90a";
 const SET_UNIT: &str = "linear_logprob_sets";
 /// Rows worked on at once: bounds the memory of the strips' sums, 4 bytes a row and strip.
 const ROWS: usize = 16_384;
@@ -47,24 +50,30 @@ impl<'a> Pair<'a> {
 
     pub(super) fn forward(&self, kl: &mut Tensor) -> Result<(), KernelError> {
         let policy = &self.policy;
-        let n_strips = policy.n_strips();
+        let width = if self.by_warpgroups() { hopper::Tile::PAIR.width } else { STRIP };
+        let n_parts = policy.vocab().div_ceil(width);
         for block in self.rows.dense(ROWS) {
-            let part = policy.scratch(block.len * n_strips * F32)?;
-            let kernel = policy.dtype().pick("linear_kl_parts_f32", "linear_kl_parts_bf16");
-            let launch = self.distributions(policy.launch(UNIT, kernel).scratch(&part, 0), block);
+            let part = policy.scratch(block.len * n_parts * F32)?;
+            let factors = self.factors(block)?;
+            let (unit, kernel) = match &factors {
+                Some(_) => (UNIT_SM90A, "linear_kl_parts_sm90a_bf16"),
+                None => (UNIT, policy.dtype().pick("linear_kl_parts_f32", "linear_kl_parts_bf16")),
+            };
+            let launch = policy.launch(unit, kernel).scratch(&part, 0);
+            let launch = self.distributions(launch, block, factors.as_ref());
             let launch = launch.size(block.len).size(policy.vocab());
             let launch = launch.size(policy.width()).size(self.reference.width());
             let launch = launch.number(policy.inverse_temperature());
             // SAFETY:
             // - arguments: order and types match `linear_kl_parts_T(float*, const T*, const T*, const float*, const T*,
             //   const T*, const float*, const u32*, int, int, int, int, float)`, T being the type of all four matrices
-            //   (checked in `mod.rs`);
-            // - bounds: rows from `len` and tokens from V on are read as zeros and not written; `part` holds len * n_strips
+            //   (checked in `mod.rs`), and `linear_kl_parts_sm90a_bf16`, which has maps for these;
+            // - bounds: rows from `len` and tokens from V on are read as zeros and not written; `part` holds len * n_parts
             //   f32; columns hold N elements (checked in `mod.rs`);
             // - aliasing: only the scratch memory is written.
             unsafe { launch.launch(self.grid(block, policy.vocab())) }?;
             let launch = block.output(policy.launch(UNIT, "linear_kl_join"), kl).scratch(&part, 0);
-            let launch = block.index(launch).size(block.len).size(n_strips);
+            let launch = block.index(launch).size(block.len).size(n_parts);
             // SAFETY:
             // - arguments: order and types match `linear_kl_join(float*, const float*, const u32*, int, int)`;
             // - bounds: a thread a row, rows from `len` on return; `kl` holds N elements, `part` was written above;
@@ -94,14 +103,19 @@ impl<'a> Pair<'a> {
 
     fn d_logits(
         &self,
-        slab: &Slab<'_>,
+        slab: &mut Slab<'_>,
         block: Block<'_>,
         d_kl: &Tensor,
         kl: &Tensor,
     ) -> Result<(), KernelError> {
         let policy = &self.policy;
-        let kernel = policy.dtype().pick("linear_kl_d_logits_f32", "linear_kl_d_logits_bf16");
-        let launch = self.distributions(policy.launch(UNIT, kernel).scratch(slab.values, 0), block);
+        let factors = self.factors(block)?;
+        let (unit, kernel) = match &factors {
+            Some(_) => (UNIT_SM90A, "linear_kl_d_logits_sm90a_bf16"),
+            None => (UNIT, policy.dtype().pick("linear_kl_d_logits_f32", "linear_kl_d_logits_bf16")),
+        };
+        let launch = policy.launch(unit, kernel).output(slab.values);
+        let launch = self.distributions(launch, block, factors.as_ref());
         let launch = block.input(block.input(launch, d_kl), kl);
         let launch = launch.size(block.len).size(slab.first).size(slab.last).size(slab.ld);
         let launch = launch.size(policy.width()).size(self.reference.width());
@@ -114,14 +128,42 @@ impl<'a> Pair<'a> {
         unsafe { launch.launch(self.grid(block, slab.last - slab.first)) }
     }
 
+    /// Whether the kernels for compute capability 9.0 take both.
+    fn by_warpgroups(&self) -> bool {
+        hopper::takes(&self.policy) && hopper::takes(&self.reference)
+    }
+
+    /// A block's factors of the policy and of the reference, if these kernels take them.
+    fn factors(&self, block: Block<'_>) -> Result<Option<[hopper::Factors; 2]>, KernelError> {
+        if !self.by_warpgroups() {
+            return Ok(None);
+        }
+        let of = |problem| hopper::Factors::new(problem, block, hopper::Tile::PAIR);
+        Ok(Some([of(&self.policy)?, of(&self.reference)?]))
+    }
+
     /// The arguments that say where the two distributions are.
-    fn distributions<'l>(&'l self, launch: Launch<'l>, block: Block<'l>) -> Launch<'l> {
-        let launch = block.input(launch, self.policy.hidden).input(self.policy.head);
-        let launch = block.input(block.input(launch, self.lse), self.reference.hidden);
-        block.index(block.input(launch.input(self.reference.head), self.ref_lse))
+    fn distributions<'l>(
+        &'l self,
+        launch: Launch<'l>,
+        block: Block<'l>,
+        factors: Option<&[hopper::Factors; 2]>,
+    ) -> Launch<'l> {
+        let of = |launch: Launch<'l>, which: usize, problem: &Problem<'l>, lse| {
+            let launch = match factors {
+                Some(factors) => launch.map(factors[which].hidden).map(factors[which].head),
+                None => block.input(launch, problem.hidden).input(problem.head),
+            };
+            block.input(launch, lse)
+        };
+        let launch = of(launch, 0, &self.policy, self.lse);
+        block.index(of(launch, 1, &self.reference, self.ref_lse))
     }
 
     fn grid(&self, block: Block<'_>, tokens: usize) -> Grid {
+        if self.by_warpgroups() {
+            return hopper::Tile::PAIR.staying(&self.policy, block.len, tokens);
+        }
         let blocks = [block.len.div_ceil(HEIGHT), tokens.div_ceil(STRIP), 1];
         Grid { blocks, threads: [256, 1, 1], shared: self.policy.shared(SHARED_F32, SHARED_BF16) }
     }

@@ -12,8 +12,6 @@
 // Source    the definition; products of the slab: linear_logprob_products.cu
 #include "product_tile.cuh"
 
-#define STRIP 256
-
 // The inputs of both passes.
 template <class T> struct Pair {
   const T* hidden;       // (N, c)
@@ -139,7 +137,8 @@ KERNELS(f32, TileF32)
 
 // Sums the strips of each row.
 extern "C" __global__ void __launch_bounds__(256) linear_kl_join(float* kl,          // (N)
-                                                                 const float* part,  // (R, n_strips)
+                                                                 const float* part,  // (R, n_strips): of 256 tokens, or
+                                                                                     // what linear_kl_sm90a.cu takes
                                                                  const u32* index,   // (R) or null
                                                                  int n_rows, int n_strips) {
   const int r = blockIdx.x * 256 + threadIdx.x;

@@ -11,8 +11,6 @@
 // Source    recomputation by slabs as in Liger (Hsu et al. 2024, arXiv:2410.10989); the filter: arXiv:2411.09009, 4.3
 #include "product_tile.cuh"
 
-#define STRIP 256
-
 template <class Tile>
 __device__ __forceinline__ void d_logits(typename Tile::T* slab,      // (R, ld), column 0 is token `first`
                                          u32* matters,                // (ceil(R/128), ld/256) or null: no filter

@@ -17,8 +17,6 @@
 #include "product_tile.cuh"
 #include "row_stats.cuh"
 
-#define STRIP 256
-
 template <class Tile>
 __device__ __forceinline__ void parts(float4* part,             // (R, ceil(V / 256)): top, total, weighted
                                       float* target_logit,      // (R)

@@ -11,8 +11,6 @@
 // Source    the chain rule
 #include "product_tile.cuh"
 
-#define STRIP 256
-
 // flags: 1 the first slab, 2 the last, 4 add to d_hidden.
 template <class Tile>
 __device__ __forceinline__ void d_hidden_of(typename Tile::T* d_hidden, float* partial, const typename Tile::T* slab,
@@ -115,3 +113,28 @@ typedef SimtTile<64, false, true> HiddenF32;
 typedef SimtTile<64, true, true> HeadF32;
 PRODUCTS(bf16, HiddenBf16, HeadBf16)
 PRODUCTS(f32, HiddenF32, HeadF32)
+
+// After the last slab where warpgroups add up the slabs in `partial`: d_hidden[index[r]] (+)= partial[r]. C is a multiple
+// of 8.
+extern "C" __global__ void __launch_bounds__(128) linear_logprob_d_hidden_rows_bf16(
+    bf16* d_hidden,             // (N, C)
+    const float* partial,       // (R, C)
+    const u32* index,           // (R) or null
+    int n_rows, int c, int accumulate) {
+  const int r = blockIdx.x;
+  if (r >= n_rows) return;
+  bf16* out = d_hidden + mapped(index, r) * c;
+  const float* from = partial + (size_t)r * c;
+  for (int x = threadIdx.x * 8; x < c; x += 128 * 8) {
+    float v[8];
+    load8(v, from + x);
+    if (accumulate) {
+      float old[8];
+      load8(old, out + x);
+#pragma unroll
+      for (int k = 0; k < 8; ++k) v[k] = old[k] + v[k];
+    }
+    store8(out + x, v);
+  }
+}
+EXPORT_KERNEL(linear_logprob_d_hidden_rows_bf16)

@@ -6,10 +6,26 @@
 // Bytes     DRAM floor size * (R*C + distinct tokens * C) + 12*E: the head's rows repeat and are served from L2
 // Flops     2*E*C forward, 4*E*C backward: bound by memory
 // Launch    logits, statistics, gradients, d_hidden: grid (R), block (128); d_head: grid (segments), block (128)
-// Numerics  a dot product's 32 lanes in ascending order, then a tree: the same for every batch. d_head adds the rows of
-//           a token in ascending order, in segments of at most 256 that are joined in order: no atomics.
+// Numerics  a dot product's 32 lanes (of eight neighbours each, or of one) in ascending order, then a tree: the same for
+//           every batch. d_head adds the rows of a token in ascending order, in segments of at most 256 that are joined
+//           in order: no atomics.
 #include "prelude.cuh"
 #include "reduce.cuh"
+#include "row.cuh"
+
+// The dot product of two rows, in every lane: a lane has W neighbouring columns of every 32 W.
+template <int W, class T> __device__ __forceinline__ float dot(const T* a, const T* b, int c) {
+  float sum = 0.f;
+#pragma unroll 2
+  for (int x = (threadIdx.x & 31) * W; x < c; x += 32 * W) {
+    float u[W], v[W];
+    load(u, a + x);
+    load(v, b + x);
+#pragma unroll
+    for (int k = 0; k < W; ++k) sum = fmaf(u[k], v[k], sum);
+  }
+  return warp_sum(sum);
+}
 
 // Logits of the sets.
 template <class T>
@@ -20,9 +36,7 @@ __device__ __forceinline__ void set_logits(float* logits, const T* hidden, const
   const T* h = hidden + (size_t)n * c;
   for (u32 e = offsets[n] + (threadIdx.x >> 5); e < offsets[n + 1]; e += 4) {
     const T* w = head + (size_t)ids[e] * c;
-    float sum = 0.f;
-    for (int x = lane; x < c; x += 32) sum = fmaf(to_f32(h[x]), to_f32(w[x]), sum);
-    sum = warp_sum(sum);
+    const float sum = c % 8 == 0 ? dot<8>(h, w, c) : dot<1>(h, w, c);
     if (lane == 0) logits[e] = sum * inverse_temperature;
   }
 }
@@ -112,35 +126,54 @@ extern "C" __global__ void __launch_bounds__(128) linear_kl_set_d_logits(
 }
 EXPORT_KERNEL(linear_kl_set_d_logits)
 
-// d_hidden[n] (+)= sum over the set of d_logits * head.
-template <class T>
+// sum[k] += d_logits[place(i)] * table[row(i), x + k] for i from begin to end - 1 in that order.
+template <int W, class T, class Place, class Of>
+__device__ __forceinline__ void add_rows(float (&sum)[W], const float* d_logits, const T* table, int c, int x,
+                                         u32 begin, u32 end, Place place, Of row) {
+#pragma unroll 4
+  for (u32 i = begin; i < end; ++i) {
+    const float d = d_logits[place(i)];
+    float v[W];
+    load(v, table + (size_t)row(i) * c + x);
+#pragma unroll
+    for (int k = 0; k < W; ++k) sum[k] = fmaf(d, v[k], sum[k]);
+  }
+}
+
+// d_hidden[n] (+)= sum over the set of d_logits * head, W columns a thread.
+template <int W, class T>
 __device__ __forceinline__ void set_d_hidden(T* d_hidden, const float* d_logits, const T* head, const u32* rows,
                                              const u32* offsets, const u32* ids, int c, int accumulate) {
   const u32 n = rows[blockIdx.x];
   T* out = d_hidden + (size_t)n * c;
-  for (int x = threadIdx.x; x < c; x += 128) {
-    float sum = accumulate ? to_f32(out[x]) : 0.f;
-    for (u32 e = offsets[n]; e < offsets[n + 1]; ++e)
-      sum = fmaf(d_logits[e], to_f32(head[(size_t)ids[e] * c + x]), sum);
-    out[x] = from_f32<T>(sum);
+  for (int x = threadIdx.x * W; x < c; x += 128 * W) {
+    float sum[W];
+#pragma unroll
+    for (int k = 0; k < W; ++k) sum[k] = 0.f;
+    if (accumulate) load(sum, out + x);
+    add_rows(sum, d_logits, head, c, x, offsets[n], offsets[n + 1], [](u32 e) { return e; },
+             [&](u32 e) { return ids[e]; });
+    store(out + x, sum);
   }
 }
 extern "C" __global__ void __launch_bounds__(128)
     linear_logprob_set_d_hidden_bf16(bf16* d_hidden, const float* d_logits, const bf16* head, const u32* rows,
                                      const u32* offsets, const u32* ids, int c, int accumulate) {
-  set_d_hidden<bf16>(d_hidden, d_logits, head, rows, offsets, ids, c, accumulate);
+  if (c % 8 == 0) set_d_hidden<8>(d_hidden, d_logits, head, rows, offsets, ids, c, accumulate);
+  else set_d_hidden<1>(d_hidden, d_logits, head, rows, offsets, ids, c, accumulate);
 }
 EXPORT_KERNEL(linear_logprob_set_d_hidden_bf16)
 extern "C" __global__ void __launch_bounds__(128)
     linear_logprob_set_d_hidden_f32(float* d_hidden, const float* d_logits, const float* head, const u32* rows,
                                     const u32* offsets, const u32* ids, int c, int accumulate) {
-  set_d_hidden<float>(d_hidden, d_logits, head, rows, offsets, ids, c, accumulate);
+  if (c % 8 == 0) set_d_hidden<8>(d_hidden, d_logits, head, rows, offsets, ids, c, accumulate);
+  else set_d_hidden<1>(d_hidden, d_logits, head, rows, offsets, ids, c, accumulate);
 }
 EXPORT_KERNEL(linear_logprob_set_d_hidden_f32)
 
 // Adds to the head's gradient: segment s holds entries segments[s]..segments[s + 1] of the list of all entries sorted
 // by token, then row. A token of one segment adds to the head, one of several writes parts that `_join` adds.
-template <class T>
+template <int W, class T>
 __device__ __forceinline__ void set_d_head(float* d_head, float* part, const float* d_logits, const T* hidden,
                                            const u32* segments,      // (S + 1)
                                            const u32* tokens,        // (S)
@@ -150,23 +183,30 @@ __device__ __forceinline__ void set_d_head(float* d_head, float* part, const flo
                                            int c) {
   const u32 s = blockIdx.x;
   float* out = part_of[s] ? part + (size_t)(part_of[s] - 1) * c : d_head + (size_t)tokens[s] * c;
-  for (int x = threadIdx.x; x < c; x += 128) {
-    float sum = 0.f;
-    for (u32 i = segments[s]; i < segments[s + 1]; ++i)
-      sum = fmaf(d_logits[entries[i]], to_f32(hidden[(size_t)entry_rows[i] * c + x]), sum);
-    out[x] = part_of[s] ? sum : out[x] + sum;
+  for (int x = threadIdx.x * W; x < c; x += 128 * W) {
+    float sum[W], before[W];
+#pragma unroll
+    for (int k = 0; k < W; ++k) sum[k] = before[k] = 0.f;
+    add_rows(sum, d_logits, hidden, c, x, segments[s], segments[s + 1], [&](u32 i) { return entries[i]; },
+             [&](u32 i) { return entry_rows[i]; });
+    if (!part_of[s]) load(before, out + x);
+#pragma unroll
+    for (int k = 0; k < W; ++k) sum[k] += before[k];
+    store(out + x, sum);
   }
 }
 extern "C" __global__ void __launch_bounds__(128) linear_logprob_set_d_head_bf16(
     float* d_head, float* part, const float* d_logits, const bf16* hidden, const u32* segments, const u32* tokens,
     const u32* part_of, const u32* entries, const u32* entry_rows, int c) {
-  set_d_head<bf16>(d_head, part, d_logits, hidden, segments, tokens, part_of, entries, entry_rows, c);
+  if (c % 8 == 0) set_d_head<8>(d_head, part, d_logits, hidden, segments, tokens, part_of, entries, entry_rows, c);
+  else set_d_head<1>(d_head, part, d_logits, hidden, segments, tokens, part_of, entries, entry_rows, c);
 }
 EXPORT_KERNEL(linear_logprob_set_d_head_bf16)
 extern "C" __global__ void __launch_bounds__(128) linear_logprob_set_d_head_f32(
     float* d_head, float* part, const float* d_logits, const float* hidden, const u32* segments, const u32* tokens,
     const u32* part_of, const u32* entries, const u32* entry_rows, int c) {
-  set_d_head<float>(d_head, part, d_logits, hidden, segments, tokens, part_of, entries, entry_rows, c);
+  if (c % 8 == 0) set_d_head<8>(d_head, part, d_logits, hidden, segments, tokens, part_of, entries, entry_rows, c);
+  else set_d_head<1>(d_head, part, d_logits, hidden, segments, tokens, part_of, entries, entry_rows, c);
 }
 EXPORT_KERNEL(linear_logprob_set_d_head_f32)
 

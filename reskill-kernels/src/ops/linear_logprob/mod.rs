@@ -289,10 +289,10 @@ pub(crate) fn check_inputs(
     check_range(allowed.rows() == hidden.rows(), op, "allowed.rows()", allowed.rows(), hidden.rows())?;
     check_range(temperature > 0.0, op, "temperature", temperature, "> 0")?;
     let vocab_size = head.rows();
-    for &token in &allowed.ids {
-        check_range((token as usize) < vocab_size, op, "allowed", token, format!("< {vocab_size}"))?;
+    match allowed.ids.iter().find(|&&token| token as usize >= vocab_size) {
+        Some(token) => check_range(false, op, "allowed", token, format!("< {vocab_size}")),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn check_targets(
@@ -309,7 +309,7 @@ fn check_targets(
     for (row, &target) in targets.as_slice().iter().enumerate() {
         let set = allowed.row(row);
         let inside = if set.is_empty() { (target as usize) < vocab_size } else { set.contains(&target) };
-        check_range(inside, op, "targets", target, format!("a token allowed in row {row}"))?;
+        check_range(inside, op, "targets", target, format_args!("a token allowed in row {row}"))?;
     }
     Ok(())
 }

@@ -14,13 +14,18 @@ struct GemmShape {
   float alpha;
 };
 
-// The tile of this block: eight rows of tiles are walked together, column by column, so that neighbouring blocks share
-// both factors in the L2 cache.
-__device__ __forceinline__ void tile_of_block(int tiles_m, int tiles_n, int& tile_m, int& tile_n) {
-  const int in_group = 8 * tiles_n, group = blockIdx.x / in_group, within = blockIdx.x % in_group;
-  const int rows = min(tiles_m - group * 8, 8);
-  tile_m = group * 8 + within % rows;
+// Tile number `index`: kRows rows of tiles are walked together, column by column, so that tiles that are computed at one
+// time share both factors in the L2 cache.
+template <int kRows>
+__device__ __forceinline__ void tile_at(int index, int tiles_m, int tiles_n, int& tile_m, int& tile_n) {
+  const int in_group = kRows * tiles_n, group = index / in_group, within = index % in_group;
+  const int rows = min(tiles_m - group * kRows, kRows);
+  tile_m = group * kRows + within % rows;
   tile_n = within / rows;
+}
+// The tile of this block.
+__device__ __forceinline__ void tile_of_block(int tiles_m, int tiles_n, int& tile_m, int& tile_n) {
+  tile_at<8>(blockIdx.x, tiles_m, tiles_n, tile_m, tile_n);
 }
 
 __device__ __forceinline__ void write_one(float* out, float v, bool accumulate) { *out = accumulate ? *out + v : v; }

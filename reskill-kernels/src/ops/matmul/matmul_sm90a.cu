@@ -2,78 +2,108 @@
 //
 // Formula   as matmul_bf16.cu, which stands beside it and is the measure of its results
 // Shapes    out (M, N) f32 or bf16, factors bf16, their addresses and strides multiples of 16 bytes
-// Bytes     as matmul_bf16.cu. A block reads (128 + 256) * K * 2 bytes for 2 * 128 * 256 * K operations: 85 FLOP a byte
-//           of L2.
-// Flops     2*M*N*K on tensor cores; 798 TFLOP/s at 8192^3 is what cuBLAS reaches on an H100.
-// Launch    grid (tiles of 128 times tiles of 256), block 384: one warpgroup copies, two multiply 64 rows each; dynamic
-//           shared memory of kStages stages and their barriers.
-// Numerics  sums in f32 inside the tensor core, in order of k by 16.
+// Bytes     as matmul_bf16.cu. A tile of 128 x 256 takes (128 + 256) * K * 2 bytes for 2 * 128 * 256 * K operations:
+//           85 FLOP a byte of L2. Parts of K that several blocks sum are written and read as f32: 8 bytes an element and
+//           part.
+// Flops     2*M*N*K on tensor cores; 787 TFLOP/s at 8192^3 is what cuBLASLt reaches on an H200.
+// Launch    grid: as many blocks as run at once, or units if fewer; block 128 + kTileM * 2: one warpgroup copies, the
+//           others multiply 64 rows each; dynamic shared memory of kStages stages, their barriers, and 4 KiB for each
+//           multiplying warp. A block takes every gridDim.x-th unit: a tile, or one of `splits` parts of K of a tile.
+//           The copying thread is stages ahead, also over the end of a unit, so the next one's factors are there when
+//           the results of the last are out.
+// Numerics  sums in f32 inside the tensor core, in order of k by 16; parts of K are added in their order.
+// Source    PTX ISA 8.x; the schedule of a block is that of CUTLASS' persistent kernels for Hopper.
 #include "gemm.cuh"
-#include "hopper.cuh"
+#include "warpgroup_product.cuh"
 
-constexpr int kTileM = 128, kTileN = 256, kDepth = 64, kStages = 4;
-constexpr int kLeftBytes = kTileM * kDepth * 2, kRightBytes = kTileN * kDepth * 2,
-              kStageBytes = kLeftBytes + kRightBytes;
-constexpr int kChunkBytes = 64 * kDepth * 2;  // 64 rows of 64: one box of a factor that is stored with K across rows
+constexpr int kBoxBytes = 16 * 128;  // 16 rows of 64 bf16 on their way out
 
-// The copying thread: fills stages as they are given back.
-template <int kTurnedLeft, int kTurnedRight>
-__device__ __forceinline__ void copy_stages(u8* stages, u64* full, u64* empty, const TensorMap* left,
-                                            const TensorMap* right, int m0, int n0, int n_stages) {
-  for (int index = 0; index < n_stages; ++index) {
-    const int slot = index % kStages, k0 = index * kDepth;
-    // The first round of stages is empty from the beginning: parity 1 of a fresh barrier.
-    mbarrier_wait(&empty[slot], index / kStages % 2 ^ 1);
-    mbarrier_arrive_expect(&full[slot], kStageBytes);
-    u8* stage = stages + slot * kStageBytes;
-    if (kTurnedLeft) {
-      for (int c = 0; c < kTileM / 64; ++c) tma_load(stage + c * kChunkBytes, left, m0 + c * 64, k0, &full[slot]);
-    } else {
-      tma_load(stage, left, k0, m0, &full[slot]);
-    }
-    stage += kLeftBytes;
-    if (kTurnedRight) {
-      for (int c = 0; c < kTileN / 64; ++c) tma_load(stage + c * kChunkBytes, right, n0 + c * 64, k0, &full[slot]);
-    } else {
-      tma_load(stage, right, k0, n0, &full[slot]);
-    }
+// What a block needs for a tile beyond its stages.
+template <class Tile> struct BlockOf {
+  static constexpr int kThreads = 128 + 128 * Tile::kWarpgroups;
+  static constexpr bool kAlone = Tile::kSharedBytes > 100 << 10;  // on its multiprocessor, or one of two
+  static constexpr int kBoxes = Tile::kTileN > 64 ? 2 : 1;        // of a multiplying warp
+  static constexpr int kBoxesAt = (Tile::kSharedBytes + 1023) / 1024 * 1024;
+};
+
+// Who computes what: tiles in the order of tile_at, the first `whole` by a unit each, the others by `splits` units each.
+struct Division {
+  int tiles_m, tiles_n, whole, splits, n_stages;
+  __device__ __forceinline__ int units() const {
+    const int tiles = tiles_m * tiles_n;
+    return whole >= tiles ? tiles : whole + (tiles - whole) * splits;
   }
+};
+
+// One unit: the tile at (m0, n0), n_stages stages of K from `first` on. `part` numbers the parts of split tiles; -1: whole.
+struct Unit {
+  int m0, n0, first, n_stages, part;
+  template <class Tile>
+  static __device__ __forceinline__ Unit of(int index, const Division& d) {
+    int tile = index, first = 0, end = d.n_stages, part = -1;
+    if (index >= d.whole) {
+      // All tiles' first parts come first: units that run at one time share factors.
+      const int split_tiles = d.tiles_m * d.tiles_n - d.whole, p = (index - d.whole) / split_tiles,
+                at = (index - d.whole) % split_tiles;
+      tile = d.whole + at;
+      part = at * d.splits + p;
+      first = (int)((i64)d.n_stages * p / d.splits);
+      end = (int)((i64)d.n_stages * (p + 1) / d.splits);
+    }
+    int tile_m, tile_n;
+    tile_at<16>(tile, d.tiles_m, d.tiles_n, tile_m, tile_n);
+    return {tile_m * Tile::kTileM, tile_n * Tile::kTileN, first, end - first, part};
+  }
+};
+
+// A part of K, kept as the threads hold it: quad q of thread t of T at (part * kTileN / 8 + q) * T + t.
+template <class Tile>
+__device__ __forceinline__ void write_part(float4* parts, int part, const float (&sum)[Tile::kTileN / 2]) {
+  constexpr int kThreads = 128 * Tile::kWarpgroups, kQuads = Tile::kTileN / 8;
+  float4* at = parts + (size_t)part * kQuads * kThreads + (threadIdx.x - 128);
+#pragma unroll
+  for (int q = 0; q < kQuads; ++q)
+    at[q * kThreads] = make_float4(sum[4 * q], sum[4 * q + 1], sum[4 * q + 2], sum[4 * q + 3]);
 }
 
-// A multiplying warpgroup: 64 rows of the tile.
-template <int kTurnedLeft, int kTurnedRight>
-__device__ __forceinline__ void multiply_stages(float (&sum)[128], const u8* stages, u64* full, u64* empty, int half,
-                                                int n_stages) {
-  for (int index = 0; index < n_stages; ++index) {
-    const int slot = index % kStages;
-    mbarrier_wait(&full[slot], index / kStages % 2);
-    // 64 rows of the left factor: half of its rows, or one of its two chunks of columns; 8192 bytes either way.
-    const u8* left = stages + slot * kStageBytes + half * (kLeftBytes / 2);
-    const u8* right = stages + slot * kStageBytes + kLeftBytes;
-    wgmma_fence();
+// Writes the 16 rows of a warp, 64 columns at a time, by way of its boxes of shared memory.
+template <int kTileN, int kBoxes>
+__device__ __forceinline__ void write_by_copies(const TensorMap* out, u8* boxes, int row, int col,
+                                                const float (&sum)[kTileN / 2], float alpha) {
+  const int lane = threadIdx.x & 31;
 #pragma unroll
-    for (int k = 0; k < kDepth; k += 16) {
-      // 16 of k are 32 bytes along a row, or 16 rows of 128 bytes.
-      const u64 a = wgmma_descriptor(left + (kTurnedLeft ? k * 128 : k * 2), kTurnedLeft ? kChunkBytes : 16);
-      const u64 b = wgmma_descriptor(right + (kTurnedRight ? k * 128 : k * 2), kTurnedRight ? kChunkBytes : 16);
-      wgmma_m64n256k16<kTurnedLeft, kTurnedRight>(sum, a, b, index > 0 || k > 0);
+  for (int chunk = 0; chunk < kTileN / 64; ++chunk) {
+    u8* box = boxes + chunk % kBoxes * kBoxBytes;
+    if (lane == 0) bulk_wait_read<kBoxes - 1>();
+    __syncwarp();  // the copy engine has read what was in this box
+#pragma unroll
+    for (int piece = 0; piece < 8; piece += 2) {
+      u32 r[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int at = 4 * (chunk * 8 + piece + (i >> 1)) + 2 * (i & 1);
+        r[i] = pack_bf16x2(alpha * sum[at], alpha * sum[at + 1]);
+      }
+      // Lane l gives row l % 16 of the box, and there the first or the second of two pieces of 16 bytes.
+      stmatrix_x4(box + (lane & 15) * 128 + (((piece + (lane >> 4)) ^ (lane & 7)) << 4), r);
     }
-    wgmma_commit();
-    // All but the products just given are done: the stage before them has been read, by this warp for its 16 rows.
-    wgmma_wait<1>();
-    if (index > 0 && (threadIdx.x & 31) == 0) mbarrier_arrive(&empty[(index - 1) % kStages]);
+    fence_async_shared();
+    __syncwarp();  // the box is there for the lane that sends it
+    if (lane == 0) {
+      tma_store(box, out, col + chunk * 64, row);
+      bulk_commit();
+    }
   }
-  wgmma_wait<0>();
 }
 
 // Writes the sums of a thread at `out`, its first pair: rows apart by eight, pairs of columns by eight. All are inside.
-template <bool kAccumulate, class Out>
-__device__ __forceinline__ void write_whole(Out* out, size_t eight_rows, const float (&sum)[128], float alpha) {
-  constexpr int kTogether = 8;  // old values that are asked for at once
+template <bool kAccumulate, int kPairs, class Out>
+__device__ __forceinline__ void write_whole(Out* out, size_t eight_rows, const float (&sum)[4 * kPairs], float alpha) {
+  constexpr int kTogether = 8 < kPairs ? 8 : kPairs;  // old values that are asked for at once
 #pragma unroll
   for (int h = 0; h < 2; ++h)
 #pragma unroll
-    for (int j0 = 0; j0 < 32; j0 += kTogether) {
+    for (int j0 = 0; j0 < kPairs; j0 += kTogether) {
       Out* at = out + h * eight_rows + j0 * 8;
       float2 old[kTogether];
 #pragma unroll
@@ -86,79 +116,223 @@ __device__ __forceinline__ void write_whole(Out* out, size_t eight_rows, const f
     }
 }
 
-// As write_whole for a tile that ends outside, or pairs that are not aligned.
+// Two neighbours at (row, col), as far as they are inside.
 template <class Out>
-__device__ __forceinline__ void write_ragged(Out* out, int row0, int col0, const float (&sum)[128], bool pairs,
+__device__ __forceinline__ void write_inside(Out* out, int row, int col, float v, float w, bool pairs,
                                              const GemmShape& s) {
-#pragma unroll
-  for (int j = 0; j < 32; ++j)
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      const int row = row0 + h * 8, col = col0 + j * 8;
-      if (row >= s.m || col >= s.n) continue;
-      Out* at = out + (size_t)row * s.out_stride + col;
-      const float v = s.alpha * sum[4 * j + 2 * h], w = s.alpha * sum[4 * j + 2 * h + 1];
-      if (pairs && col + 1 < s.n) {
-        write_two(at, v, w, s.accumulate);
-      } else {
-        write_one(at, v, s.accumulate);
-        if (col + 1 < s.n) write_one(at + 1, w, s.accumulate);
-      }
-    }
-}
-
-template <int kTurnedLeft, int kTurnedRight, class Out>
-__device__ __forceinline__ void gemm_tile(Out* out, const TensorMap* left, const TensorMap* right, const GemmShape& s) {
-  DYN_SHARED(u8, stages);
-  u64* full = reinterpret_cast<u64*>(stages + kStages * kStageBytes);
-  u64* empty = full + kStages;
-  int tile_m, tile_n;
-  tile_of_block((s.m + kTileM - 1) / kTileM, (s.n + kTileN - 1) / kTileN, tile_m, tile_n);
-  const int m0 = tile_m * kTileM, n0 = tile_n * kTileN, n_stages = (s.k + kDepth - 1) / kDepth;
-  if (threadIdx.x == 0) {
-    for (int i = 0; i < kStages; ++i) {
-      mbarrier_init(&full[i], 1);   // the copying thread
-      mbarrier_init(&empty[i], 8);  // a lane of each multiplying warp
-    }
-    mbarrier_init_fence();
-  }
-  __syncthreads();  // the barriers are there
-
-  const int group = threadIdx.x >> 7;
-  if (group == 0) {
-    registers_decrease<40>();
-    if (threadIdx.x == 0) copy_stages<kTurnedLeft, kTurnedRight>(stages, full, empty, left, right, m0, n0, n_stages);
-    return;
-  }
-  registers_increase<232>();
-  float sum[128];
-  multiply_stages<kTurnedLeft, kTurnedRight>(sum, stages, full, empty, group - 1, n_stages);
-
-  const bool pairs = s.out_stride % 2 == 0 && reinterpret_cast<u64>(out) % (2 * sizeof(Out)) == 0;
-  const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5 & 3;
-  const int row0 = m0 + (group - 1) * 64 + warp * 16 + (lane >> 2), col0 = n0 + (lane & 3) * 2;
-  if (!pairs || m0 + kTileM > s.m || n0 + kTileN > s.n) {
-    write_ragged(out, row0, col0, sum, pairs, s);
-    return;
-  }
+  if (row >= s.m || col >= s.n) return;
   // 64 bits: row * stride exceeds 2^31 from 32768 rows of 65536 on.
-  Out* at = out + (size_t)row0 * s.out_stride + col0;
-  if (s.accumulate) write_whole<true>(at, (size_t)8 * s.out_stride, sum, s.alpha);
-  else write_whole<false>(at, (size_t)8 * s.out_stride, sum, s.alpha);
+  Out* at = out + (size_t)row * s.out_stride + col;
+  if (pairs && col + 1 < s.n) {
+    write_two(at, s.alpha * v, s.alpha * w, s.accumulate);
+  } else {
+    write_one(at, s.alpha * v, s.accumulate);
+    if (col + 1 < s.n) write_one(at + 1, s.alpha * w, s.accumulate);
+  }
 }
 
-// Parameters: out (M, N) | maps of left and right | sizes and stride; see GemmShape. K is at least 1.
-#define GEMM_KERNEL(name, turned_left, turned_right, Out)                                                              \
-  extern "C" __global__ void __launch_bounds__(384, 1)                                                                 \
-      name(Out* out, const __grid_constant__ TensorMap left, const __grid_constant__ TensorMap right, int m, int n,    \
-           int k, int out_stride, int accumulate, float alpha) {                                                       \
+// Writes the 64 x kTileN sums of a warpgroup by its threads.
+template <int kTileN, class Out>
+__device__ __forceinline__ void write_by_threads(Out* out, int row, int col, const float (&sum)[kTileN / 2],
+                                                 const GemmShape& s) {
+  constexpr int kPairs = kTileN / 8;
+  const bool pairs = s.out_stride % 2 == 0 && reinterpret_cast<u64>(out) % (2 * sizeof(Out)) == 0;
+  const int row0 = row + ((threadIdx.x & 31) >> 2), col0 = col + (threadIdx.x & 3) * 2;
+  if (pairs && row + 16 <= s.m && col + kTileN <= s.n) {
+    Out* at = out + (size_t)row0 * s.out_stride + col0;
+    if (s.accumulate) write_whole<true, kPairs>(at, (size_t)8 * s.out_stride, sum, s.alpha);
+    else write_whole<false, kPairs>(at, (size_t)8 * s.out_stride, sum, s.alpha);
+    return;
+  }
+#pragma unroll
+  for (int j = 0; j < kPairs; ++j)
+#pragma unroll
+    for (int h = 0; h < 2; ++h)
+      write_inside(out, row0 + h * 8, col0 + j * 8, sum[4 * j + 2 * h], sum[4 * j + 2 * h + 1], pairs, s);
+}
+
+template <class Tile, class Out>
+__device__ __forceinline__ void gemm_units(Out* out, float4* parts, const TensorMap* left, const TensorMap* right,
+                                           const TensorMap* out_map, const GemmShape& s, int whole, int splits,
+                                           int left_rows) {
+  typedef BlockOf<Tile> Block;
+  constexpr int kTileN = Tile::kTileN;
+  DYN_SHARED(u8, memory);
+  Tile tile(memory, left_rows);
+  const Division division = {(s.m + Tile::kTileM - 1) / Tile::kTileM, (s.n + kTileN - 1) / kTileN, whole, splits,
+                             (s.k + Tile::kDepth - 1) / Tile::kDepth};
+  const int n_units = division.units(), group = threadIdx.x >> 7;
+  if (group == 0) {
+    if (kTileN == 256) registers_decrease<40>();
+    if (threadIdx.x != 0) return;
+    for (int index = blockIdx.x; index < n_units; index += gridDim.x) {
+      const Unit u = Unit::of<Tile>(index, division);
+      tile.copy(left, right, u.m0, u.n0, u.n_stages, u.first);
+    }
+    return;
+  }
+  if (kTileN == 256) registers_increase<232>();
+  const int warp = (threadIdx.x >> 5) - 4;
+  u8* boxes = memory + Block::kBoxesAt + warp * Block::kBoxes * kBoxBytes;
+  for (int index = blockIdx.x; index < n_units; index += gridDim.x) {
+    const Unit u = Unit::of<Tile>(index, division);
+    float sum[kTileN / 2];
+    tile.multiply(sum, group - 1, u.n_stages);
+    const int row = u.m0 + warp * 16;
+    if (u.part >= 0) write_part<Tile>(parts, u.part, sum);
+    else if (out_map) write_by_copies<kTileN, Block::kBoxes>(out_map, boxes, row, u.n0, sum, s.alpha);
+    else write_by_threads<kTileN>(out, row, u.n0, sum, s);
+  }
+  if (out_map && (threadIdx.x & 31) == 0) bulk_wait_read<0>();
+}
+
+// Parameters: out (M, N) | parts (split tiles, splits, kTileN / 8, multiplying threads) | maps of left and right, of out
+// if `by_copies` | sizes and stride, see GemmShape | see Division. K is at least 1.
+#define GEMM_KERNEL(name, Tile, Out)                                                                                   \
+  extern "C" __global__ void __launch_bounds__(BlockOf<Tile>::kThreads, BlockOf<Tile>::kAlone ? 1 : 2)                 \
+      name(Out* out, float4* parts, const __grid_constant__ TensorMap left, const __grid_constant__ TensorMap right,   \
+           const __grid_constant__ TensorMap out_map, int m, int n, int k, int out_stride, int accumulate,             \
+           float alpha, int whole, int splits, int by_copies) {                                                        \
     const GemmShape s = {m, n, k, 0, 0, out_stride, k, accumulate, alpha};                                             \
-    gemm_tile<turned_left, turned_right>(out, &left, &right, s);                                                       \
+    const TensorMap* map = sizeof(Out) == 2 && by_copies ? &out_map : nullptr;                                         \
+    gemm_units<Tile>(out, parts, &left, &right, map, s, whole, splits, Tile::kTileM);                                                \
   }                                                                                                                    \
   EXPORT_KERNEL(name)
 
-GEMM_KERNEL(matmul_nt_sm90a_bf16, 0, 0, bf16)
-GEMM_KERNEL(matmul_nt_sm90a_f32, 0, 0, float)
-GEMM_KERNEL(matmul_nn_sm90a_bf16, 0, 1, bf16)
-GEMM_KERNEL(matmul_nn_sm90a_f32, 0, 1, float)
-GEMM_KERNEL(matmul_tn_sm90a_f32, 1, 1, float)
+typedef WarpgroupTile<128, 4, 0, 0> TileNt;
+typedef WarpgroupTile<128, 4, 0, 1> TileNn;
+typedef WarpgroupTile<128, 4, 1, 1> TileTn;
+GEMM_KERNEL(matmul_nt_sm90a_bf16, TileNt, bf16)
+GEMM_KERNEL(matmul_nt_sm90a_f32, TileNt, float)
+GEMM_KERNEL(matmul_nn_sm90a_bf16, TileNn, bf16)
+GEMM_KERNEL(matmul_nn_sm90a_f32, TileNn, float)
+GEMM_KERNEL(matmul_tn_sm90a_f32, TileTn, float)
+
+// ---- few rows --------------------------------------------------------------------------------------------------
+
+// The sums of a tile whose parts of K the blocks of a cluster have: each adds up its share of the elements, in the order
+// of the parts, and writes it.
+template <class Tile, int kCluster>
+__device__ __forceinline__ void write_across_cluster(bf16* out, float4* shared, const float (&sum)[Tile::kTileN / 2],
+                                                     int m0, int n0, const GemmShape& s) {
+  constexpr int kThreads = 128 * Tile::kWarpgroups, kQuads = Tile::kTileN / 8, kShare = kQuads * kThreads / kCluster;
+  const int t = threadIdx.x - 128;
+#pragma unroll
+  for (int q = 0; q < kQuads; ++q)
+    shared[q * kThreads + t] = make_float4(sum[4 * q], sum[4 * q + 1], sum[4 * q + 2], sum[4 * q + 3]);
+  cluster_barrier();  // all parts are there
+  const bool pairs = s.out_stride % 2 == 0 && reinterpret_cast<u64>(out) % 4 == 0;
+  const int begin = cluster_rank() * kShare;
+  for (int i = begin + t; i < begin + kShare; i += kThreads) {
+    const int thread = i % kThreads, row = m0 + (thread >> 5) * 16 + ((thread & 31) >> 2);
+    if (row >= s.m) continue;
+    float4 parts[kCluster];
+#pragma unroll
+    for (int p = 0; p < kCluster; ++p) parts[p] = load_of_block(shared + i, p);
+    float4 all = parts[0];
+#pragma unroll
+    for (int p = 1; p < kCluster; ++p) {
+      all.x += parts[p].x;
+      all.y += parts[p].y;
+      all.z += parts[p].z;
+      all.w += parts[p].w;
+    }
+    const int col = n0 + i / kThreads * 8 + (thread & 3) * 2;
+    write_inside(out, row, col, all.x, all.y, pairs, s);
+    write_inside(out, row + 8, col, all.z, all.w, pairs, s);
+  }
+  cluster_barrier();  // all blocks have read this one's part
+}
+
+// One unit a block: part `cluster_rank` of K of tile blockIdx.x / kCluster.
+template <class Tile, int kCluster>
+__device__ __forceinline__ void gemm_in_cluster(bf16* out, const TensorMap* left, const TensorMap* right,
+                                                const GemmShape& s, int left_rows) {
+  DYN_SHARED(u8, memory);
+  Tile tile(memory, left_rows);
+  const Division division = {(s.m + Tile::kTileM - 1) / Tile::kTileM, (s.n + Tile::kTileN - 1) / Tile::kTileN, 0,
+                             kCluster, (s.k + Tile::kDepth - 1) / Tile::kDepth};
+  const int n_tiles = division.tiles_m * division.tiles_n;
+  const Unit u = Unit::of<Tile>(cluster_rank() * n_tiles + blockIdx.x / kCluster, division);
+  if (threadIdx.x < 128) {
+    if (threadIdx.x == 0) tile.copy(left, right, u.m0, u.n0, u.n_stages, u.first);
+    cluster_barrier();
+    cluster_barrier();
+    return;
+  }
+  float sum[Tile::kTileN / 2];
+  tile.multiply(sum, (int)(threadIdx.x >> 7) - 1, u.n_stages);
+  float4* shared = reinterpret_cast<float4*>(memory + BlockOf<Tile>::kBoxesAt);
+  write_across_cluster<Tile, kCluster>(out, shared, sum, u.m0, u.n0, s);
+}
+
+// Parameters: out (M, N) | maps of left, of which a box has left_rows rows, and right, of out if `by_copies` | sizes and
+// stride, see GemmShape. With kCluster blocks a tile each sums a part of K; there are at least as many stages of K.
+#define ROWS_KERNEL(name, Tile, kCluster)                                                                              \
+  extern "C" __global__ void __cluster_dims__(kCluster, 1, 1)                                                          \
+      __launch_bounds__(BlockOf<Tile>::kThreads, BlockOf<Tile>::kAlone ? 1 : 2)                                        \
+      name(bf16* out, const __grid_constant__ TensorMap left, const __grid_constant__ TensorMap right,                 \
+           const __grid_constant__ TensorMap out_map, int m, int n, int k, int out_stride, int accumulate,             \
+           float alpha, int left_rows, int by_copies) {                                                                \
+    const GemmShape s = {m, n, k, 0, 0, out_stride, k, accumulate, alpha};                                             \
+    if (kCluster > 1) gemm_in_cluster<Tile, kCluster>(out, &left, &right, s, left_rows);                               \
+    else                                                                                                               \
+      gemm_units<Tile>(out, nullptr, &left, &right, by_copies ? &out_map : nullptr, s, 1 << 30, 1, left_rows);         \
+  }                                                                                                                    \
+  EXPORT_CLUSTER_KERNEL(name, kCluster)
+
+typedef WarpgroupTile<64, 6, 0, 0, 64> TileRows;
+ROWS_KERNEL(matmul_rows_1_sm90a_bf16, TileRows, 1)
+ROWS_KERNEL(matmul_rows_2_sm90a_bf16, TileRows, 2)
+ROWS_KERNEL(matmul_rows_4_sm90a_bf16, TileRows, 4)
+ROWS_KERNEL(matmul_rows_8_sm90a_bf16, TileRows, 8)
+
+// ---- parts -----------------------------------------------------------------------------------------------------
+
+constexpr int kJoined = 2;  // quads of a thread of join_parts
+
+// Adds up the parts of split tiles in their order: block (tile, kJoined of its quads), a thread for each that multiplied.
+template <class Out>
+__device__ __forceinline__ void join_parts(Out* out, const float4* parts, const GemmShape& s, int tile_m_rows,
+                                           int tile_n_cols, int whole, int splits) {
+  const int quads = tile_n_cols / 8, runs = quads / kJoined, q0 = (int)(blockIdx.x % runs) * kJoined;
+  const int split_tile = blockIdx.x / runs, n_threads = blockDim.x;
+  const float4* at = parts + ((size_t)split_tile * splits * quads + q0) * n_threads + threadIdx.x;
+  float4 sum[kJoined];
+#pragma unroll
+  for (int q = 0; q < kJoined; ++q) sum[q] = at[q * n_threads];
+#pragma unroll 4
+  for (int p = 1; p < splits; ++p)
+#pragma unroll
+    for (int q = 0; q < kJoined; ++q) {
+      const float4 v = at[((size_t)p * quads + q) * n_threads];
+      sum[q].x += v.x;
+      sum[q].y += v.y;
+      sum[q].z += v.z;
+      sum[q].w += v.w;
+    }
+  int tile_m, tile_n;
+  tile_at<16>(whole + split_tile, (s.m + tile_m_rows - 1) / tile_m_rows, (s.n + tile_n_cols - 1) / tile_n_cols, tile_m,
+              tile_n);
+  const bool pairs = s.out_stride % 2 == 0 && reinterpret_cast<u64>(out) % (2 * sizeof(Out)) == 0;
+  const int row = tile_m * tile_m_rows + (threadIdx.x >> 5) * 16 + ((threadIdx.x & 31) >> 2);
+  const int col = tile_n * tile_n_cols + q0 * 8 + (threadIdx.x & 3) * 2;
+#pragma unroll
+  for (int q = 0; q < kJoined; ++q) {
+    write_inside(out, row, col + q * 8, sum[q].x, sum[q].y, pairs, s);
+    write_inside(out, row + 8, col + q * 8, sum[q].z, sum[q].w, pairs, s);
+  }
+}
+
+// Parameters: out (M, N) | parts, as above | M, N, stride | rows and columns of a tile | see Division.
+#define JOIN_KERNEL(name, Out)                                                                                         \
+  extern "C" __global__ void __launch_bounds__(256)                                                                    \
+      name(Out* out, const float4* parts, int m, int n, int out_stride, int accumulate, float alpha, int tile_m_rows,  \
+           int tile_n_cols, int whole, int splits) {                                                                   \
+    const GemmShape s = {m, n, 0, 0, 0, out_stride, 0, accumulate, alpha};                                             \
+    join_parts(out, parts, s, tile_m_rows, tile_n_cols, whole, splits);                                                \
+  }                                                                                                                    \
+  EXPORT_KERNEL(name)
+
+JOIN_KERNEL(matmul_join_sm90a_bf16, bf16)
+JOIN_KERNEL(matmul_join_sm90a_f32, float)

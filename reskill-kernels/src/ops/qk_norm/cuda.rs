@@ -1,5 +1,6 @@
 //! Norms of query and key heads on a CUDA device.
 
+use super::Rotation;
 use crate::cuda::{CudaDevice, Grid, Launch, lanes_of_head};
 use crate::error::KernelError;
 use crate::ops::AttentionShape;
@@ -12,12 +13,27 @@ const MOST_PARTS: usize = 512;
 /// Warps of a block: what the kernels are written for.
 const WARPS: usize = 8;
 
+/// Whether heads of `d` elements are rotated by the kernels of the norms: those that lie in registers of several lanes.
+pub(super) fn rotates(d: usize) -> bool {
+    lanes_of_head(d).is_some_and(|lanes| lanes >= 2)
+}
+
+/// What the kernels take of a rotation: three null pointers without one.
+fn turns<'l>(launch: Launch<'l>, rotation: Option<Rotation<'l>>) -> Launch<'l> {
+    let Some(Rotation { positions, table }) = rotation else {
+        let none = |launch: Launch<'l>| launch.optional_input::<f32>(None);
+        return none(none(none(launch))).number(0_u32);
+    };
+    launch.input(positions).input(&table.cos).input(&table.sin).number(table.cos.rows() as u32)
+}
+
 pub(super) fn forward(
     device: &CudaDevice,
     qkv: &mut Tensor,
     raw: &mut Tensor,
     rstd: &mut Tensor,
     (q_weight, k_weight): (&Tensor, &Tensor),
+    rotation: Option<Rotation<'_>>,
     shape: AttentionShape,
     eps: f32,
 ) -> Result<(), KernelError> {
@@ -34,9 +50,11 @@ pub(super) fn forward(
         .size(shape.n_kv_heads)
         .size(shape.head_dim)
         .number(eps);
+    let launch = turns(launch, rotation);
     // SAFETY:
-    // - arguments: order and types match `qk_norm_forward_T(T*, T*, float*, const T*, const T*, int, int, int, int, float)`,
-    //   T being the type of `qkv`, `raw` and both weights (checked in `mod.rs`);
+    // - arguments: order and types match `qk_norm_forward_T(T*, T*, float*, const T*, const T*, int, int, int, int, float,
+    //   const u32*, const float*, const float*, u32)`, T being the type of `qkv`, `raw` and both weights (checked in
+    //   `mod.rs`);
     // - bounds: the tensors have the shapes of the kernel's comments (checked in `mod.rs`); lanes touch one head of one row,
     //   and those beyond N (H + K) heads nothing;
     // - aliasing: the kernel writes `qkv`, `raw` and `rstd` only, all borrowed mutably here.
@@ -50,6 +68,7 @@ pub(super) fn backward(
     raw: &Tensor,
     rstd: &Tensor,
     (q_weight, k_weight): (&Tensor, &Tensor),
+    rotation: Option<Rotation<'_>>,
     shape: AttentionShape,
 ) -> Result<(), KernelError> {
     const OP: &str = "qk_norm_backward";
@@ -70,11 +89,13 @@ pub(super) fn backward(
         .size(shape.n_heads)
         .size(shape.n_kv_heads)
         .size(d);
+    let launch = turns(launch, rotation);
     let sums_of_warp = lanes_of_head(d).map_or(2 * d, |lanes| 16 * (lanes + 4));
     let grid = Grid::linear(n_parts, 32 * WARPS as u32).with_shared(WARPS * sums_of_warp * size_of::<f32>());
     // SAFETY:
     // - arguments: order and types match `qk_norm_backward_T(T*, float*, const T*, const float*, const T*, const T*, int, int,
-    //   int, int)`, T being the type of `d_qkv`, `raw` and both weights (checked in `mod.rs`);
+    //   int, int, const u32*, const float*, const float*, u32)`, T being the type of `d_qkv`, `raw` and both weights
+    //   (checked in `mod.rs`);
     // - bounds: the tensors have the shapes of the kernel's comments (checked in `mod.rs`), `parts` has 2D f32 for each
     //   block, and the shared memory `sums_of_warp` for each of the eight warps, as the kernel counts them;
     // - aliasing: the kernel writes `d_qkv` (borrowed mutably here) and `parts` only.

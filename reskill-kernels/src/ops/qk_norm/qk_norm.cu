@@ -1,17 +1,22 @@
-// RMSNorm of every query head and every key head by itself, forward and backward, in place in the packed projection.
+// RMSNorm of every query head and every key head by itself, and the rotation by its position if there is one, forward and
+// backward, in place in the packed projection.
 //
-// Formula   qkv[n, h, d] = raw[n, h, d] * rstd[n, h] * weight_h[d],   rstd = 1 / sqrt(mean_d(raw^2) + eps)
+// Formula   qkv[n, h, d] = raw[n, h, d] * rstd[n, h] * weight_h[d],   rstd = 1 / sqrt(mean_d(raw^2) + eps);  with
+//           positions, rotated as in rope.cu after it (backward: the gradient rotated back before it)
 //           d_raw[d] = rstd * (g[d] - raw[d] * rstd^2 * mean_d(g * raw)),  g = d_out * weight_h
 //           d_weight[d] += sum over rows and heads of d_out[d] * raw[d] * rstd
 //           weight_h is q_weight for the H query heads, k_weight for the K key heads; values are left alone
 // Shapes    qkv, d_qkv (N, (H + 2K) D) T | raw (N, (H + K) D) T | rstd (N, H + K) f32 | weights (D) T | parts (P, 2D)
-//           f32, those of the queries before those of the keys;  T = f32 or bf16
+//           f32, those of the queries before those of the keys | positions (N) u32 or null | cos, sin (M, D/2) f32;
+//           T = f32 or bf16
 // Bytes     s = size of T, R = H + K. forward: s (3 N R D + 2 D) + 4 N R.  backward: s (3 N R D + 2 D) + 4 N R + 16 P
-//           D.
+//           D.  With positions 4 N more; the tables stay in the second-level cache.
 // Flops     forward ~4 N R D, backward ~11 N R D: memory-bound, judged in GB/s.
 // Launch    block (256); D / 8 lanes a head where that divides a warp, with eight elements each in registers, else a
 //           warp a head (cuda/head.cuh). forward: grid (ceil(N R lanes / 256)).  backward: grid (P <= 512), 2D
 //           numbers a warp of dynamic shared memory; then `elementwise_add_column_sums_f32` adds the P parts.
+// Guards    a position that is not below M makes the row's heads NaN. Heads of a warp each are not rotated: the host
+//           takes rope.cu for them.
 // Numerics  sums of a head across its lanes in f32; d_weight per lane, then per warp, then the eight warps, then the
 //           parts, in their order.
 // Source    Henry et al. 2020, arXiv:2010.04245, as in Hugging Face's Qwen3Attention.
@@ -19,10 +24,36 @@
 #include "prelude.cuh"
 #include "reduce.cuh"
 
+// Where the rows are and how far their heads are turned; no positions, no turn.
+struct Turns {
+  const u32* positions;
+  const float *cos, *sin;
+  u32 max_positions;
+};
+
+// v, eight columns a lane of a head of two lanes or more, turned by the row's angle; direction -1 turns back. All lanes of
+// the warp come here; `row` counts only where `mine`.
+__device__ __forceinline__ void turn(float (&v)[8], const Turns& turns, i64 row, bool mine, int lanes, float direction) {
+  const int half = lanes / 2, lane = threadIdx.x % lanes, at = lane % half * 8;
+  float c[8], s[8];
+#pragma unroll
+  for (int k = 0; k < 8; ++k) c[k] = s[k] = __int_as_float(0x7fffffff);
+  const u32 position = mine ? turns.positions[row] : turns.max_positions;
+  if (position < turns.max_positions) {
+    load8(c, turns.cos + (size_t)position * half * 8 + at);
+    load8(s, turns.sin + (size_t)position * half * 8 + at);
+  }
+#pragma unroll
+  for (int k = 0; k < 8; ++k) {
+    const float other = __shfl_xor_sync(0xffffffffu, v[k], half), t = direction * s[k];
+    v[k] = lane < half ? v[k] * c[k] - other * t : v[k] * c[k] + other * t;
+  }
+}
+
 // A head in eight registers a lane; lanes of a warp behind the last head only take part in the sum.
 template <class T>
 __device__ __forceinline__ void forward_wide(T* qkv, T* raw, float* rstd, const T* q_weight, const T* k_weight, int n,
-                                             int n_heads, int n_kv_heads, int d, float eps) {
+                                             int n_heads, int n_kv_heads, int d, float eps, const Turns& turns) {
   const int lanes = d / 8, lane = threadIdx.x % lanes, heads = n_heads + n_kv_heads;
   const i64 item = (i64)blockIdx.x * (blockDim.x / lanes) + threadIdx.x / lanes;
   const bool mine = item < (i64)n * heads;
@@ -37,12 +68,14 @@ __device__ __forceinline__ void forward_wide(T* qkv, T* raw, float* rstd, const 
     for (int k = 0; k < 8; ++k) sum += v[k] * v[k];
   }
   const float r = 1.0f / sqrtf(head_sum(sum, lanes) / (float)d + eps);
-  if (!mine) return;
-  if (lane == 0) rstd[item] = r;
-  store8(raw + item * d + lane * 8, v);
+  if (mine) {
+    if (lane == 0) rstd[item] = r;
+    store8(raw + item * d + lane * 8, v);
 #pragma unroll
-  for (int k = 0; k < 8; ++k) v[k] = v[k] * r * w[k];
-  store8(x, v);
+    for (int k = 0; k < 8; ++k) v[k] = v[k] * r * w[k];
+  }
+  if (turns.positions) turn(v, turns, row, mine, lanes, 1.0f);
+  if (mine) store8(x, v);
 }
 
 // A head of any size, a warp for each.
@@ -83,7 +116,8 @@ __device__ __forceinline__ int place(int i, int d) {
 // Heads in eight registers a lane; a block takes every gridDim.x-th run of as many heads as it has groups of lanes.
 template <class T>
 __device__ __forceinline__ void backward_wide(T* d_qkv, float* sums, const T* raw, const float* rstd, const T* q_weight,
-                                              const T* k_weight, int n, int n_heads, int n_kv_heads, int d) {
+                                              const T* k_weight, int n, int n_heads, int n_kv_heads, int d,
+                                              const Turns& turns) {
   const int lanes = d / 8, lane = threadIdx.x % lanes, heads = n_heads + n_kv_heads, run = blockDim.x / lanes;
   // The head of this group of lanes, and how far it is to its next one; no division inside the loop.
   const i64 first = (i64)blockIdx.x * run + threadIdx.x / lanes, step = (i64)gridDim.x * run;
@@ -98,8 +132,9 @@ __device__ __forceinline__ void backward_wide(T* d_qkv, float* sums, const T* ra
     const bool mine = row < n, is_query = head < n_heads;
     T* d_x = d_qkv + row * (heads + n_kv_heads) * d + (i64)head * d + lane * 8;
     float g[8], x[8], w[8], scale = 0.0f, sum = 0.0f;
+    if (mine) load8(g, d_x);
+    if (turns.positions) turn(g, turns, row, mine, lanes, -1.0f);
     if (mine) {
-      load8(g, d_x);
       load8(x, raw + (row * heads + head) * d + lane * 8);
       load8(w, (is_query ? q_weight : k_weight) + lane * 8);
       scale = rstd[row * heads + head];
@@ -165,9 +200,10 @@ __device__ __forceinline__ void backward_any(T* d_qkv, float* sums, const T* raw
 
 template <class T>
 __device__ __forceinline__ void backward(T* d_qkv, float* parts, const T* raw, const float* rstd, const T* q_weight,
-                                         const T* k_weight, int n, int n_heads, int n_kv_heads, int d) {
+                                         const T* k_weight, int n, int n_heads, int n_kv_heads, int d,
+                                         const Turns& turns) {
   DYN_SHARED(float, sums);
-  if (is_wide_head(d)) backward_wide(d_qkv, sums, raw, rstd, q_weight, k_weight, n, n_heads, n_kv_heads, d);
+  if (is_wide_head(d)) backward_wide(d_qkv, sums, raw, rstd, q_weight, k_weight, n, n_heads, n_kv_heads, d, turns);
   else backward_any(d_qkv, sums, raw, rstd, q_weight, k_weight, n, n_heads, n_kv_heads, d);
   __syncthreads();  // the sums of all warps are complete
   for (int i = threadIdx.x; i < 2 * d; i += blockDim.x) {
@@ -177,22 +213,27 @@ __device__ __forceinline__ void backward(T* d_qkv, float* parts, const T* raw, c
   }
 }
 
-#define QK_NORM(TYPE, T)                                                                                              \
-  extern "C" __global__ void __launch_bounds__(256) qk_norm_forward_##TYPE(                                           \
-      T* __restrict__ qkv /* (N, (H + 2K) D) */, T* __restrict__ raw /* (N, (H + K) D) */,                            \
-      float* __restrict__ rstd /* (N, H + K) */, const T* __restrict__ q_weight /* (D) */,                            \
-      const T* __restrict__ k_weight /* (D) */, int n, int n_heads, int n_kv_heads, int d, float eps) {               \
-    if (is_wide_head(d)) forward_wide(qkv, raw, rstd, q_weight, k_weight, n, n_heads, n_kv_heads, d, eps);            \
-    else forward_any(qkv, raw, rstd, q_weight, k_weight, n, n_heads, n_kv_heads, d, eps);                             \
-  }                                                                                                                   \
-  EXPORT_KERNEL(qk_norm_forward_##TYPE)                                                                               \
-  extern "C" __global__ void __launch_bounds__(256) qk_norm_backward_##TYPE(                                          \
-      T* __restrict__ d_qkv /* (N, (H + 2K) D) */, float* __restrict__ parts /* (P, 2D) */,                           \
-      const T* __restrict__ raw /* (N, (H + K) D) */, const float* __restrict__ rstd /* (N, H + K) */,                \
-      const T* __restrict__ q_weight /* (D) */, const T* __restrict__ k_weight /* (D) */, int n, int n_heads,         \
-      int n_kv_heads, int d) {                                                                                        \
-    backward(d_qkv, parts, raw, rstd, q_weight, k_weight, n, n_heads, n_kv_heads, d);                                 \
-  }                                                                                                                   \
+#define QK_NORM(TYPE, T)                                                                                               \
+  extern "C" __global__ void __launch_bounds__(256) qk_norm_forward_##TYPE(                                            \
+      T* __restrict__ qkv /* (N, (H + 2K) D) */, T* __restrict__ raw /* (N, (H + K) D) */,                             \
+      float* __restrict__ rstd /* (N, H + K) */, const T* __restrict__ q_weight /* (D) */,                             \
+      const T* __restrict__ k_weight /* (D) */, int n, int n_heads, int n_kv_heads, int d, float eps,                  \
+      const u32* __restrict__ positions /* (N) */, const float* __restrict__ cos /* (M, D/2) */,                       \
+      const float* __restrict__ sin /* (M, D/2) */, u32 max_positions) {                                               \
+    const Turns turns{positions, cos, sin, max_positions};                                                             \
+    if (is_wide_head(d)) forward_wide(qkv, raw, rstd, q_weight, k_weight, n, n_heads, n_kv_heads, d, eps, turns);      \
+    else forward_any(qkv, raw, rstd, q_weight, k_weight, n, n_heads, n_kv_heads, d, eps);                              \
+  }                                                                                                                    \
+  EXPORT_KERNEL(qk_norm_forward_##TYPE)                                                                                \
+  extern "C" __global__ void __launch_bounds__(256) qk_norm_backward_##TYPE(                                           \
+      T* __restrict__ d_qkv /* (N, (H + 2K) D) */, float* __restrict__ parts /* (P, 2D) */,                            \
+      const T* __restrict__ raw /* (N, (H + K) D) */, const float* __restrict__ rstd /* (N, H + K) */,                 \
+      const T* __restrict__ q_weight /* (D) */, const T* __restrict__ k_weight /* (D) */, int n, int n_heads,          \
+      int n_kv_heads, int d, const u32* __restrict__ positions /* (N) */, const float* __restrict__ cos /* (M, D/2) */,\
+      const float* __restrict__ sin /* (M, D/2) */, u32 max_positions) {                                               \
+    const Turns turns{positions, cos, sin, max_positions};                                                             \
+    backward(d_qkv, parts, raw, rstd, q_weight, k_weight, n, n_heads, n_kv_heads, d, turns);                           \
+  }                                                                                                                    \
   EXPORT_KERNEL(qk_norm_backward_##TYPE)
 
 QK_NORM(f32, float)

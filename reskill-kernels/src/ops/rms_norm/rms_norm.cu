@@ -92,35 +92,49 @@ RMS_NORM_FORWARD(bf16, bf16)
 // Each block takes every gridDim.x-th row and adds up its share of d_weight. A thread has the same columns in every
 // row, so nobody else reads or writes its part of the share, and no barrier stands between rows but those of block_sum.
 
-// Rows that one run of the block covers (c <= W * blockDim.x): weight and share stay in registers, and all that a row
-// needs is asked for before its sum.
+// What a thread needs of a row, W columns.
+template <int W> struct BackwardRow {
+  float d[W], v[W], to[W], rstd;
+};
+
+// Rows that one run of the block covers (c <= W * blockDim.x): weight and share stay in registers, and a row is asked for
+// while the one before is worked on.
 template <int W, class T>
 __device__ __forceinline__ void backward_short_rows(T* d_x, float* parts, const T* d_out, const T* x, const T* weight,
                                                     const float* rstd, int n, int c) {
   const int i = threadIdx.x * W;
   const bool mine = i < c;
-  float d[W], v[W], w[W], to[W], d_weight[W];
+  float w[W], d_weight[W];
 #pragma unroll
-  for (int k = 0; k < W; ++k) d[k] = v[k] = w[k] = to[k] = d_weight[k] = 0.0f;
+  for (int k = 0; k < W; ++k) w[k] = d_weight[k] = 0.0f;
   if (mine) load(w, weight + i);
-  for (int r = blockIdx.x; r < n; r += gridDim.x) {
+  auto read = [&](BackwardRow<W>& to, int r) {
+#pragma unroll
+    for (int k = 0; k < W; ++k) to.d[k] = to.v[k] = to.to[k] = 0.0f;
+    to.rstd = 0.0f;
+    if (r >= n) return;
     const size_t row = (size_t)r * c;
-    const float scale = rstd[r];
-    if (mine) {
-      load(d, d_out + row + i);
-      load(v, x + row + i);
-      load(to, d_x + row + i);
-    }
+    to.rstd = rstd[r];
+    if (!mine) return;
+    load(to.d, d_out + row + i);
+    load(to.v, x + row + i);
+    load(to.to, d_x + row + i);
+  };
+  BackwardRow<W> at, next;
+  read(at, blockIdx.x);
+  for (int r = blockIdx.x; r < n; r += gridDim.x) {
+    read(next, r + gridDim.x);
     float sum = 0.0f;
 #pragma unroll
-    for (int k = 0; k < W; ++k) sum += d[k] * w[k] * v[k];
-    const float pull = scale * scale * (block_sum(sum) / (float)c);
+    for (int k = 0; k < W; ++k) sum += at.d[k] * w[k] * at.v[k];
+    const float scale = at.rstd, pull = scale * scale * (block_sum(sum) / (float)c);
 #pragma unroll
     for (int k = 0; k < W; ++k) {
-      to[k] += scale * (d[k] * w[k] - v[k] * pull);
-      d_weight[k] += d[k] * v[k] * scale;
+      at.to[k] += scale * (at.d[k] * w[k] - at.v[k] * pull);
+      d_weight[k] += at.d[k] * at.v[k] * scale;
     }
-    if (mine) store(d_x + row + i, to);
+    if (mine) store(d_x + (size_t)r * c + i, at.to);
+    at = next;
   }
   if (mine) store(parts + (size_t)blockIdx.x * c + i, d_weight);
 }

@@ -144,7 +144,7 @@ fn rotate(
     Ok(())
 }
 
-fn check(
+pub(super) fn check(
     op: &'static str,
     qkv: &Tensor,
     positions: &Tensor<u32>,

@@ -6,7 +6,7 @@ use crate::cuda::{Grid, Scratch};
 use crate::error::KernelError;
 use crate::ops::linear_logprob::TokenSets;
 use crate::ops::linear_logprob::cuda::{
-    Block, F32, Parts, Problem, Rows, SHARED_FEW_BF16, SHARED_FEW_F32, Sets, null, parts,
+    Block, F32, Parts, Problem, Rows, SHARED_FEW_BF16, SHARED_FEW_F32, Sets, hopper, null, parts,
 };
 use crate::tensor::Tensor;
 
@@ -40,25 +40,81 @@ pub(super) fn sample(
         //   N (checked in `mod.rs`), the statistics were written by `parts`;
         // - aliasing: only scratch memory of this call is written.
         unsafe { launch.launch(Grid::linear(block.len.div_ceil(8), 256)) }?;
-        let kernel = problem.dtype().pick("linear_sample_token_f32", "linear_sample_token_bf16");
-        let launch = block.output(block.output(problem.launch(UNIT, kernel), tokens), logprobs);
-        let launch = block.input(launch, problem.hidden).input(problem.head);
-        let launch = launch.scratch(&lse, block.first(1) * F32).scratch(&strips, 0).scratch(&rest, 0);
-        let launch = block.index(launch).size(problem.vocab()).size(problem.width());
-        let launch = launch.number(problem.inverse_temperature()).number(i32::from(greedy));
-        let (threads, shared) = (problem.shared(256, 128), problem.shared(SHARED_FEW_F32, SHARED_FEW_BF16));
-        // SAFETY:
-        // - arguments: order and types match `linear_sample_token_T(u32*, float*, const T*, const T*, const float*, const
-        //   u32*, const double*, const u32*, int, int, float, int)`, T being the type of `hidden` and `head` (checked in
-        //   `mod.rs`);
-        // - bounds: a block a row; its strip lies inside the vocabulary; `tokens` and `logprobs` hold N elements;
-        // - aliasing: `tokens` and `logprobs` are borrowed mutably.
-        unsafe { launch.launch(Grid::linear(block.len, threads as u32).with_shared(shared)) }?;
+        let drawn = Drawn { lse: &lse, strips: &strips, rest: &rest };
+        if hopper::takes(problem) {
+            tokens_by_warpgroups(tokens, logprobs, problem, block, &drawn, greedy)?;
+        } else {
+            tokens_by_warps(tokens, logprobs, problem, block, &drawn, greedy)?;
+        }
     }
     match &rows.sets {
         Some(sets) => sample_sets(tokens, logprobs, problem, sets, &lse, greedy, uniforms),
         None => Ok(()),
     }
+}
+
+/// What is known of each row before its token.
+struct Drawn<'a> {
+    /// (N) f32.
+    lse: &'a Scratch<'a>,
+    /// (R) u32: the strip in which the token lies.
+    strips: &'a Scratch<'a>,
+    /// (R) f64: what is left of the uniform number there.
+    rest: &'a Scratch<'a>,
+}
+
+fn tokens_by_warps(
+    tokens: &mut Tensor<u32>,
+    logprobs: &mut Tensor,
+    problem: &Problem<'_>,
+    block: Block<'_>,
+    drawn: &Drawn<'_>,
+    greedy: bool,
+) -> Result<(), KernelError> {
+    let kernel = problem.dtype().pick("linear_sample_token_f32", "linear_sample_token_bf16");
+    let launch = block.output(block.output(problem.launch(UNIT, kernel), tokens), logprobs);
+    let launch = block.input(launch, problem.hidden).input(problem.head);
+    let launch = launch.scratch(drawn.lse, block.first(1) * F32);
+    let launch = block.index(launch.scratch(drawn.strips, 0).scratch(drawn.rest, 0));
+    let launch = launch.size(problem.vocab()).size(problem.width());
+    let launch = launch.number(problem.inverse_temperature()).number(i32::from(greedy));
+    let (threads, shared) = (problem.shared(256, 128), problem.shared(SHARED_FEW_F32, SHARED_FEW_BF16));
+    // SAFETY:
+    // - arguments: order and types match `linear_sample_token_T(u32*, float*, const T*, const T*, const float*, const
+    //   u32*, const double*, const u32*, int, int, float, int)`, T being the type of `hidden` and `head` (checked in
+    //   `mod.rs`);
+    // - bounds: a block a row; its strip lies inside the vocabulary; `tokens` and `logprobs` hold N elements;
+    // - aliasing: `tokens` and `logprobs` are borrowed mutably.
+    unsafe { launch.launch(Grid::linear(block.len, threads as u32).with_shared(shared)) }
+}
+
+fn tokens_by_warpgroups(
+    tokens: &mut Tensor<u32>,
+    logprobs: &mut Tensor,
+    problem: &Problem<'_>,
+    block: Block<'_>,
+    drawn: &Drawn<'_>,
+    greedy: bool,
+) -> Result<(), KernelError> {
+    // A row is the first of its box of hidden states, in a low tile.
+    const ROWS_OF_BOX: usize = 8;
+    let (tile, first) = (hopper::Tile::LOW, block.first(problem.width()));
+    let rows = problem.hidden.rows() - block.first(1);
+    let hidden = hopper::map(problem, (problem.hidden, first), rows, ROWS_OF_BOX)?;
+    let launch = problem.launch("linear_sample_sm90a", "linear_sample_token_sm90a_bf16");
+    let launch =
+        block.output(block.output(launch, tokens), logprobs).map(hidden).map(hopper::head(problem, tile)?);
+    let launch = launch.scratch(drawn.lse, block.first(1) * F32);
+    let launch = block.index(launch.scratch(drawn.strips, 0).scratch(drawn.rest, 0));
+    let launch = launch.size(problem.vocab()).size(problem.width());
+    let launch = launch.number(problem.inverse_temperature()).number(i32::from(greedy));
+    // SAFETY:
+    // - arguments: order and types match `linear_sample_token_sm90a_bf16(u32*, float*, TensorMap, TensorMap, const float*,
+    //   const u32*, const double*, const u32*, int, int, float, int)`;
+    // - bounds: a block a row; its strip lies inside the vocabulary; the maps end where hidden states and head do; `tokens`
+    //   and `logprobs` hold N elements;
+    // - aliasing: `tokens` and `logprobs` are borrowed mutably.
+    unsafe { launch.launch(tile.grid(block.len)) }
 }
 
 fn log_sum_exps(

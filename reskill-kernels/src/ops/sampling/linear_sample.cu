@@ -9,12 +9,12 @@
 // Launch    strip: grid (ceil(R/8)), block (256), a warp a row; token: grid (R), block (256; bf16: 128), dynamic shared
 //           memory of the tile; sets: grid (R), block (128)
 // Numerics  the strip is found from its statistics, its logits are computed again by the same instructions as before:
-//           log-probabilities equal those of linear_logprob_forward to the bit. Cumulative sums are f64.
+//           log-probabilities equal those of linear_logprob_forward to the bit. Cumulative sums are f64. Where the
+//           statistics are those of linear_logprob_forward_sm90a.cu, so is the token: linear_sample_sm90a.cu.
 // Source    inversion of the cumulative distribution, in two levels
 #include "product_tile.cuh"
 #include "reduce.cuh"
-
-#define STRIP 256
+#include "strip_token.cuh"
 
 // Finds the strip in which each row's token lies, and what is left of its uniform number there.
 extern "C" __global__ void __launch_bounds__(256) linear_sample_strip(
@@ -93,20 +93,9 @@ __device__ __forceinline__ void token_of_strip(u32* tokens, float* logprobs, con
         if (tile.row(i) == 0 && n0 + tile.col(j) < end)
           logits[n0 + tile.col(j) - begin] = __fmul_rn(tile.at(i, j), inverse_temperature);
   });                                                    // ends with a barrier: all logits of the strip are there
+  if (threadIdx.x >= 32) return;
+  const int found = token_in_strip(logits, end - begin, rest[r], lse[n], greedy);
   if (threadIdx.x != 0) return;
-  int found = 0;
-  if (greedy) {
-    for (int v = 1; v < end - begin; ++v)
-      if (logits[v] > logits[found]) found = v;
-  } else {
-    double cumulative = 0.0;
-    for (int v = 0; v < end - begin; ++v) {
-      const float p = expf(logits[v] - lse[n]);
-      if (p > 0.f) found = v;                            // the last with a probability, should rounding miss all
-      cumulative += (double)p;
-      if (rest[r] < cumulative) break;
-    }
-  }
   tokens[n] = begin + found;
   logprobs[n] = logits[found] - lse[n];
 }

@@ -1,4 +1,4 @@
-//! The norms of query and key heads.
+//! The norms of query and key heads, alone and with their rotation.
 
 use anyhow::Result;
 use reskill_kernels::ops::{self, AttentionShape, Cost, cost};
@@ -6,15 +6,18 @@ use reskill_kernels::{KernelError, Tensor};
 
 use super::exact::inner;
 use super::operation::{Build, Inputs, Operation, poison, relative_error};
+use super::rotation::Turns;
 use super::sample::{Sample, row_of};
 
 /// Under the root of a norm.
 const EPS: f32 = 1e-6;
 
 /// The operations of this file.
-pub(super) const OPERATIONS: [(&str, Build); 2] = [
-    ("qk_norm_forward", |inputs| Ok(Box::new(HeadNorm::new(inputs)?))),
-    ("qk_norm_backward", |inputs| Ok(Box::new(HeadNormBackward::new(inputs)?))),
+pub(super) const OPERATIONS: [(&str, Build); 4] = [
+    ("qk_norm_forward", |inputs| Ok(Box::new(HeadNorm::new(inputs, false)?))),
+    ("qk_norm_backward", |inputs| Ok(Box::new(HeadNormBackward::new(inputs, false)?))),
+    ("qk_norm_rope_forward", |inputs| Ok(Box::new(HeadNorm::new(inputs, true)?))),
+    ("qk_norm_rope_backward", |inputs| Ok(Box::new(HeadNormBackward::new(inputs, true)?))),
 ];
 
 struct HeadNorm {
@@ -24,6 +27,7 @@ struct HeadNorm {
     rstd: Tensor,
     /// Of queries and of keys.
     weights: [Tensor; 2],
+    turns: Option<Turns>,
     shape: AttentionShape,
     size: usize,
     tolerance: f64,
@@ -41,7 +45,7 @@ struct Head {
 }
 
 impl HeadNorm {
-    fn new(inputs: &Inputs<'_>) -> Result<HeadNorm> {
+    fn new(inputs: &Inputs<'_>, turned: bool) -> Result<HeadNorm> {
         let (n, model) = (inputs.n, inputs.model);
         let shape = model.attention();
         let heads = shape.n_heads + shape.n_kv_heads;
@@ -53,9 +57,11 @@ impl HeadNorm {
             raw: inputs.tensor(2, &[n, heads * shape.head_dim], 1.0)?,
             rstd: inputs.wide(3, &[n, heads], 1.0)?,
             weights: [weight(4)?, weight(5)?],
+            turns: if turned { Some(Turns::new(inputs)?) } else { None },
             shape,
             size: inputs.size(),
-            tolerance: inputs.rounding(1e-5),
+            // A rotation by 4096 radians loses some digits of its f32 angle.
+            tolerance: inputs.rounding(if turned { 1e-3 } else { 1e-5 }),
         })
     }
 
@@ -88,7 +94,8 @@ impl Operation for HeadNorm {
         vec![("N", self.qkv.rows()), ("H+K", self.heads()), ("D", self.shape.head_dim)]
     }
     fn cost(&self) -> Cost {
-        cost::qk_norm_forward(self.qkv.rows(), self.heads(), self.shape.head_dim, self.size)
+        let norm = if self.turns.is_some() { cost::qk_norm_rope_forward } else { cost::qk_norm_forward };
+        norm(self.qkv.rows(), self.heads(), self.shape.head_dim, self.size)
     }
     fn poison(&mut self) -> Result<()> {
         self.qkv.copy_from(&self.original)?;
@@ -96,14 +103,22 @@ impl Operation for HeadNorm {
     }
     fn run(&mut self) -> Result<(), KernelError> {
         let [q_weight, k_weight] = &self.weights;
-        let (raw, rstd) = (&mut self.raw, &mut self.rstd);
-        ops::qk_norm_forward(&mut self.qkv, raw, rstd, (q_weight, k_weight), self.shape, EPS)
+        let (raw, rstd, weights) = (&mut self.raw, &mut self.rstd, (q_weight, k_weight));
+        match self.turns.as_ref().map(Turns::rotation) {
+            Some(turns) => {
+                ops::qk_norm_rope_forward(&mut self.qkv, raw, rstd, weights, turns, self.shape, EPS)
+            }
+            None => ops::qk_norm_forward(&mut self.qkv, raw, rstd, weights, self.shape, EPS),
+        }
     }
     fn error(&self, sample: Sample) -> Result<f64> {
         let mut pairs = Vec::new();
         for Head { row, at, x, rstd, weight } in self.some(sample)? {
             let got = row_of(&self.qkv, row)?;
-            let want = x.iter().zip(&weight).map(|(x, weight)| x * rstd * weight);
+            let mut want: Vec<f64> = x.iter().zip(&weight).map(|(x, weight)| x * rstd * weight).collect();
+            if let Some(turns) = &self.turns {
+                turns.turn(row, &mut want, 1.0);
+            }
             pairs.extend(got[at..at + x.len()].iter().copied().zip(want));
         }
         Ok(relative_error(pairs))
@@ -124,8 +139,8 @@ struct HeadNormBackward {
 }
 
 impl HeadNormBackward {
-    fn new(inputs: &Inputs<'_>) -> Result<HeadNormBackward> {
-        let mut forward = HeadNorm::new(inputs)?;
+    fn new(inputs: &Inputs<'_>, turned: bool) -> Result<HeadNormBackward> {
+        let mut forward = HeadNorm::new(inputs, turned)?;
         forward.run()?;
         let d_out = inputs.tensor(6, forward.qkv.shape(), 1.0)?;
         let d_weight = |stream| inputs.wide(stream, &[forward.shape.head_dim], 1.0);
@@ -139,8 +154,9 @@ impl Operation for HeadNormBackward {
         self.forward.shape()
     }
     fn cost(&self) -> Cost {
-        let HeadNorm { qkv, shape, size, .. } = &self.forward;
-        cost::qk_norm_backward(qkv.rows(), self.forward.heads(), shape.head_dim, *size)
+        let HeadNorm { qkv, shape, size, turns, .. } = &self.forward;
+        let norm = if turns.is_some() { cost::qk_norm_rope_backward } else { cost::qk_norm_backward };
+        norm(qkv.rows(), self.forward.heads(), shape.head_dim, *size)
     }
     fn poison(&mut self) -> Result<()> {
         self.d_qkv.copy_from(&self.d_out)?;
@@ -150,16 +166,24 @@ impl Operation for HeadNormBackward {
         Ok(())
     }
     fn run(&mut self) -> Result<(), KernelError> {
-        let HeadNorm { raw, rstd, weights: [q_weight, k_weight], shape, .. } = &self.forward;
+        let HeadNorm { raw, rstd, weights: [q_weight, k_weight], turns, shape, .. } = &self.forward;
         let [d_q_weight, d_k_weight] = &mut self.d_weights;
         let (d_weights, weights) = ((d_q_weight, d_k_weight), (q_weight, k_weight));
-        ops::qk_norm_backward(&mut self.d_qkv, d_weights, raw, rstd, weights, *shape)
+        match turns.as_ref().map(Turns::rotation) {
+            Some(turns) => {
+                ops::qk_norm_rope_backward(&mut self.d_qkv, d_weights, raw, rstd, weights, turns, *shape)
+            }
+            None => ops::qk_norm_backward(&mut self.d_qkv, d_weights, raw, rstd, weights, *shape),
+        }
     }
     fn error(&self, sample: Sample) -> Result<f64> {
         let mut pairs = Vec::new();
         for Head { row, at, x, rstd, weight } in self.forward.some(sample)? {
             let d = x.len();
-            let (got, d_out) = (row_of(&self.d_qkv, row)?, row_of(&self.d_out, row)?);
+            let (got, mut d_out) = (row_of(&self.d_qkv, row)?, row_of(&self.d_out, row)?);
+            if let Some(turns) = &self.forward.turns {
+                turns.turn(row, &mut d_out[at..at + d], -1.0);
+            }
             let g: Vec<f64> = d_out[at..at + d].iter().zip(&weight).map(|(d, weight)| d * weight).collect();
             let pull = rstd * rstd * inner(&g, &x) / d as f64;
             let want = g.iter().zip(&x).map(|(g, x)| rstd * (g - x * pull));

@@ -1,7 +1,7 @@
 //! Rotary positions, forward and backward, in place.
 
 use anyhow::Result;
-use reskill_kernels::ops::{self, Cost, RopeTable, cost};
+use reskill_kernels::ops::{self, Cost, RopeTable, Rotation, cost};
 use reskill_kernels::{KernelError, Tensor};
 
 use super::operation::{Build, Inputs, Operation, relative_error};
@@ -17,13 +17,45 @@ pub(super) const OPERATIONS: [(&str, Build); 2] = [
     ("rope_backward", |inputs| Ok(Box::new(Rope::new(inputs, true)?))),
 ];
 
+/// Positions of rows, by chance, and the angles.
+pub(super) struct Turns {
+    positions: Vec<u32>,
+    column: Tensor<u32>,
+    table: RopeTable,
+}
+
+impl Turns {
+    pub(super) fn new(inputs: &Inputs<'_>) -> Result<Turns> {
+        let positions = inputs.stream(20).ids(inputs.n, LONGEST);
+        Ok(Turns {
+            column: inputs.column(&positions)?,
+            positions,
+            table: RopeTable::new(LONGEST, inputs.model.head_dim, THETA)?.to_device(inputs.device)?,
+        })
+    }
+
+    pub(super) fn rotation(&self) -> Rotation<'_> {
+        Rotation { positions: &self.column, table: &self.table }
+    }
+
+    /// A head of a row turned by the row's angle in f64; back with direction -1.
+    pub(super) fn turn(&self, row: usize, head: &mut [f64], direction: f64) {
+        let (d, half) = (head.len(), head.len() / 2);
+        for i in 0..half {
+            let angle = f64::from(self.positions[row]) * THETA.powf(-2.0 * i as f64 / d as f64);
+            let (sin, cos) = (direction * angle).sin_cos();
+            let (a, b) = (head[i], head[i + half]);
+            head[i] = a * cos - b * sin;
+            head[i + half] = b * cos + a * sin;
+        }
+    }
+}
+
 struct Rope {
     backward: bool,
     qkv: Tensor,
     original: Tensor,
-    positions: Vec<u32>,
-    column: Tensor<u32>,
-    table: RopeTable,
+    turns: Turns,
     heads: usize,
     head_dim: usize,
     size: usize,
@@ -35,14 +67,11 @@ impl Rope {
         let model = inputs.model;
         let width = (model.heads + 2 * model.kv_heads) * model.head_dim;
         let original = inputs.tensor(1, &[inputs.n, width], 1.0)?;
-        let positions = inputs.stream(2).ids(inputs.n, LONGEST);
         Ok(Rope {
             backward,
             qkv: original.try_clone()?,
             original,
-            column: inputs.column(&positions)?,
-            positions,
-            table: RopeTable::new(LONGEST, model.head_dim, THETA)?.to_device(inputs.device)?,
+            turns: Turns::new(inputs)?,
             heads: model.heads + model.kv_heads,
             head_dim: model.head_dim,
             size: inputs.size(),
@@ -63,26 +92,22 @@ impl Operation for Rope {
         Ok(self.qkv.copy_from(&self.original)?)
     }
     fn run(&mut self) -> Result<(), KernelError> {
+        let Rotation { positions, table } = self.turns.rotation();
         if self.backward {
-            return ops::rope_backward(&mut self.qkv, &self.column, &self.table, self.heads);
+            return ops::rope_backward(&mut self.qkv, positions, table, self.heads);
         }
-        ops::rope_forward(&mut self.qkv, &self.column, &self.table, self.heads)
+        ops::rope_forward(&mut self.qkv, positions, table, self.heads)
     }
     fn error(&self, sample: Sample) -> Result<f64> {
-        let (d, half, rotated) = (self.head_dim, self.head_dim / 2, self.heads * self.head_dim);
         let direction = if self.backward { -1.0 } else { 1.0 };
         let mut pairs = Vec::new();
         for n in sample.rows(self.qkv.rows()) {
-            let (got, x) = (row_of(&self.qkv, n)?, row_of(&self.original, n)?);
-            for (head, i) in (0..self.heads).flat_map(|head| (0..half).map(move |i| (head, i))) {
-                let angle = f64::from(self.positions[n]) * THETA.powf(-2.0 * i as f64 / d as f64);
-                let (a, b) = (head * d + i, head * d + i + half);
-                let (sin, cos) = (direction * angle).sin_cos();
-                pairs.push((got[a], x[a] * cos - x[b] * sin));
-                pairs.push((got[b], x[b] * cos + x[a] * sin));
+            let (got, mut want) = (row_of(&self.qkv, n)?, row_of(&self.original, n)?);
+            for head in want.chunks_exact_mut(self.head_dim).take(self.heads) {
+                self.turns.turn(n, head, direction);
             }
             // Values are left as they are.
-            pairs.extend(got[rotated..].iter().copied().zip(x[rotated..].iter().copied()));
+            pairs.extend(got.into_iter().zip(want));
         }
         Ok(relative_error(pairs))
     }

@@ -16,8 +16,8 @@ const QUERIES: usize = 128;
 const KEYS: usize = 128;
 /// Flat query rows that such a block copies at once.
 const RUN: usize = 64;
-/// Stages of what it copies.
-const RUN_STAGES: usize = 4;
+/// Stages of what the kernels of the backward pass copy.
+const STAGES: usize = 4;
 /// A barrier in shared memory.
 const BARRIER: usize = 8;
 
@@ -58,13 +58,12 @@ impl Hopper {
 
     /// Keys that the kernel of the queries' gradients copies at once.
     fn query_keys(self) -> usize {
-        if self.head_dim == 64 { 128 } else { 96 }
+        if self.head_dim == 64 { 128 } else { 64 }
     }
 
     /// `QueryShared`: queries and d_out; stages of keys and values, each with two barriers.
     fn query_shared(self) -> usize {
-        let stages = if self.head_dim == 64 { 4 } else { 3 };
-        let shared = 2 * self.rows(QUERIES) + stages * 2 * (self.rows(self.query_keys()) + BARRIER);
+        let shared = 2 * self.rows(QUERIES) + STAGES * 2 * (self.rows(self.query_keys()) + BARRIER);
         shared.next_multiple_of(1024)
     }
 
@@ -72,7 +71,7 @@ impl Hopper {
     /// barrier, and the tile's record (32 bytes) at a multiple of 16.
     fn key_value_shared(self) -> usize {
         let stage = 2 * self.rows(RUN) + RUN * (16 + 4 + 4) + 4 + 2 * BARRIER;
-        let shared = 2 * self.rows(KEYS) + RUN_STAGES * stage + BARRIER + 8 + 32;
+        let shared = 2 * self.rows(KEYS) + STAGES * stage + BARRIER + 8 + 32;
         shared.next_multiple_of(1024)
     }
 

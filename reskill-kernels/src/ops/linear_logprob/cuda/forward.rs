@@ -2,7 +2,7 @@
 
 use std::mem::size_of;
 
-use super::{Block, F32, Problem, Rows, SHARED_F32, SHARED_FEW_F32, null};
+use super::{Block, F32, Problem, Rows, SHARED_F32, SHARED_FEW_F32, hopper, null};
 use crate::cuda::{Grid, Scratch};
 use crate::error::KernelError;
 use crate::tensor::Tensor;
@@ -61,6 +61,51 @@ pub(crate) fn parts<'d>(
 ) -> Result<Parts<'d>, KernelError> {
     let strips = problem.device.scratch(problem.op, block.len * problem.n_strips() * 4 * F32)?;
     let target_logits = problem.device.scratch(problem.op, block.len * size_of::<f32>())?;
+    let parts = Parts { strips, target_logits };
+    if hopper::takes(problem) {
+        by_warpgroups(&parts, problem, block, targets)?;
+    } else {
+        by_warps(&parts, problem, block, targets)?;
+    }
+    Ok(parts)
+}
+
+fn by_warpgroups(
+    parts: &Parts<'_>,
+    problem: &Problem<'_>,
+    block: Block<'_>,
+    targets: Option<&Tensor<u32>>,
+) -> Result<(), KernelError> {
+    let (tile, kernel) = if block.len <= hopper::Tile::LOW.height {
+        (hopper::Tile::LOW, "linear_logprob_parts_few_sm90a_bf16")
+    } else {
+        (hopper::Tile::HIGH, "linear_logprob_parts_sm90a_bf16")
+    };
+    let factors = hopper::Factors::new(problem, block, tile)?;
+    let launch = problem.launch("linear_logprob_forward_sm90a", kernel);
+    let launch = launch.scratch(&parts.strips, 0).scratch(&parts.target_logits, 0);
+    let launch = block.index(launch.map(factors.hidden).map(factors.head));
+    let launch = match targets {
+        Some(targets) => block.input(launch, targets),
+        None => null(launch),
+    };
+    let launch = launch.size(block.len).size(problem.vocab()).size(problem.width());
+    let launch = launch.number(problem.inverse_temperature());
+    // SAFETY:
+    // - arguments: order and types match `linear_logprob_parts_sm90a_bf16(float4*, float*, TensorMap, TensorMap, const
+    //   u32*, const u32*, int, int, int, float)`;
+    // - bounds: the maps end after `len` rows and the vocabulary, beyond which nothing is written; `strips` holds len *
+    //   n_strips float4, `target_logits` len f32; the index names rows of the batch;
+    // - aliasing: only the two pieces of scratch memory are written.
+    unsafe { launch.launch(tile.staying(problem, block.len, problem.vocab())) }
+}
+
+fn by_warps(
+    parts: &Parts<'_>,
+    problem: &Problem<'_>,
+    block: Block<'_>,
+    targets: Option<&Tensor<u32>>,
+) -> Result<(), KernelError> {
     let few = block.len <= FEW;
     let kernel = if few {
         problem.dtype().pick("linear_logprob_parts_few_f32", "linear_logprob_parts_few_bf16")
@@ -73,7 +118,8 @@ pub(crate) fn parts<'d>(
         (false, 0) => (64, 256, SHARED_F32),
         (false, _) => (128, 256, SHARED_BF16),
     };
-    let launch = problem.launch(UNIT, kernel).scratch(&strips, 0).scratch(&target_logits, 0);
+    let launch = problem.launch(UNIT, kernel);
+    let launch = launch.scratch(&parts.strips, 0).scratch(&parts.target_logits, 0);
     let launch = block.index(block.input(launch, problem.hidden).input(problem.head));
     let launch = match targets {
         Some(targets) => block.input(launch, targets),
@@ -88,6 +134,5 @@ pub(crate) fn parts<'d>(
     // - bounds: rows and tokens beyond `len` and `vocab` are read as zeros and not written; `strips` holds len * n_strips
     //   float4, `target_logits` len f32; the index names rows of the batch;
     // - aliasing: only the two pieces of scratch memory are written.
-    unsafe { launch.launch(Grid { blocks, threads: [threads, 1, 1], shared }) }?;
-    Ok(Parts { strips, target_logits })
+    unsafe { launch.launch(Grid { blocks, threads: [threads, 1, 1], shared }) }
 }

@@ -3,6 +3,8 @@
 
 mod backward;
 mod forward;
+pub(crate) mod hopper;
+mod products;
 mod sets;
 
 use std::mem::size_of;

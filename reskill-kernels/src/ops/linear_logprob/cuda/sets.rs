@@ -201,28 +201,49 @@ struct HeadPlan {
 
 impl HeadPlan {
     fn new(host: &Host) -> HeadPlan {
-        let entries_of =
-            |&row: &u32| (host.offsets[row as usize]..host.offsets[row as usize + 1]).map(move |e| (e, row));
-        let mut all: Vec<(u32, u32)> = host.rows.iter().flat_map(entries_of).collect();
-        all.sort_by_key(|&(entry, _)| host.ids[entry as usize]);
-        let mut plan = HeadPlan { segments: vec![0], joined: vec![0], ..HeadPlan::default() };
-        for same in all.chunk_by(|a, b| host.ids[a.0 as usize] == host.ids[b.0 as usize]) {
-            let token = host.ids[same[0].0 as usize];
-            let several = same.len() > SEGMENT;
-            for segment in same.chunks(SEGMENT) {
-                plan.entries.extend(segment.iter().map(|&(entry, _)| entry));
-                plan.entry_rows.extend(segment.iter().map(|&(_, row)| row));
-                plan.segments.push(plan.entries.len() as u32);
-                plan.tokens.push(token);
-                plan.n_parts += usize::from(several);
-                plan.part_of.push(if several { plan.n_parts as u32 } else { 0 });
+        let entries_of = |&row: &u32| {
+            let entries = host.offsets[row as usize] as usize..host.offsets[row as usize + 1] as usize;
+            entries.map(move |entry| (entry, row))
+        };
+        // Counting the entries of each token is a sort that keeps the order of rows.
+        let n_tokens = host.ids.iter().max().map_or(0, |&token| token as usize + 1);
+        let mut ends = vec![0_usize; n_tokens];
+        host.rows.iter().flat_map(entries_of).for_each(|(entry, _)| ends[host.ids[entry] as usize] += 1);
+        let mut n_entries = 0;
+        for end in &mut ends {
+            let begin = n_entries;
+            n_entries += *end;
+            *end = begin;
+        }
+        let (mut entries, mut entry_rows) = (vec![0; n_entries], vec![0; n_entries]);
+        for (entry, row) in host.rows.iter().flat_map(entries_of) {
+            let end = &mut ends[host.ids[entry] as usize];
+            (entries[*end], entry_rows[*end]) = (entry as u32, row);
+            *end += 1;
+        }
+        let plan =
+            HeadPlan { segments: vec![0], joined: vec![0], entries, entry_rows, ..HeadPlan::default() };
+        plan.with_segments(&ends)
+    }
+
+    /// Cuts the entries of each token, which end at `ends`, into segments.
+    fn with_segments(mut self, ends: &[usize]) -> HeadPlan {
+        let mut begin = 0;
+        for (token, &end) in ends.iter().enumerate() {
+            let several = end - begin > SEGMENT;
+            while begin < end {
+                begin = end.min(begin + SEGMENT);
+                self.segments.push(begin as u32);
+                self.tokens.push(token as u32);
+                self.n_parts += usize::from(several);
+                self.part_of.push(if several { self.n_parts as u32 } else { 0 });
             }
             if several {
-                plan.joined.push(plan.n_parts as u32);
-                plan.join_tokens.push(token);
+                self.joined.push(self.n_parts as u32);
+                self.join_tokens.push(token as u32);
             }
         }
-        plan
+        self
     }
 }
 

@@ -140,8 +140,8 @@ fn by_size(
     right: &View<'_>,
     p: &Product,
 ) -> Candidate {
-    let hopper =
-        hopper::fills(p, device.properties().multiprocessors) && hopper::takes(device, out, left, right, p);
+    let fills = hopper::fills(p, out.tensor.dtype(), device.properties().multiprocessors);
+    let hopper = fills && hopper::takes(device, out, left, right, p);
     if hopper { Candidate::Hopper } else { Candidate::Portable }
 }
 

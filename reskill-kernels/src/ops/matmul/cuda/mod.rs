@@ -132,6 +132,34 @@ pub(crate) fn product(
     choice::product(device, op, out, left, right, product)
 }
 
+/// As [`product`] of bf16, by the kernels for compute capability 9.0 whatever its size, each sum in one order: a row's bits
+/// do not depend on the number of rows.
+///
+/// # Errors
+/// As [`product`]; [`KernelError::Unsupported`] where these kernels cannot be used.
+pub(crate) fn warpgroup_product(
+    device: &CudaDevice,
+    op: &'static str,
+    out: &mut ViewMut<'_>,
+    left: View<'_>,
+    right: View<'_>,
+    product: &Product,
+) -> Result<(), KernelError> {
+    let [left_size, right_size] = product.stored();
+    check_inside(op, "left factor", (left.tensor, left.first, left.stride), left_size)?;
+    check_inside(op, "right factor", (right.tensor, right.first, right.stride), right_size)?;
+    check_inside(op, "out", (&*out.tensor, out.first, out.stride), (product.m, product.n))?;
+    if !hopper::takes(device, out, &left, &right, product) {
+        return Err(KernelError::Unsupported {
+            op,
+            device: format!("cuda:{}", device.ordinal()),
+            what: format!("{product} by warpgroups"),
+            remedy: "use gemm backend `portable`",
+        });
+    }
+    hopper::product_in_one_order(device, op, out, left, right, product)
+}
+
 /// `rows` rows of `cols` elements, `stride` apart from `first` on, lie inside the tensor and do not overlap.
 fn check_inside(
     op: &'static str,

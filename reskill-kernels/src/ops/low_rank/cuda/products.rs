@@ -1,6 +1,6 @@
-//! The low-rank addition on a CUDA device: products through [`crate::ops::matmul`], with their inner values in scratch memory.
+//! Of any size and type: products through [`crate::ops::matmul`], with their inner values in scratch memory.
 
-use super::{LowRank, sizes};
+use super::super::{LowRank, sizes};
 use crate::cuda::{CudaDevice, Grid, Launch};
 use crate::dtype::DType;
 use crate::error::KernelError;
