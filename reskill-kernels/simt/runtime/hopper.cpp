@@ -52,6 +52,7 @@ struct Product {
 struct NamedBarrier {
   unsigned threads = 0, arrived = 0;
   uint64_t generation = 0;
+  std::vector<Warp*> warps;  // that have arrived
 };
 thread_local std::map<unsigned, NamedBarrier> g_named;  // by 16 times the block of the cluster plus number
 
@@ -323,7 +324,10 @@ void named_barrier(int id, int threads) {
     fail("bar.sync %d is of %u threads for some and of %d for others", id, b.threads, threads);
   b.threads = threads;
   const uint64_t seen = b.generation;
+  if (running_fiber().index % 32 == 0) b.warps.push_back(running_fiber().warp);
   if (++b.arrived == b.threads) {
+    for (Warp* warp : b.warps) ++warp->barriers;
+    b.warps.clear();
     b.arrived = 0;
     ++b.generation;
   } else {

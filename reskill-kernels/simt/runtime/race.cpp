@@ -1,7 +1,7 @@
 // The tracing build: races on shared memory within a block.
 //
 // Two accesses to a byte by different threads, one of them a write, must have a __syncthreads between them, or within a
-// warp a __syncwarp. The order in which fibers happen to run does not matter: a missing barrier is found in any.
+// warp a __syncwarp or a barrier of some warps (which is not taken to order those warps). The order in which fibers happen to run does not matter: a missing barrier is found in any.
 // Shuffles and votes are no barriers for memory (CUDA C++ Programming Guide, "Warp Shuffle Functions"). Memory that
 // other blocks of a cluster read,
 // tensor copies and warpgroup products use is left to mbarriers and not looked at; so are atomics.
