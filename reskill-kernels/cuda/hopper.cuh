@@ -74,13 +74,6 @@ __device__ __forceinline__ void tma_load(void* shared, const TensorMap* map, int
 #endif
 }
 
-// Fetches a map ahead of its first copy.
-__device__ __forceinline__ void tma_prefetch(const TensorMap* map) {
-#if !defined(RESKILL_SIMT)
-  asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
-#endif
-}
-
 // Copies a box from shared memory (1024-byte aligned, swizzled by 128 bytes) to the map's matrix at (column, row). What
 // lies outside of the matrix is left out. The copy belongs to the group that this thread's next commit closes.
 __device__ __forceinline__ void tma_store(const void* shared, const TensorMap* map, int column, int row) {
@@ -219,22 +212,6 @@ __device__ __forceinline__ void registers_increase() {
 // its own axis contiguous and K across rows.
 // Thread t holds, with warp w = t / 32 % 4 and lane l: d[4 j + 2 h + i] = D[16 w + l / 4 + 8 h][8 j + 2 (l % 4) + i].
 template <int kTurnedA, int kTurnedB>
-__device__ __forceinline__ void wgmma_m64k16(float (&d)[16], u64 a, u64 b, int keep) {
-#if defined(RESKILL_SIMT)
-  simt::wgmma(d, 32, a, kTurnedA, b, kTurnedB, keep);
-#else
-  asm volatile(
-      "{\n.reg .pred keep;\nsetp.ne.b32 keep, %18, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 "
-      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
-      "%16, %17, keep, 1, 1, %19, %20;\n}"
-      :
-        "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]),
-        "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15])
-      : "l"(a), "l"(b), "r"(keep), "n"(kTurnedA), "n"(kTurnedB));
-#endif
-}
-template <int kTurnedA, int kTurnedB>
 __device__ __forceinline__ void wgmma_m64k16(float (&d)[32], u64 a, u64 b, int keep) {
 #if defined(RESKILL_SIMT)
   simt::wgmma(d, 64, a, kTurnedA, b, kTurnedB, keep);
@@ -250,30 +227,6 @@ __device__ __forceinline__ void wgmma_m64k16(float (&d)[32], u64 a, u64 b, int k
         "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]),
         "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]),
         "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31])
-      : "l"(a), "l"(b), "r"(keep), "n"(kTurnedA), "n"(kTurnedB));
-#endif
-}
-template <int kTurnedA, int kTurnedB>
-__device__ __forceinline__ void wgmma_m64k16(float (&d)[64], u64 a, u64 b, int keep) {
-#if defined(RESKILL_SIMT)
-  simt::wgmma(d, 128, a, kTurnedA, b, kTurnedB, keep);
-#else
-  asm volatile(
-      "{\n.reg .pred keep;\nsetp.ne.b32 keep, %66, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 "
-      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, %18, %19, %20, %21, %22, %23, "
-      "%24, %25, %26, %27, %28, %29, %30, %31, %32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, "
-      "%46, %47, %48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}, "
-      "%64, %65, keep, 1, 1, %67, %68;\n}"
-      :
-        "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]),
-        "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15]), "+f"(d[16]),
-        "+f"(d[17]), "+f"(d[18]), "+f"(d[19]), "+f"(d[20]), "+f"(d[21]), "+f"(d[22]), "+f"(d[23]), "+f"(d[24]),
-        "+f"(d[25]), "+f"(d[26]), "+f"(d[27]), "+f"(d[28]), "+f"(d[29]), "+f"(d[30]), "+f"(d[31]), "+f"(d[32]),
-        "+f"(d[33]), "+f"(d[34]), "+f"(d[35]), "+f"(d[36]), "+f"(d[37]), "+f"(d[38]), "+f"(d[39]), "+f"(d[40]),
-        "+f"(d[41]), "+f"(d[42]), "+f"(d[43]), "+f"(d[44]), "+f"(d[45]), "+f"(d[46]), "+f"(d[47]), "+f"(d[48]),
-        "+f"(d[49]), "+f"(d[50]), "+f"(d[51]), "+f"(d[52]), "+f"(d[53]), "+f"(d[54]), "+f"(d[55]), "+f"(d[56]),
-        "+f"(d[57]), "+f"(d[58]), "+f"(d[59]), "+f"(d[60]), "+f"(d[61]), "+f"(d[62]), "+f"(d[63])
       : "l"(a), "l"(b), "r"(keep), "n"(kTurnedA), "n"(kTurnedB));
 #endif
 }
