@@ -59,8 +59,9 @@ __device__ __forceinline__ void mbarrier_wait(u64* barrier, u32 parity) {
 #endif
 }
 
-// Copies the map's box at (column, row) of its matrix to shared memory (1024-byte aligned), swizzled by 128 bytes, and
-// brings its bytes to the barrier. What lies outside of the matrix becomes zero and counts as brought.
+// Copies the map's box at (column, row) of its matrix to shared memory, swizzled as the map says (by 128 bytes: aligned to
+// 1024 bytes; by 64: to 512), and brings its bytes to the barrier. What lies outside of the matrix, also in front of it,
+// becomes zero and counts as brought.
 __device__ __forceinline__ void tma_load(void* shared, const TensorMap* map, int column, int row, u64* barrier) {
 #if defined(RESKILL_SIMT)
   simt::tma_load(shared, map, column, row, barrier);
@@ -157,10 +158,17 @@ __device__ __forceinline__ void stmatrix_x4(void* row, const u32 (&r)[4]) {
 //   bits 0-13   start address / 16
 //   bits 16-29  leading offset / 16: factor stored with K across rows: from 64 columns to the next 64; else unused (1)
 //   bits 32-45  stride offset / 16: from one atom to the next, along rows
-//   bits 62-63  1: swizzle of 128 bytes
+//   bits 62-63  1: swizzle of 128 bytes; 2: of 64 bytes
 __device__ __forceinline__ u64 wgmma_descriptor(const void* shared, u32 leading_bytes) {
   const u64 start = (shared_address(shared) & 0x3ffff) >> 4;
   return start | (u64)(leading_bytes >> 4 & 0x3fff) << 16 | (u64)(1024 >> 4) << 32 | (u64)1 << 62;
+}
+
+// Descriptor of a factor in shared memory that is stored with K across rows, swizzled by 64 bytes: rows of 32 bf16, eight of
+// which make an atom of 512 bytes. `leading_bytes`: from 32 columns to the next 32.
+__device__ __forceinline__ u64 wgmma_descriptor_64(const void* shared, u32 leading_bytes) {
+  const u64 start = (shared_address(shared) & 0x3ffff) >> 4;
+  return start | (u64)(leading_bytes >> 4 & 0x3fff) << 16 | (u64)(512 >> 4) << 32 | (u64)2 << 62;
 }
 
 __device__ __forceinline__ void wgmma_fence() {

@@ -1,10 +1,10 @@
 // The tracing build: races on shared memory within a block.
 //
-// Two accesses to a byte by different threads, one of them a write, must have a __syncthreads between them, within a warp
-// a __syncwarp, between blocks of a cluster a barrier of the cluster. The order in which fibers happen to run does not
-// matter: a missing barrier is found in any. Shuffles and votes are no barriers for memory (CUDA C++ Programming Guide,
-// "Warp Shuffle Functions"). Memory that tensor copies bring and warpgroup products use is left to mbarriers and not looked
-// at; so are atomics.
+// Two accesses to a byte by different threads, one of them a write, must have a __syncthreads between them, or within a
+// warp a __syncwarp. The order in which fibers happen to run does not matter: a missing barrier is found in any.
+// Shuffles and votes are no barriers for memory (CUDA C++ Programming Guide, "Warp Shuffle Functions"). Not looked at are
+// atomics, memory that tensor copies and warpgroup products use, clusters of several blocks, and a block from its first
+// mbarrier or named barrier on: what these order is not followed.
 #if defined(SIMT_TRACE)
 #include "race.h"
 
@@ -18,7 +18,7 @@ namespace {
 
 struct Access {
   unsigned thread = 0;  // index + 1; 0 for none
-  unsigned cluster_barriers = 0, block_barriers = 0, warp_barriers = 0;
+  unsigned block_barriers = 0, warp_barriers = 0;
 };
 struct Cell {
   Access write, read, other_read;  // the newest write, and the newest reads by two threads
@@ -28,6 +28,7 @@ struct Variable {
   std::vector<Cell> cells;
 };
 thread_local std::vector<Variable> g_variables;
+thread_local bool g_left = false;
 
 Variable* find(uintptr_t address) {
   for (Variable& v : g_variables)
@@ -36,10 +37,7 @@ Variable* find(uintptr_t address) {
 }
 
 bool concurrent(const Access& before, const Access& now) {
-  if (!before.thread || before.thread == now.thread || before.cluster_barriers != now.cluster_barriers) return false;
-  const unsigned n = running_block().n;
-  if ((before.thread - 1) / n != (now.thread - 1) / n) return true;
-  if (before.block_barriers != now.block_barriers) return false;
+  if (!before.thread || before.thread == now.thread || before.block_barriers != now.block_barriers) return false;
   const bool one_warp = (before.thread - 1) / 32 == (now.thread - 1) / 32;
   return !one_warp || before.warp_barriers == now.warp_barriers;
 }
@@ -51,7 +49,11 @@ bool concurrent(const Access& before, const Access& now) {
 
 }  // namespace
 
-void race_block_begin() { g_variables.clear(); }
+void race_block_begin() {
+  g_variables.clear();
+  g_left = false;
+}
+void race_leave_block() { g_left = true; }
 
 void race_variable(const void* begin, size_t bytes) {
   const uintptr_t at = reinterpret_cast<uintptr_t>(begin);
@@ -59,13 +61,12 @@ void race_variable(const void* begin, size_t bytes) {
 }
 
 void race_access(const void* p, size_t bytes, bool write) {
-  if (g_variables.empty() || is_host()) return;
+  if (g_left || g_variables.empty() || is_host()) return;
   const uintptr_t address = reinterpret_cast<uintptr_t>(p);
   Variable* v = find(address);
   if (!v) return;
   const Fiber& f = running_fiber();
-  const Access now = {f.slot + 1, static_cast<unsigned>(first_of_cluster().cluster_generation),
-                      static_cast<unsigned>(running_block().generation), f.warp->barriers};
+  const Access now = {f.slot + 1, static_cast<unsigned>(running_block().generation), f.warp->barriers};
   for (uintptr_t a = address; a < address + bytes && a < v->end; ++a) {
     Cell& c = v->cells[a - v->begin];
     if (concurrent(c.write, now)) report(write ? "written, as was done by" : "read, but written by", c.write, *v, a);

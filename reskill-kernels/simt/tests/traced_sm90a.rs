@@ -1,5 +1,5 @@
-//! What the kernels for compute capability 9.0 of products and of the output head touch and ask of memory, as `traced_costs`
-//! and `traced_requests` have it for the others.
+//! What kernels for compute capability 9.0 of products, of the output head and of attention to a paged cache touch and ask of
+//! memory, as `traced_costs` and `traced_requests` have it for the others.
 //!
 //! One program, since the capability holds for the process.
 
@@ -9,7 +9,7 @@ mod common;
 
 use common::{ids, tensor};
 use reskill_kernels::ops::cost::{self, Cost};
-use reskill_kernels::ops::{self, Distribution, TokenSets};
+use reskill_kernels::ops::{self, AttentionShape, CachedPlan, CachedSpan, Distribution, TokenSets};
 use reskill_kernels::{DType, Device, KernelError, Tensor};
 use reskill_simt::{counters, requests};
 
@@ -226,4 +226,28 @@ fn products_ask_for_memory_in_whole_sectors() {
     let mut layer = Layer::new(640, 640, 256);
     asks("matmul_backward_input", || layer.backward_input());
     asks("matmul_backward_weight", || layer.backward_weight());
+}
+
+#[test]
+fn attention_of_long_spans_to_the_cache_reads_whole_pages_once() {
+    reskill_simt::set_capability(90);
+    let device = reskill_simt::device().with_precision(BF16).unwrap();
+    for head_dim in [64, 128] {
+        let (page, len, position, n_blocks) = (32, 64, 96, 12);
+        let shape = AttentionShape { n_heads: 4, n_kv_heads: 2, head_dim };
+        let blocks = [[7, 1, 0, 9, 3], [2, 10, 11, 4, 5]];
+        let spans = [0, 1].map(|span| CachedSpan { row: span * len, len, position, blocks: &blocks[span] });
+        let (n, width) = (2 * len, shape.kv_width());
+        let mut plan = CachedPlan::new(&device, shape, page).unwrap();
+        plan.set(&spans, n, n_blocks).unwrap();
+        let keys = tensor(&device, &[n_blocks, width, page], BF16);
+        let values = tensor(&device, &[n_blocks, page, width], BF16);
+        let qkv = tensor(&device, &[n, shape.qkv_width()], BF16);
+        let mut out = tensor(&device, &[n, shape.out_width()], BF16);
+        let mut run = || ops::attention_cached_planned(&mut out, &qkv, &keys, &values, &plan);
+        let (flops, bytes) = ops::cached_cost(&spans, shape, 2, page, false);
+        // Two tiles of 32 bytes; for each row its number and what it sees, which the merge reads again, and its parts.
+        touches("attention_cached", Cost { bytes: bytes as u64, flops: flops as u64 }, 8 * n + 256, &mut run);
+        asks("attention_cached", &mut run);
+    }
 }
