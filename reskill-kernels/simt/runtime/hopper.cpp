@@ -175,7 +175,7 @@ unsigned shared_offset(const void* p) {
 
 void mbarrier_init(unsigned long long* barrier, unsigned count) {
   require_aligned(barrier, 8, "mbarrier");
-  race_leave_block();
+  if (count >= 32) race_leave_block();
   Barrier b(0);
   b.pending = b.count = count;
   b.bytes = kBias;

@@ -1,10 +1,11 @@
 // The tracing build: races on shared memory within a block.
 //
-// Two accesses to a byte by different threads, one of them a write, must have a __syncthreads between them, or within a
-// warp a __syncwarp. The order in which fibers happen to run does not matter: a missing barrier is found in any.
-// Shuffles and votes are no barriers for memory (CUDA C++ Programming Guide, "Warp Shuffle Functions"). Not looked at are
-// atomics, memory that tensor copies and warpgroup products use, clusters of several blocks, and a block from its first
-// mbarrier or named barrier on: what these order is not followed.
+// Two accesses to a byte by different threads, one of them a write, must have a __syncthreads between them, within a warp
+// a __syncwarp, between blocks of a cluster a barrier of the cluster. The order in which fibers happen to run does not
+// matter: a missing barrier is found in any. Shuffles and votes are no barriers for memory (CUDA C++ Programming Guide,
+// "Warp Shuffle Functions"). Memory that tensor copies bring and warpgroup products use is left to mbarriers and not looked
+// at; so are atomics, and a block from its first named barrier or mbarrier that whole warps arrive at: what these hand from
+// thread to thread is not followed.
 #if defined(SIMT_TRACE)
 #include "race.h"
 
@@ -18,7 +19,7 @@ namespace {
 
 struct Access {
   unsigned thread = 0;  // index + 1; 0 for none
-  unsigned block_barriers = 0, warp_barriers = 0;
+  unsigned cluster_barriers = 0, block_barriers = 0, warp_barriers = 0;
 };
 struct Cell {
   Access write, read, other_read;  // the newest write, and the newest reads by two threads
@@ -37,7 +38,10 @@ Variable* find(uintptr_t address) {
 }
 
 bool concurrent(const Access& before, const Access& now) {
-  if (!before.thread || before.thread == now.thread || before.block_barriers != now.block_barriers) return false;
+  if (!before.thread || before.thread == now.thread || before.cluster_barriers != now.cluster_barriers) return false;
+  const unsigned n = running_block().n;
+  if ((before.thread - 1) / n != (now.thread - 1) / n) return true;
+  if (before.block_barriers != now.block_barriers) return false;
   const bool one_warp = (before.thread - 1) / 32 == (now.thread - 1) / 32;
   return !one_warp || before.warp_barriers == now.warp_barriers;
 }
@@ -66,7 +70,8 @@ void race_access(const void* p, size_t bytes, bool write) {
   Variable* v = find(address);
   if (!v) return;
   const Fiber& f = running_fiber();
-  const Access now = {f.slot + 1, static_cast<unsigned>(running_block().generation), f.warp->barriers};
+  const Access now = {f.slot + 1, static_cast<unsigned>(first_of_cluster().cluster_generation),
+                      static_cast<unsigned>(running_block().generation), f.warp->barriers};
   for (uintptr_t a = address; a < address + bytes && a < v->end; ++a) {
     Cell& c = v->cells[a - v->begin];
     if (concurrent(c.write, now)) report(write ? "written, as was done by" : "read, but written by", c.write, *v, a);

@@ -119,6 +119,7 @@ fn blocks_of_a_cluster_read_each_others_shared_memory() {
 }
 
 #[test]
+#[cfg_attr(feature = "trace", ignore = "the tracing build ends the launch at the race")]
 fn a_read_before_the_clusters_barrier_shows_in_the_results() {
     let mut wrong = false;
     with_each_order(|_| {
