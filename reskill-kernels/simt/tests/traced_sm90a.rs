@@ -1,4 +1,4 @@
-//! What kernels for compute capability 9.0 of products, of the output head and of attention to a paged cache touch and ask of
+//! What kernels for compute capability 9.0 of products, of the output head and of attention touch and ask of
 //! memory, as `traced_costs` and `traced_requests` have it for the others.
 //!
 //! One program, since the capability holds for the process.
@@ -9,7 +9,9 @@ mod common;
 
 use common::{ids, tensor};
 use reskill_kernels::ops::cost::{self, Cost};
-use reskill_kernels::ops::{self, AttentionShape, CachedPlan, CachedSpan, Distribution, TokenSets};
+use reskill_kernels::ops::{
+    self, AttentionShape, CachedPlan, CachedSpan, Distribution, PackedSegment, PackedSegments, TokenSets,
+};
 use reskill_kernels::{DType, Device, KernelError, Tensor};
 use reskill_simt::{counters, requests};
 
@@ -249,5 +251,24 @@ fn attention_of_long_spans_to_the_cache_reads_whole_pages_once() {
         // Two tiles of 32 bytes; for each row its number and what it sees, which the merge reads again, and its parts.
         touches("attention_cached", Cost { bytes: bytes as u64, flops: flops as u64 }, 8 * n + 256, &mut run);
         asks("attention_cached", &mut run);
+    }
+}
+
+#[test]
+fn attention_of_packed_rows_asks_for_whole_sectors() {
+    reskill_simt::set_capability(90);
+    let device = reskill_simt::device();
+    for head_dim in [64, 128] {
+        let shape = AttentionShape { n_heads: 4, n_kv_heads: 2, head_dim };
+        let segment = |start, len, prefix_len| PackedSegment { start, len, prefix_start: 0, prefix_len };
+        let segments: PackedSegments = vec![segment(0, 128, 0), segment(128, 64, 128)].into();
+        let n = 192;
+        let [qkv, mut d_qkv] = [(); 2].map(|()| tensor(&device, &[n, shape.qkv_width()], BF16));
+        let [mut out, d_out] = [(); 2].map(|()| tensor(&device, &[n, shape.out_width()], BF16));
+        let mut lse = tensor(&device, &[n, shape.n_heads], DType::F32);
+        asks("attention_forward", || ops::attention_forward(&mut out, &mut lse, &qkv, &segments, shape));
+        asks("attention_backward", || {
+            ops::attention_backward(&mut d_qkv, &d_out, &out, &lse, &qkv, &segments, shape)
+        });
     }
 }
