@@ -15,10 +15,7 @@ use reskill_simt::{counters, requests};
 
 const BF16: DType = DType::Bf16;
 /// Kernels that may take more than one and a tenth of the least sectors, by reason.
-const ALLOWED: [(&str, f64); 8] = [
-    // Results leave as pairs of a fragment, four lanes a row: in bf16 that is half a sector.
-    ("linear_kl_d_logits_sm90a_bf16", 2.0),
-    ("linear_logprob_d_logits_sm90a_bf16", 2.0),
+const ALLOWED: [(&str, f64); 6] = [
     // One lane a row writes 16 bytes, or 4 of the divergence; the rows of a warp are apart by their strips.
     ("linear_logprob_parts_sm90a_bf16", 2.0),
     ("linear_kl_parts_sm90a_bf16", 3.4),
