@@ -59,8 +59,9 @@ __device__ __forceinline__ void mbarrier_wait(u64* barrier, u32 parity) {
 #endif
 }
 
-// Copies the map's box at (column, row) of its matrix to shared memory (1024-byte aligned), swizzled by 128 bytes, and
-// brings its bytes to the barrier. What lies outside of the matrix becomes zero and counts as brought.
+// Copies the map's box at (column, row) of its matrix to shared memory, swizzled as the map says (by 128 bytes: aligned to
+// 1024 bytes; by 64: to 512), and brings its bytes to the barrier. What lies outside of the matrix, also in front of it,
+// becomes zero and counts as brought.
 __device__ __forceinline__ void tma_load(void* shared, const TensorMap* map, int column, int row, u64* barrier) {
 #if defined(RESKILL_SIMT)
   simt::tma_load(shared, map, column, row, barrier);
@@ -70,13 +71,6 @@ __device__ __forceinline__ void tma_load(void* shared, const TensorMap* map, int
           shared_address(shared)),
       "l"(map), "r"(shared_address(barrier)), "r"(column), "r"(row)
       : "memory");
-#endif
-}
-
-// Fetches a map ahead of its first copy.
-__device__ __forceinline__ void tma_prefetch(const TensorMap* map) {
-#if !defined(RESKILL_SIMT)
-  asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 #endif
 }
 
@@ -164,10 +158,17 @@ __device__ __forceinline__ void stmatrix_x4(void* row, const u32 (&r)[4]) {
 //   bits 0-13   start address / 16
 //   bits 16-29  leading offset / 16: factor stored with K across rows: from 64 columns to the next 64; else unused (1)
 //   bits 32-45  stride offset / 16: from one atom to the next, along rows
-//   bits 62-63  1: swizzle of 128 bytes
+//   bits 62-63  1: swizzle of 128 bytes; 2: of 64 bytes
 __device__ __forceinline__ u64 wgmma_descriptor(const void* shared, u32 leading_bytes) {
   const u64 start = (shared_address(shared) & 0x3ffff) >> 4;
   return start | (u64)(leading_bytes >> 4 & 0x3fff) << 16 | (u64)(1024 >> 4) << 32 | (u64)1 << 62;
+}
+
+// Descriptor of a factor in shared memory that is stored with K across rows, swizzled by 64 bytes: rows of 32 bf16, eight of
+// which make an atom of 512 bytes. `leading_bytes`: from 32 columns to the next 32.
+__device__ __forceinline__ u64 wgmma_descriptor_64(const void* shared, u32 leading_bytes) {
+  const u64 start = (shared_address(shared) & 0x3ffff) >> 4;
+  return start | (u64)(leading_bytes >> 4 & 0x3fff) << 16 | (u64)(512 >> 4) << 32 | (u64)2 << 62;
 }
 
 __device__ __forceinline__ void wgmma_fence() {
@@ -210,22 +211,6 @@ __device__ __forceinline__ void registers_increase() {
 // 128 threads of a warpgroup, asynchronously; N is 2 for each element of `d`. kTurned* says that a factor is stored with
 // its own axis contiguous and K across rows.
 // Thread t holds, with warp w = t / 32 % 4 and lane l: d[4 j + 2 h + i] = D[16 w + l / 4 + 8 h][8 j + 2 (l % 4) + i].
-template <int kTurnedA, int kTurnedB>
-__device__ __forceinline__ void wgmma_m64k16(float (&d)[16], u64 a, u64 b, int keep) {
-#if defined(RESKILL_SIMT)
-  simt::wgmma(d, 32, a, kTurnedA, b, kTurnedB, keep);
-#else
-  asm volatile(
-      "{\n.reg .pred keep;\nsetp.ne.b32 keep, %18, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 "
-      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
-      "%16, %17, keep, 1, 1, %19, %20;\n}"
-      :
-        "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]),
-        "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15])
-      : "l"(a), "l"(b), "r"(keep), "n"(kTurnedA), "n"(kTurnedB));
-#endif
-}
 template <int kTurnedA, int kTurnedB>
 __device__ __forceinline__ void wgmma_m64k16(float (&d)[32], u64 a, u64 b, int keep) {
 #if defined(RESKILL_SIMT)

@@ -18,9 +18,10 @@ type BuildResult<T> = Result<T, Box<dyn Error>>;
 /// Kernels for one architecture only.
 const HOPPER_SUFFIX: &str = "_sm90a.cu";
 /// Those of them that use no other instructions than the simulator knows.
-const SIMULATED_HOPPER: [&str; 8] = [
+const SIMULATED_HOPPER: [&str; 9] = [
     "attention_flash_backward_key_value_sm90a.cu",
     "attention_flash_backward_query_sm90a.cu",
+    "attention_flash_cached_sm90a.cu",
     "attention_flash_forward_sm90a.cu",
     "linear_kl_sm90a.cu",
     "linear_logprob_backward_sm90a.cu",

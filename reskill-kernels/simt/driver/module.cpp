@@ -165,16 +165,16 @@ API cuLaunchKernelEx(const LaunchConfig* c, void* function, void** args, void** 
   return cuLaunchKernel(function, c->gx, c->gy, c->gz, c->bx, c->by, c->bz, c->shared, c->stream, args, extra);
 }
 
-// Two axes of bf16, swizzled by 128 bytes: what the kernels use. The conditions are those of the documentation.
+// Two axes of bf16, swizzled by 128 bytes or by 64, boxes as wide: what the kernels use. The conditions are those of the documentation.
 API cuTensorMapEncodeTiled(void* map, int type, unsigned rank, void* address, const uint64_t* sizes,
                            const uint64_t* strides, const uint32_t* box, const uint32_t* steps, int interleave,
                            int swizzle, int, int) {
   if (compute_capability() < 90) return kNotSupported;
-  if (type != 9 || rank != 2 || interleave != 0 || swizzle != 3 || steps[0] != 1 || steps[1] != 1) return kNotSupported;
+  if (type != 9 || rank != 2 || interleave != 0 || (swizzle != 3 && swizzle != 2) || steps[0] != 1 || steps[1] != 1) return kNotSupported;
   const bool aligned = reinterpret_cast<uintptr_t>(map) % 64 == 0 && reinterpret_cast<uintptr_t>(address) % 16 == 0 &&
                        strides[0] % 16 == 0;
   const bool fits = sizes[0] && sizes[1] && sizes[0] <= 1ull << 32 && sizes[1] <= 1ull << 32 &&
-                    strides[0] < 1ull << 40 && strides[0] >= sizes[0] * 2 && box[0] && box[0] * 2 <= 128 && box[1] &&
+                    strides[0] < 1ull << 40 && strides[0] >= sizes[0] * 2 && box[0] * 2 == (swizzle == 3 ? 128u : 64u) && box[1] &&
                     box[1] <= 256;
   if (!aligned || !fits) return kInvalidValue;
   const simt::TensorMapContents contents = {simt::kTensorMapMagic,

@@ -5,6 +5,7 @@
 
 #include "block.h"
 #include "matrix.h"
+#include "race.h"
 #include "tensor_map.h"
 
 namespace simt {
@@ -52,14 +53,18 @@ struct Product {
 struct NamedBarrier {
   unsigned threads = 0, arrived = 0;
   uint64_t generation = 0;
+  std::vector<Warp*> warps;  // that have arrived
 };
 thread_local std::map<unsigned, NamedBarrier> g_named;  // by 16 times the block of the cluster plus number
 
-// Swizzle of 128 bytes: bits 4-6 of an address are exclusive-ored with bits 7-9.
-unsigned swizzled(unsigned offset) { return offset ^ (offset >> 7 & 7) << 4; }
+// Swizzle of 128 bytes: bits 4-6 of an address are exclusive-ored with bits 7-9; of 64 bytes: bits 4-5 with bits 7-8.
+unsigned swizzled(unsigned offset, unsigned row_bytes) {
+  return offset ^ (offset >> 7 & (row_bytes == 64 ? 3 : 7)) << 4;
+}
 
 void deliver(const PendingCopy& c) {
   const TensorMapContents& m = c.map;
+  const unsigned row_bytes = m.box_columns * 2;
   for (uint32_t r = 0; r < m.box_rows; ++r)
     for (uint32_t q = 0; q < m.box_columns; ++q) {
       const int64_t row = static_cast<int64_t>(c.row) + r, column = static_cast<int64_t>(c.column) + q;
@@ -69,7 +74,7 @@ void deliver(const PendingCopy& c) {
       if (inside) trace_read(from, 2);
       unsigned short v = 0;
       if (inside) memcpy(&v, from, 2);
-      memcpy(c.shared + swizzled(r * 128 + q * 2), &v, 2);
+      memcpy(c.shared + swizzled(r * row_bytes + q * 2, row_bytes), &v, 2);
     }
   Barrier b(*c.barrier);
   b.bytes -= m.box_rows * m.box_columns * 2;
@@ -79,9 +84,10 @@ void deliver(const PendingCopy& c) {
 
 void deliver(const BulkStore& c) {
   const TensorMapContents& m = c.map;
+  const unsigned row_bytes = m.box_columns * 2;
   for (uint32_t r = 0; r < m.box_rows; ++r)
     for (uint32_t q = 0; q < m.box_columns; ++q) {
-      const unsigned char* from = c.shared + swizzled(r * 128 + q * 2);
+      const unsigned char* from = c.shared + swizzled(r * row_bytes + q * 2, row_bytes);
       trace_read(from, 2);
       const int64_t row = static_cast<int64_t>(c.row) + r, column = static_cast<int64_t>(c.column) + q;
       if (row < 0 || column < 0 || row >= static_cast<int64_t>(m.rows) || column >= static_cast<int64_t>(m.columns))
@@ -97,8 +103,9 @@ TensorMapContents checked_map(const void* shared, const void* map) {
   TensorMapContents m;
   memcpy(&m, map, sizeof m);
   if (m.magic != kTensorMapMagic) fail("the tensor map was not made by cuTensorMapEncodeTiled");
-  if (shared_offset(shared) % 1024)
-    fail("a box swizzled by 128 bytes begins at a multiple of 1024 bytes, not at %u", shared_offset(shared));
+  const unsigned atom = m.box_columns * 16;  // eight rows
+  if (shared_offset(shared) % atom)
+    fail("a box swizzled by %u bytes begins at a multiple of %u bytes, not at %u", atom / 8, atom, shared_offset(shared));
   const size_t bytes = static_cast<size_t>(m.box_rows) * m.box_columns * 2;
   if (shared_offset(shared) + bytes > running_block().dynamic_bytes)
     fail("a box of %zu bytes reaches beyond shared memory", bytes);
@@ -108,11 +115,18 @@ TensorMapContents checked_map(const void* shared, const void* map) {
 float element(unsigned long long descriptor, int turned, int row, int k) {
   const unsigned start = (descriptor & 0x3fff) << 4, leading = (descriptor >> 16 & 0x3fff) << 4,
                  stride = (descriptor >> 32 & 0x3fff) << 4;
-  const unsigned offset = turned ? row / 64 * leading + k / 8 * stride + k % 8 * 128 + row % 64 * 2
-                                 : row / 8 * stride + row % 8 * 128 + k * 2;
+  const unsigned row_bytes = descriptor >> 62 == 2 ? 64 : 128, columns = row_bytes / 2;
+  const unsigned offset = turned ? row / columns * leading + k / 8 * stride + k % 8 * row_bytes + row % columns * 2
+                                 : row / 8 * stride + row % 8 * row_bytes + k * 2;
   unsigned short bits;
-  memcpy(&bits, g_block->dynamic + swizzled(start + offset), 2);
+  memcpy(&bits, g_block->dynamic + swizzled(start + offset, row_bytes), 2);
   return __uint_as_float(static_cast<unsigned>(bits) << 16);
+}
+
+// With K along the row a step of 16 leaves no whole number of rows of 64 bytes: not used.
+void require_known(unsigned long long descriptor, int turned) {
+  if (descriptor >> 62 != 1 && !(descriptor >> 62 == 2 && turned))
+    fail("only factors swizzled by 128 bytes are known, and by 64 with K across rows");
 }
 
 // This thread's elements of the product.
@@ -161,6 +175,7 @@ unsigned shared_offset(const void* p) {
 
 void mbarrier_init(unsigned long long* barrier, unsigned count) {
   require_aligned(barrier, 8, "mbarrier");
+  race_leave_block();
   Barrier b(0);
   b.pending = b.count = count;
   b.bytes = kBias;
@@ -238,8 +253,9 @@ void tma_load(void* shared, const void* map, int column, int row, unsigned long 
 
 void tma_store(const void* shared, const void* map, int column, int row) {
   Fiber& f = running_fiber();
-  f.stores.push_back(
-      {static_cast<const unsigned char*>(shared), checked_map(shared, map), column, row, f.bulk_group});
+  const TensorMapContents m = checked_map(shared, map);
+  trace_read(shared, static_cast<size_t>(m.box_rows) * m.box_columns * 2);  // the engine may begin at once
+  f.stores.push_back({static_cast<const unsigned char*>(shared), m, column, row, f.bulk_group});
 }
 void bulk_commit() { ++running_fiber().bulk_group; }
 void bulk_wait_read(int groups_left) {
@@ -256,12 +272,13 @@ void bulk_wait_read(int groups_left) {
 }
 
 void wgmma(float* d, int n, unsigned long long a, int turned_a, unsigned long long b, int turned_b, int keep) {
-  if (a >> 62 != 1 || b >> 62 != 1) fail("only factors swizzled by 128 bytes are known");
+  require_known(a, turned_a);
+  require_known(b, turned_b);
   products().push_back({d, n, a, b, turned_a, turned_b, keep, running_fiber().copy_group, {}});
 }
 
 void wgmma_registers(float* d, int n, const unsigned (&a)[4], unsigned long long b, int turned_b, int keep) {
-  if (b >> 62 != 1) fail("only factors swizzled by 128 bytes are known");
+  require_known(b, turned_b);
   struct Own {
     unsigned a[4];
   };
@@ -305,12 +322,16 @@ void wgmma_wait(int groups_left) {
 void named_barrier(int id, int threads) {
   if (id < 1 || id > 15 || threads < 32 || threads % 32 != 0)
     fail("bar.sync %d of %d threads: there are barriers 1 to 15, of whole warps", id, threads);
+  race_leave_block();
   NamedBarrier& b = g_named[16 * cluster_rank() + id];
   if (b.arrived && b.threads != static_cast<unsigned>(threads))
     fail("bar.sync %d is of %u threads for some and of %d for others", id, b.threads, threads);
   b.threads = threads;
   const uint64_t seen = b.generation;
+  if (running_fiber().index % 32 == 0) b.warps.push_back(running_fiber().warp);
   if (++b.arrived == b.threads) {
+    for (Warp* warp : b.warps) ++warp->barriers;
+    b.warps.clear();
     b.arrived = 0;
     ++b.generation;
   } else {

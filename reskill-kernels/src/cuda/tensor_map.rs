@@ -24,13 +24,36 @@ impl TensorMap {
         device: &CudaDevice,
         op: &'static str,
         (tensor, first, stride): (&Tensor, usize, usize),
-        (rows, cols): (usize, usize),
+        size: (usize, usize),
         box_rows: u32,
+    ) -> Result<TensorMap, KernelError> {
+        let swizzle = sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_128B;
+        TensorMap::encode(device, op, (tensor, first, stride), size, ([64, box_rows], swizzle))
+    }
+
+    /// The same with boxes of `box_rows` x 32 bf16, swizzled by 64 bytes.
+    pub(crate) fn of_32_columns(
+        device: &CudaDevice,
+        op: &'static str,
+        matrix: (&Tensor, usize, usize),
+        size: (usize, usize),
+        box_rows: u32,
+    ) -> Result<TensorMap, KernelError> {
+        let swizzle = sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_64B;
+        TensorMap::encode(device, op, matrix, size, ([32, box_rows], swizzle))
+    }
+
+    fn encode(
+        device: &CudaDevice,
+        op: &'static str,
+        (tensor, first, stride): (&Tensor, usize, usize),
+        (rows, cols): (usize, usize),
+        (boxes, swizzle): ([u32; 2], sys::CUtensorMapSwizzle),
     ) -> Result<TensorMap, KernelError> {
         let address = tensor.cuda().map_or(0, |buffer| buffer.address(first));
         let sizes = [cols as u64, rows as u64];
         let strides = [stride as u64 * 2];
-        let (boxes, steps) = ([64, box_rows], [1, 1]);
+        let steps = [1, 1];
         let mut map = sys::CUtensorMap { opaque: [0; 16] };
         // SAFETY: every pointer is to a live array with as many elements as the rank asks for: two sizes, one stride, two
         // box sizes, two steps. The address is only stored.
@@ -45,7 +68,7 @@ impl TensorMap {
                 boxes.as_ptr(),
                 steps.as_ptr(),
                 sys::CUtensorMapInterleave::CU_TENSOR_MAP_INTERLEAVE_NONE,
-                sys::CUtensorMapSwizzle::CU_TENSOR_MAP_SWIZZLE_128B,
+                swizzle,
                 sys::CUtensorMapL2promotion::CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
                 sys::CUtensorMapFloatOOBfill::CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE,
             )

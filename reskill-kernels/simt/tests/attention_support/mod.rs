@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 #![allow(dead_code, clippy::allow_attributes, reason = "each test binary uses its own part")]
 
+pub(crate) mod cached;
+
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use reskill_kernels::ops::{AttentionShape, PackedSegment, PackedSegments};

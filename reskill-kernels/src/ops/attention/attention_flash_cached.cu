@@ -12,11 +12,9 @@
 // Numerics  f32 statistics and sums, weights by ex2.approx and rounded to bf16; bound against f64:
 //           simt/tests/attention_cached.rs.
 // Source    as attention_cached.cu.
-#include "attention_flash.cuh"
+#include "attention_flash_cached.cuh"
 
 namespace attention {
-
-constexpr int PAGE = 32;
 
 // x, in a way that the compiler cannot see through: addresses that come of it are computed where they are used, rather
 // than kept in registers across a loop that has none to spare.
@@ -50,24 +48,11 @@ __device__ __forceinline__ void multiply(float (&sums)[M][N][4], const bf16* a, 
 }
 
 // What both kernels read and write.
-template <int D> struct PagedPlaces {
-  bf16* out;
-  Partials partials;
-  const bf16* qkv;
+template <int D> struct PagedTile : PagedPlaces<D> {
+  using PagedPlaces<D>::tile, PagedPlaces<D>::heads, PagedPlaces<D>::kv_head;
   const bf16* keys;
   const bf16* values;
-  CachedTables tables;
-  SpanTile tile;
-  Heads heads;
-  int kv_head;
 
-  __device__ __forceinline__ SpanRow row(int m) const { return span_row(tables, tile, heads, kv_head, m); }
-  __device__ __forceinline__ const bf16* query(int m) const {
-    const SpanRow at = row(m);
-    return qkv + at.row * heads.width() + at.head * D;
-  }
-  __device__ __forceinline__ u32 last_page() const { return (tile.p1 - 1) / PAGE; }
-  __device__ __forceinline__ u64 block(u32 index) const { return tables.pages[tile.pages_first + index]; }
   // N_PAGES pages side by side; behind the last page it is copied again, and masked. A thread has the same chunk of
   // every row, so it looks up one page, and its places are constants apart.
   template <int N_PAGES, int THREADS>
@@ -76,7 +61,7 @@ template <int D> struct PagedPlaces {
     static_assert(D % STEP == 0, "each thread copies as many rows");
     thread = opaque(thread);
     const int chunk = thread % CHUNKS, d = thread / CHUNKS;
-    const u64 page = block(min(first_page + chunk / 4, last_page()));
+    const u64 page = this->block(min(first_page + chunk / 4, this->last_page()));
     const bf16* from = keys + (page * heads.kv_width() + kv_head * D + d) * PAGE + chunk % 4 * 8;
     bf16* at = to + d * (N_PAGES * PAGE + 8) + chunk * 8;
 #pragma unroll
@@ -92,7 +77,7 @@ template <int D> struct PagedPlaces {
     const u64 width = opaque((int)heads.kv_width());
 #pragma unroll 1
     for (int n = 0; n < N_PAGES; ++n) {
-      const u64 page = block(min(first_page + n, last_page()));
+      const u64 page = this->block(min(first_page + n, this->last_page()));
       const bf16* from = values + (page * PAGE + row) * width + kv_head * D + chunk * 8;
       bf16* at = to + (n * PAGE + row) * (D + 8) + chunk * 8;
       const int n_rows = (int)tile.p1 - (int)((first_page + n) * PAGE);
@@ -101,19 +86,18 @@ template <int D> struct PagedPlaces {
         cp_async16_zfill(at + i * (D + 8), from + i * width, row + i < n_rows ? 16 : 0);
     }
   }
-  __device__ __forceinline__ u32 n_seen(int m) const { return tables.n_seen[row(m).row]; }
 };
 
-template <int D> struct FlashPaged : PagedPlaces<D> {
+template <int D> struct FlashPaged : PagedTile<D> {
   static constexpr int BN = 2 * PAGE, KEY_ELEMENTS = D * (BN + 8);
-  __device__ __forceinline__ explicit FlashPaged(const PagedPlaces<D>& places) : PagedPlaces<D>(places) {}
+  __device__ __forceinline__ explicit FlashPaged(const PagedTile<D>& places) : PagedTile<D>(places) {}
   __device__ __forceinline__ int n_tiles() const { return (int)((this->tile.p1 - this->tile.p0 + BN - 1) / BN); }
   __device__ __forceinline__ u32 begin(int t) const { return this->tile.p0 + t * BN; }
   __device__ __forceinline__ void load_keys(bf16* to, int t) const {
-    PagedPlaces<D>::template load_keys<2, FLASH_THREADS>(to, threadIdx.x, begin(t) / PAGE);
+    PagedTile<D>::template load_keys<2, FLASH_THREADS>(to, threadIdx.x, begin(t) / PAGE);
   }
   __device__ __forceinline__ void load_values(bf16* to, int t) const {
-    PagedPlaces<D>::template load_values<2, FLASH_THREADS>(to, threadIdx.x, begin(t) / PAGE);
+    PagedTile<D>::template load_values<2, FLASH_THREADS>(to, threadIdx.x, begin(t) / PAGE);
   }
   __device__ __forceinline__ void scores(float (&sums)[2][BN / 8][4], const bf16* q, int first,
                                          const bf16* keys) const {
@@ -129,10 +113,7 @@ template <int D> struct FlashPaged : PagedPlaces<D> {
                                         int first, float scale_log2) const {
     const int len = (int)this->tile.len;
     if (this->tile.slot == NONE) {
-      write_rows<D>(acc, stage, first, len, [&](int m) {
-        const SpanRow at = this->row(m);
-        return this->out + at.row * this->heads.out_width() + at.head * D;
-      });
+      write_rows<D>(acc, stage, first, len, [&](int m) { return this->result(m); });
       return;
     }
     const int lane = lane_id(), g = lane >> 2, t2 = (lane & 3) * 2;
@@ -142,8 +123,7 @@ template <int D> struct FlashPaged : PagedPlaces<D> {
       for (int half = 0; half < 2; ++half) {
         const int m = first + i * 16 + half * 8 + g;
         if (m >= len) continue;
-        const SpanRow at = this->row(m);
-        const u64 part = (u64)at.slot * this->heads.n_heads + at.head;
+        const u64 part = this->part(m);
         if (t2 == 0) this->partials.lse[part] = softmax.lse(i, half, scale_log2);
 #pragma unroll
         for (int n = 0; n < D / 8; ++n)
@@ -168,7 +148,7 @@ template <int D> struct __align__(16) SmallBuffer {
 };
 
 template <int D>
-__device__ __forceinline__ void flash_small(const PagedPlaces<D>& places, SmallBuffer<D>& shared) {
+__device__ __forceinline__ void flash_small(const PagedTile<D>& places, SmallBuffer<D>& shared) {
   const int len = (int)places.tile.len, warp = warp_id(), lane = lane_id(), g = lane >> 2, t2 = (lane & 3) * 2;
   const float scale_log2 = places.heads.scale * LOG2_E;
   WarpBuffer<D>& buffer = shared.warps[warp];
@@ -233,11 +213,10 @@ __device__ __forceinline__ void flash_small(const PagedPlaces<D>& places, SmallB
       sum = fmaf(weight, shared.warps[w].acc[m][c], sum);
     }
     const float x = total == 0.f ? 0.f : sum / total;
-    const SpanRow at = places.row(m);
     if (places.tile.slot == NONE) {
-      places.out[at.row * places.heads.out_width() + at.head * D + c] = to_bf16(x);
+      places.result(m)[c] = to_bf16(x);
     } else {
-      const u64 part = (u64)at.slot * places.heads.n_heads + at.head;
+      const u64 part = places.part(m);
       places.partials.out[part * D + c] = x;
       if (c == 0) places.partials.lse[part] = total == 0.f ? minus_infinity() : (top + log2f(total)) * LN_2;
     }
@@ -251,24 +230,21 @@ __device__ __forceinline__ void flash_small(const PagedPlaces<D>& places, SmallB
       const bf16 *__restrict__ keys, const bf16 *__restrict__ values, const u32 *count,                              \
       const attention::SpanTile *tiles, const u32 *rows, const u32 *pages, const u32 *n_seen,                        \
       ATTENTION_HEADS_PARAMETERS
-#define ATTENTION_FLASH_CACHED_PLACES(D)                                                                             \
-  attention::PagedPlaces<D> {                                                                                        \
-    out, {partial_out, partial_lse}, qkv, keys, values, {count, tiles, rows, pages, n_seen}, tiles[blockIdx.x],      \
-        ATTENTION_HEADS_OF(D), (int)blockIdx.y                                                                       \
-  }
 #define ATTENTION_FLASH_CACHED(D)                                                                                    \
   extern "C" __global__ void __launch_bounds__(128)                                                                  \
       attention_flash_cached_small_bf16_##D(ATTENTION_FLASH_CACHED_PARAMETERS) {                                     \
     DYN_SHARED(attention::SmallBuffer<D>, shared);                                                                   \
     if (blockIdx.x >= *count) return;                                                                                \
-    attention::flash_small<D>(ATTENTION_FLASH_CACHED_PLACES(D), *shared);                                            \
+    const attention::PagedTile<D> places{ATTENTION_FLASH_CACHED_PLACES(D, blockIdx.x, blockIdx.y), keys, values};    \
+    attention::flash_small<D>(places, *shared);                                                                      \
   }                                                                                                                  \
   EXPORT_KERNEL(attention_flash_cached_small_bf16_##D)                                                               \
   extern "C" __global__ void __launch_bounds__(128)                                                                  \
       attention_flash_cached_large_bf16_##D(ATTENTION_FLASH_CACHED_PARAMETERS) {                                     \
     DYN_SHARED(bf16, shared);                                                                                        \
     if (blockIdx.x >= *count) return;                                                                                \
-    const attention::FlashPaged<D> problem(ATTENTION_FLASH_CACHED_PLACES(D));                                        \
+    const attention::PagedTile<D> places{ATTENTION_FLASH_CACHED_PLACES(D, blockIdx.x, blockIdx.y), keys, values};    \
+    const attention::FlashPaged<D> problem(places);                                                                  \
     attention::flash_forward<D, 64>(problem, (int)problem.tile.len, scale, shared);                                  \
   }                                                                                                                  \
   EXPORT_KERNEL(attention_flash_cached_large_bf16_##D)

@@ -11,203 +11,56 @@
 //           dynamic shared memory ForwardShared.
 // Numerics  f32 sums, weights by ex2.approx and rounded, relative 2^-9; bound against f64: simt/tests/attention.rs.
 //           Copies take whole tiles: keys behind the end of a run have weight 0, but their values must be numbers.
-// Source    Shah et al. 2024, arXiv:2407.08608, algorithms 1 and 2: the sum over a tile runs while the weights of the
-//           next are computed. The turns that warpgroups take there (section 3.1) gained nothing and are left out.
-#include "attention_warpgroup.cuh"
+// Source    as attention_warpgroup_forward.cuh.
+#include "attention_warpgroup_forward.cuh"
 
 namespace attention {
 
-template <int D, int BN, int STAGES> struct __align__(1024) ForwardShared {
-  SwizzledTile<D, QUERIES> q;
-  SwizzledTile<D, BN> keys[STAGES], values[STAGES];
-  u64 keys_full[STAGES], keys_empty[STAGES], values_full[STAGES], values_empty[STAGES];
-};
-
-// Online softmax of a thread's two rows; totals are of this thread's columns until `finish`.
-struct RowSoftmax {
-  float top[2], total[2], shrink[2];
-  __device__ __forceinline__ void start() {
-#pragma unroll
-    for (int h = 0; h < 2; ++h) top[h] = minus_infinity(), total[h] = 0.f;
-  }
-  // Turns scores into weights exp(scale (score - top)); what was summed before is to be multiplied by `shrink`.
-  template <int N> __device__ __forceinline__ void update(float (&s)[N], float scale_log2) {
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      float best = top[h];
-#pragma unroll
-      for (int j = 0; j < N / 4; ++j) best = fmaxf(best, fmaxf(s[4 * j + 2 * h], s[4 * j + 2 * h + 1]));
-      best = lanes_max<4>(best);
-      const float base = best == minus_infinity() ? 0.f : best * scale_log2;   // no key seen yet: weights 0
-      shrink[h] = fast_exp2(fmaf(top[h], scale_log2, -base));
-      float sum = 0.f;
-#pragma unroll
-      for (int j = 0; j < N / 4; ++j)
-#pragma unroll
-        for (int e = 4 * j + 2 * h; e < 4 * j + 2 * h + 2; ++e) {
-          s[e] = fast_exp2(fmaf(s[e], scale_log2, -base));
-          sum += s[e];
-        }
-      total[h] = fmaf(total[h], shrink[h], sum);
-      top[h] = best;
-    }
-  }
-  template <int N> __device__ __forceinline__ void rescale(float (&acc)[N], const float (&factor)[2]) const {
-#pragma unroll
-    for (int j = 0; j < N / 4; ++j)
-#pragma unroll
-      for (int e = 0; e < 4; ++e) acc[4 * j + e] *= factor[e / 2];
-  }
-  // Divides the sums by the totals; a row without keys gets 0. Totals are those of whole rows afterwards.
-  template <int N> __device__ __forceinline__ void finish(float (&acc)[N]) {
-    float inverse[2];
-#pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      total[h] = lanes_sum<4>(total[h]);
-      inverse[h] = total[h] == 0.f ? 0.f : 1.f / total[h];
-    }
-    rescale(acc, inverse);
-  }
-  __device__ __forceinline__ float lse(int h, float scale_log2) const {
-    return total[h] == 0.f ? minus_infinity() : (top[h] * scale_log2 + log2f(total[h])) * LN_2;
-  }
-};
-
-// Scores of keys that a row does not see become -infinity.
-template <int N>
-__device__ __forceinline__ void hide(float (&s)[N], const ColumnRange (&seen)[2]) {
-  const int t2 = (lane_id() & 3) * 2;
-#pragma unroll
-  for (int j = 0; j < N / 4; ++j)
-#pragma unroll
-    for (int e = 0; e < 4; ++e)
-      if (!seen[e / 2].contains(8 * j + t2 + (e & 1))) s[4 * j + e] = minus_infinity();
-}
-
-// The copying thread.
-template <int D, int BN, int STAGES>
-__device__ __forceinline__ void copy_tiles(ForwardShared<D, BN, STAGES>& shared, const KeyTiles<BN>& tiles,
-                                           const TensorMap* map, const PackedPlaces& at) {
-  const int column = (int)at.key(0), value_column = (int)at.value(0);
-  for (int t = 0; t < tiles.n; ++t) {
-    const int slot = t % STAGES, parity = t / STAGES % 2 ^ 1;   // parity 1 of a fresh barrier: slots begin empty
-    const u32 first = tiles.begin(t);
-    mbarrier_wait(&shared.keys_empty[slot], parity);
-    mbarrier_arrive_expect(&shared.keys_full[slot], sizeof shared.keys[slot]);
-    shared.keys[slot].load(map, first, column, &shared.keys_full[slot]);
-    mbarrier_wait(&shared.values_empty[slot], parity);
-    mbarrier_arrive_expect(&shared.values_full[slot], sizeof shared.values[slot]);
-    shared.values[slot].load(map, first, value_column, &shared.values_full[slot]);
-  }
-}
-
-// What a computing warpgroup writes.
-struct ForwardOut {
+template <int D, int BN> struct PackedForward {
+  using View = RowView;
   bf16* out;
   float* lse;
-};
+  const bf16* qkv;
+  const TensorMap* map;
+  const RowView* views;
+  PackedPlaces at;
+  KeyTiles<BN> tiles;
 
-// A computing warpgroup: the query rows 64 `part` .. of the tile.
-template <int D, int BN, int STAGES>
-__device__ __forceinline__ void compute_rows(const ForwardOut& to, ForwardShared<D, BN, STAGES>& shared,
-                                             const KeyTiles<BN>& tiles, const RowView* views, const PackedPlaces& at,
-                                             int part) {
-  const int len = (int)tiles.tile.len, first = part * 64 + (warp_id() & 3) * 16, row = first + (lane_id() >> 2);
-  const float scale_log2 = at.heads.scale * LOG2_E;
-  RowView view[2];
-#pragma unroll
-  for (int h = 0; h < 2; ++h) view[h] = views[at.row(tiles.tile.first + min(row + 8 * h, len - 1))];
-  auto hide_unseen = [&](float (&s)[BN / 2], int t) {
-    if (tiles.is_full(t)) return;
-    const ColumnRange seen[2] = {tiles.range(view[0], t), tiles.range(view[1], t)};
-    hide(s, seen);
-  };
-  float acc[D / 2], s[BN / 2];
-  u32 weights[BN / 16][4];
-  RowSoftmax softmax;
-  clear(acc);
-  softmax.start();
-
-  cp_async_wait<0>();
-  async_proxy_fence();
-  warpgroup_barrier(part);   // the queries of this warpgroup are there
-  const u64 q = shared.q.by_rows(part * 64);
-  mbarrier_wait(&shared.keys_full[0], 0);
-  wgmma_fence();
-  begin_trans<D, QUERIES, BN>(s, q, shared.keys[0].by_rows(0));
-  wgmma_commit();
-  wgmma_wait<0>();
-  wgmma_results(s);
-  release(&shared.keys_empty[0]);
-  hide_unseen(s, 0);
-  softmax.update(s, scale_log2);
-  round_left(weights, s);
-  for (int t = 1; t < tiles.n; ++t) {
-    const int slot = t % STAGES, before = (t - 1) % STAGES;
-    mbarrier_wait(&shared.keys_full[slot], t / STAGES % 2);
-    mbarrier_wait(&shared.values_full[before], (t - 1) / STAGES % 2);
-    wgmma_fence();
-    begin_trans<D, QUERIES, BN>(s, q, shared.keys[slot].by_rows(0));
-    wgmma_commit();
-    begin_accumulate<D, BN>(acc, weights, shared.values[before].by_columns());
-    wgmma_commit();
-    wgmma_wait<1>();
-    wgmma_results(s);
-    release(&shared.keys_empty[slot]);
-    hide_unseen(s, t);
-    softmax.update(s, scale_log2);
-    wgmma_wait<0>();
-    wgmma_results(acc);
-    release(&shared.values_empty[before]);
-    softmax.rescale(acc, softmax.shrink);
-    round_left(weights, s);
+  __device__ __forceinline__ float scale() const { return at.heads.scale; }
+  __device__ __forceinline__ int len() const { return (int)tiles.tile.len; }
+  __device__ __forceinline__ int n_tiles() const { return tiles.n; }
+  __device__ __forceinline__ const bf16* query(int m) const { return qkv + at.query(tiles.tile.first + m); }
+  __device__ __forceinline__ bool is_full(int t) const { return tiles.is_full(t); }
+  __device__ __forceinline__ RowView view(int m) const { return views[at.row(tiles.tile.first + m)]; }
+  __device__ __forceinline__ ColumnRange range(const RowView& view, int t) const { return tiles.range(view, t); }
+  __device__ __forceinline__ void begin_scores(float (&s)[BN / 2], u64 q, const SwizzledTile<D, BN>& keys) const {
+    begin_trans<D, QUERIES, BN>(s, q, keys.by_rows(0));
   }
-  const int last = tiles.n - 1;
-  mbarrier_wait(&shared.values_full[last % STAGES], last / STAGES % 2);
-  wgmma_fence();
-  begin_accumulate<D, BN>(acc, weights, shared.values[last % STAGES].by_columns());
-  wgmma_commit();
-  wgmma_wait<0>();
-  wgmma_results(acc);
-  softmax.finish(acc);
-#pragma unroll
-  for (int h = 0; h < 2; ++h)
-    if ((lane_id() & 3) == 0 && row + 8 * h < len)
-      to.lse[at.statistic(tiles.tile.first + row + 8 * h)] = softmax.lse(h, scale_log2);
-  warpgroup_barrier(part);   // the queries of this warpgroup have been read
-  write16(acc, shared.q, first, len, [&](int m) { return to.out + at.out(tiles.tile.first + m); });
-}
-
-template <int D, int BN, int STAGES>
-__device__ __forceinline__ void forward_tile(const ForwardOut& to, ForwardShared<D, BN, STAGES>& shared,
-                                             const QueryTile& tile, const bf16* qkv, const TensorMap* map,
-                                             const RowView* views, const PackedPlaces& at) {
-  const KeyTiles<BN> tiles(tile);
-  const int len = (int)tile.len, part = (int)(threadIdx.x / WARPGROUP) - 1;
-  const int n_parts = len > 64 ? 2 : 1;
-  if (threadIdx.x == 0) {
-    for (int i = 0; i < STAGES; ++i) {
-      mbarrier_init(&shared.keys_full[i], 1);               // the copying thread
-      mbarrier_init(&shared.values_full[i], 1);
-      mbarrier_init(&shared.keys_empty[i], 4 * n_parts);    // a lane of each computing warp
-      mbarrier_init(&shared.values_empty[i], 4 * n_parts);
+  template <class Shared> __device__ __forceinline__ void copy_tiles(Shared& shared) const {
+    constexpr int STAGES = sizeof shared.keys / sizeof shared.keys[0];
+    if (lane_id() != 0) return;
+    const int column = (int)at.key(0), value_column = (int)at.value(0);
+    for (int t = 0; t < tiles.n; ++t) {
+      const int slot = t % STAGES, parity = t / STAGES % 2 ^ 1;   // parity 1 of a fresh barrier: slots begin empty
+      const u32 first = tiles.begin(t);
+      mbarrier_wait(&shared.keys_empty[slot], parity);
+      mbarrier_arrive_expect(&shared.keys_full[slot], sizeof shared.keys[slot]);
+      shared.keys[slot].load(map, first, column, &shared.keys_full[slot]);
+      mbarrier_wait(&shared.values_empty[slot], parity);
+      mbarrier_arrive_expect(&shared.values_full[slot], sizeof shared.values[slot]);
+      shared.values[slot].load(map, first, value_column, &shared.values_full[slot]);
     }
-    mbarrier_init_fence();
   }
-  if (part >= 0 && part < n_parts)
-    shared.q.copy16(part * 64 + (warp_id() & 3) * 16,
-                    [&](int m) { return qkv + at.query(tile.first + min(m, len - 1)); });
-  cp_async_commit();
-  __syncthreads();   // the barriers are there
-  if (part < 0) {
-    registers_decrease<24>();
-    cp_async_wait<0>();
-    if (threadIdx.x == 0) copy_tiles<D, BN, STAGES>(shared, tiles, map, at);
-  } else if (part < n_parts) {
-    registers_increase<240>();
-    compute_rows<D, BN, STAGES>(to, shared, tiles, views, at, part);
+  __device__ __forceinline__ void write(const float (&acc)[D / 2], const RowSoftmax& softmax,
+                                        SwizzledTile<D, QUERIES>& stage, int first, float scale_log2) const {
+    const u32 row = first + (lane_id() >> 2);
+#pragma unroll
+    for (int h = 0; h < 2; ++h)
+      if ((lane_id() & 3) == 0 && row + 8 * h < tiles.tile.len)
+        lse[at.statistic(tiles.tile.first + row + 8 * h)] = softmax.lse(h, scale_log2);
+    write16(acc, stage, first, len(), [&](int m) { return out + at.out(tiles.tile.first + m); });
   }
-}
+};
 
 }  // namespace attention
 
@@ -217,10 +70,15 @@ __device__ __forceinline__ void forward_tile(const ForwardOut& to, ForwardShared
       bf16* __restrict__ out, float* __restrict__ lse, const bf16* __restrict__ qkv,                                   \
       const __grid_constant__ TensorMap map, const attention::RowView* views, const attention::QueryTile* tiles,       \
       ATTENTION_HEADS_PARAMETERS) {                                                                                    \
-    using Shared = attention::ForwardShared<D, BN, STAGES>;                                                            \
+    using Keys = attention::SwizzledTile<D, BN>;                                                                       \
+    using Shared = attention::ForwardShared<Keys, D, BN, STAGES>;                                                      \
     DYN_SHARED(Shared, shared);                                                                                        \
-    const attention::PackedPlaces at{ATTENTION_HEADS_OF(D), (int)(blockIdx.x % n_kv_heads)};                           \
-    attention::forward_tile<D, BN, STAGES>({out, lse}, *shared, tiles[blockIdx.x / n_kv_heads], qkv, &map, views, at); \
+    const attention::PackedForward<D, BN> problem{                                                                     \
+        out,   lse,                                                                                                    \
+        qkv,   &map,                                                                                                   \
+        views, {ATTENTION_HEADS_OF(D), (int)(blockIdx.x % n_kv_heads)},                                                \
+        attention::KeyTiles<BN>(tiles[blockIdx.x / n_kv_heads])};                                                      \
+    attention::forward_tile(problem, *shared);                                                                         \
   }                                                                                                                    \
   EXPORT_KERNEL(attention_flash_forward_sm90a_bf16_##D)
 

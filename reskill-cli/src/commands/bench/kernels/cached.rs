@@ -1,5 +1,5 @@
-//! A step of decoding: attention to a paged cache, with pages of its own for each sequence or shared by eight of them, and
-//! writing new rows into the cache.
+//! Attention to a paged cache: a step of decoding, with pages of its own for each sequence or shared by eight of them, and
+//! rows that continue sequences at once; writing new rows into the cache.
 
 use anyhow::Result;
 use reskill_kernels::ops::{self, AttentionShape, CachedPlan, CachedSpan, Cost, cached_cost, cost};
@@ -17,11 +17,14 @@ const CONTEXT: usize = 2048;
 const SHORT_CONTEXT: usize = 128;
 /// Sequences that share the first half of their pages.
 const GROUP: usize = 8;
+/// Rows that continue a sequence as long as they are, where rows are read at once.
+const PREFILL: usize = 1024;
 
 /// The operations of this file.
-pub(super) const OPERATIONS: [(&str, Build); 3] = [
-    ("attention_cached", |inputs| Ok(Box::new(Decode::new(inputs, 1)?))),
-    ("attention_cached_shared", |inputs| Ok(Box::new(Decode::new(inputs, GROUP)?))),
+pub(super) const OPERATIONS: [(&str, Build); 4] = [
+    ("attention_cached", |inputs| Ok(Box::new(Attend::decode(inputs, 1)?))),
+    ("attention_cached_shared", |inputs| Ok(Box::new(Attend::decode(inputs, GROUP)?))),
+    ("attention_cached_prefill", |inputs| Ok(Box::new(Attend::prefill(inputs)?))),
     ("cache_append", |inputs| Ok(Box::new(Append::new(inputs)?))),
 ];
 
@@ -34,15 +37,18 @@ struct Cache {
     /// Of each sequence, in order.
     pages: Vec<Vec<u32>>,
     context: usize,
+    /// New rows of each sequence: its last positions.
+    len: usize,
     plan: CachedPlan,
     size: usize,
 }
 
 impl Cache {
-    /// Groups of `group` sequences have the first half of their pages in common. Pages are handed out in turns, so those of
+    /// `n` sequences of `context` positions, of which `len` are new; groups of `group` sequences have the first half of their
+    /// pages in common. Pages are handed out in turns, so those of
     /// a sequence lie apart.
-    fn new(inputs: &Inputs<'_>, group: usize, context: usize) -> Result<Cache> {
-        let (n, shape) = (inputs.n.min(DECODE), inputs.model.attention());
+    fn new(inputs: &Inputs<'_>, n: usize, group: usize, (context, len): (usize, usize)) -> Result<Cache> {
+        let shape = inputs.model.attention();
         let (n_pages, n_shared) = (context / PAGE, if group > 1 { context / PAGE / 2 } else { 0 });
         let mut pages: Vec<Vec<u32>> = vec![Vec::new(); n];
         let mut next = 0..;
@@ -58,14 +64,15 @@ impl Cache {
         let n_blocks = next.start as usize;
         let width = shape.kv_width();
         let mut plan = CachedPlan::new(inputs.device, shape, PAGE)?;
-        plan.set(&spans(&pages, context), n, n_blocks)?;
+        plan.set(&spans(&pages, context, len), n * len, n_blocks)?;
         Ok(Cache {
             keys: inputs.tensor(1, &[n_blocks, width, PAGE], 2.0)?,
             values: inputs.tensor(2, &[n_blocks, PAGE, width], 1.0)?,
-            qkv: inputs.tensor(3, &[n, shape.qkv_width()], 2.0)?,
+            qkv: inputs.tensor(3, &[n * len, shape.qkv_width()], 2.0)?,
             shape,
             pages,
             context,
+            len,
             plan,
             size: inputs.size(),
         })
@@ -83,33 +90,45 @@ fn context(inputs: &Inputs<'_>) -> usize {
     if inputs.n < DECODE { SHORT_CONTEXT } else { CONTEXT }
 }
 
-/// One new row of each sequence, at its last position.
-fn spans(pages: &[Vec<u32>], context: usize) -> Vec<CachedSpan<'_>> {
+/// `len` new rows of each sequence, at its last positions.
+fn spans(pages: &[Vec<u32>], context: usize, len: usize) -> Vec<CachedSpan<'_>> {
+    let position = context - len;
     let sequences = pages.iter().enumerate();
-    sequences.map(|(row, blocks)| CachedSpan { row, len: 1, position: context - 1, blocks }).collect()
+    sequences.map(|(index, blocks)| CachedSpan { row: index * len, len, position, blocks }).collect()
 }
 
-struct Decode {
+struct Attend {
     cache: Cache,
     out: Tensor,
     tolerance: f64,
 }
 
-impl Decode {
-    fn new(inputs: &Inputs<'_>, group: usize) -> Result<Decode> {
-        let cache = Cache::new(inputs, group, context(inputs))?;
+impl Attend {
+    /// A row of each sequence.
+    fn decode(inputs: &Inputs<'_>, group: usize) -> Result<Attend> {
+        Attend::new(inputs, Cache::new(inputs, inputs.n.min(DECODE), group, (context(inputs), 1))?)
+    }
+
+    /// As many new rows as the sequence has positions before them, to the next page.
+    fn prefill(inputs: &Inputs<'_>) -> Result<Attend> {
+        let len = inputs.n.min(PREFILL);
+        let context = (2 * len).next_multiple_of(PAGE);
+        Attend::new(inputs, Cache::new(inputs, inputs.n / len, 1, (context, len))?)
+    }
+
+    fn new(inputs: &Inputs<'_>, cache: Cache) -> Result<Attend> {
         let out = inputs.tensor(4, &[cache.qkv.rows(), cache.shape.out_width()], 1.0)?;
-        Ok(Decode { cache, out, tolerance: inputs.rounding(2e-5) })
+        Ok(Attend { cache, out, tolerance: inputs.rounding(2e-5) })
     }
 }
 
-impl Operation for Decode {
+impl Operation for Attend {
     fn shape(&self) -> Vec<(&'static str, usize)> {
         self.cache.sizes()
     }
     fn cost(&self) -> Cost {
-        let Cache { pages, context, shape, size, .. } = &self.cache;
-        let (flops, bytes) = cached_cost(&spans(pages, *context), *shape, *size, PAGE, false);
+        let Cache { pages, context, len, shape, size, .. } = &self.cache;
+        let (flops, bytes) = cached_cost(&spans(pages, *context, *len), *shape, *size, PAGE, false);
         Cost { bytes: bytes as u64, flops: flops as u64 }
     }
     fn poison(&mut self) -> Result<()> {
@@ -120,13 +139,14 @@ impl Operation for Decode {
         ops::attention_cached_planned(&mut self.out, qkv, keys, values, plan)
     }
     fn error(&self, sample: Sample) -> Result<f64> {
-        let Cache { shape, pages, context, .. } = &self.cache;
+        let Cache { shape, pages, context, len, .. } = &self.cache;
         let (d, width) = (shape.head_dim, shape.kv_width());
         let scale = 1.0 / (d as f64).sqrt();
         let mut pairs = Vec::new();
-        for n in sample.few(pages.len()) {
+        for n in sample.few(self.cache.qkv.rows()) {
+            let n_seen = context - len + n % len + 1;
             let read = |tensor: &Tensor| -> Result<Vec<Vec<f64>>> {
-                pages[n].iter().map(|&page| row_of(tensor, page as usize)).collect()
+                pages[n / len].iter().map(|&page| row_of(tensor, page as usize)).collect()
             };
             let (keys, cached) = (read(&self.cache.keys)?, read(&self.cache.values)?);
             let (qkv, got) = (row_of(&self.cache.qkv, n)?, row_of(&self.out, n)?);
@@ -138,7 +158,7 @@ impl Operation for Decode {
                     let key: Vec<f64> = (0..d).map(|x| page[(first + x) * PAGE + at]).collect();
                     scale * inner(query, &key)
                 };
-                let weights = log_softmax(&(0..*context).map(score).collect::<Vec<f64>>());
+                let weights = log_softmax(&(0..n_seen).map(score).collect::<Vec<f64>>());
                 for x in 0..d {
                     let value =
                         |position: usize| cached[position / PAGE][position % PAGE * width + first + x];
@@ -164,7 +184,7 @@ struct Append {
 impl Append {
     fn new(inputs: &Inputs<'_>) -> Result<Append> {
         // The last page of each sequence is written to; those before it only take room.
-        Ok(Append { cache: Cache::new(inputs, 1, SHORT_CONTEXT)? })
+        Ok(Append { cache: Cache::new(inputs, inputs.n.min(DECODE), 1, (SHORT_CONTEXT, 1))? })
     }
 }
 

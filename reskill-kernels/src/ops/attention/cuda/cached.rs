@@ -1,9 +1,10 @@
 //! Attention to a paged cache on a CUDA device.
 
 use super::cached_lists::{CachedLists, CachedSizes};
+use super::hopper::{self, Hopper};
 use super::kernels::{FLASH_PAGE, Variant};
 use super::packed::with_heads;
-use crate::cuda::{CudaDevice, Grid, Launch, Scratch};
+use crate::cuda::{CudaDevice, Grid, Launch, Scratch, TensorMap};
 use crate::device::Device;
 use crate::dtype::DType;
 use crate::error::{KernelError, check_range};
@@ -22,6 +23,8 @@ pub(in crate::ops::attention) struct CachedTables {
     /// Of the cache and the rows.
     dtype: DType,
     variant: Variant,
+    /// Takes the large tiles, where there is one.
+    hopper: Option<Hopper>,
     sizes: CachedSizes,
     /// All tables, one behind the other.
     words: Tensor<u32>,
@@ -97,16 +100,18 @@ impl CachedTables {
             FLASH_PAGE => Variant::of(op, device, dtype, shape)?,
             _ => Variant::of(op, device, DType::F32, shape)?,
         };
-        let only = match variant {
-            Variant::Plain { tile, .. } => Some(tile),
-            Variant::Flash { .. } => None,
+        let (only, hopper) = match variant {
+            Variant::Plain { tile, .. } => (Some(tile), None),
+            Variant::Flash { .. } => (None, Hopper::of(device, dtype, shape)),
         };
-        // Four blocks a multiprocessor, of which each tile makes K.
-        let enough_tiles = (4 * device.properties().multiprocessors).div_ceil(shape.n_kv_heads);
+        // Four blocks a multiprocessor, or one that fills it. Each tile makes K of them.
+        let blocks = [4, if hopper.is_some() { 1 } else { 4 }];
+        let enough_tiles =
+            blocks.map(|blocks| (blocks * device.properties().multiprocessors).div_ceil(shape.n_kv_heads));
         let sizes = CachedSizes { group: shape.group(), page, only, enough_tiles };
         let words = Tensor::zeros_as(&[0], &Device::Cuda(device.clone()), DType::U32)?;
         let (device, layout) = (device.clone(), Layout::default());
-        Ok(CachedTables { device, shape, page, dtype, variant, sizes, words, layout, generation: 0 })
+        Ok(CachedTables { device, shape, page, dtype, variant, hopper, sizes, words, layout, generation: 0 })
     }
 
     /// Takes the spans of a step of `rows` rows; they have been checked.
@@ -211,7 +216,7 @@ pub(in crate::ops::attention) fn forward_cached(
     tables: &CachedTables,
 ) -> Result<(), KernelError> {
     const OP: &str = "attention_cached";
-    let CachedTables { shape, variant, layout, ref words, .. } = *tables;
+    let CachedTables { shape, variant, hopper, layout, ref words, .. } = *tables;
     if qkv.dtype() != tables.dtype {
         return Err(KernelError::DType { op: OP, arg: "qkv", expected: tables.dtype, got: qkv.dtype() });
     }
@@ -222,8 +227,13 @@ pub(in crate::ops::attention) fn forward_cached(
     let pass = Pass { device, qkv, keys, values, tables, partials: &partials, lse_at };
     let small = (layout.small, variant.small_shared());
     pass.launch(out, variant.cached_small(tables.dtype), (SMALL_COUNT, small_tiles), small)?;
-    let large = (layout.large, variant.large_shared());
-    pass.launch(out, variant.cached_large(tables.dtype), (LARGE_COUNT, large_tiles), large)?;
+    match hopper {
+        Some(hopper) => pass.launch_hopper(out, hopper, large_tiles)?,
+        None => {
+            let large = (layout.large, variant.large_shared());
+            pass.launch(out, variant.cached_large(tables.dtype), (LARGE_COUNT, large_tiles), large)?;
+        }
+    }
 
     let kernel = qkv.dtype().pick("attention_cached_merge_f32", "attention_cached_merge_bf16");
     let n = layout.n * shape.n_heads;
@@ -288,5 +298,43 @@ impl Pass<'_> {
         //   checked), slots below `layout.slots`; a block behind the last tile ends at once;
         // - aliasing: the kernel writes `out`, borrowed mutably here, and scratch only.
         unsafe { with_heads(launch, shape).launch(grid) }
+    }
+    /// The same over large tiles, by warpgroups.
+    fn launch_hopper(&self, out: &mut Tensor, hopper: Hopper, tiles_at: usize) -> Result<(), KernelError> {
+        const OP: &str = "attention_cached";
+        let CachedTables { shape, ref words, layout, page, .. } = *self.tables;
+        if layout.large == 0 || self.keys.is_empty() {
+            return Ok(());
+        }
+        let [_, _, rows, pages, n_seen, ..] = layout.starts();
+        let (n_blocks, width) = (self.keys.rows(), shape.kv_width());
+        let key_size = (n_blocks * width, page);
+        let keys =
+            TensorMap::of_32_columns(self.device, OP, (self.keys, 0, page), key_size, shape.head_dim as u32)?;
+        let value_size = (n_blocks * page, width);
+        let values = TensorMap::of(self.device, OP, (self.values, 0, width), value_size, page as u32)?;
+        let kernel =
+            hopper.pick("attention_flash_cached_sm90a_bf16_64", "attention_flash_cached_sm90a_bf16_128");
+        let launch = Launch::of(self.device, OP, "attention_flash_cached_sm90a", kernel)
+            .output(out)
+            .scratch(self.partials, 0)
+            .scratch(self.partials, self.lse_at)
+            .input(self.qkv)
+            .map(keys)
+            .map(values)
+            .input_at(words, LARGE_COUNT)
+            .input_at(words, tiles_at)
+            .input_at(words, rows)
+            .input_at(words, pages)
+            .input_at(words, n_seen);
+        let grid = Grid::linear(layout.large * shape.n_kv_heads, hopper::THREADS);
+        // SAFETY:
+        // - arguments: order and types match `attention_flash_cached_sm90a_bf16_D(bf16*, float*, float*, const bf16*,
+        //   TensorMap, TensorMap, const u32*, const SpanTile*, const u32*, const u32*, const u32*, int, int, int, float)`;
+        //   the tensors are bf16, as the variant's type is;
+        // - bounds: as in `launch`; the maps end where `keys` and `values` do, and pages have the 32 positions that the
+        //   kernel's boxes have (the variant says so);
+        // - aliasing: the kernel writes `out`, borrowed mutably here, and scratch only.
+        unsafe { with_heads(launch, shape).launch(grid.with_shared(hopper.forward_shared())) }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Rows of one token whose page lists begin alike read those pages together, level by level, as in a radix tree: a node of
 //! the tree is a run of pages and the rows that share it, a leaf what a row has for itself. A span of several tokens is a
-//! node of its own. Nodes become tiles of rows, and long ones are cut along the positions until there is work for the whole
-//! device. A row that is in one tile gets its result from it; otherwise its partial results are merged.
+//! node of its own. Nodes become tiles of rows, each up to the last position that any of its rows sees, and long ones are cut
+//! along the positions until there is work for the whole device. A row that is in one tile gets its result from it; otherwise its partial results are merged.
 
 use std::ops::Range;
 
@@ -28,8 +28,8 @@ pub(super) struct CachedSizes {
     pub(super) page: usize,
     /// Flat query rows of a tile of the only kind, or None for small and large ones.
     pub(super) only: Option<usize>,
-    /// Tiles that keep the device busy.
-    pub(super) enough_tiles: usize,
+    /// Tiles that keep the device busy: small ones, and large ones or those of the only kind. Each kind is a launch.
+    pub(super) enough_tiles: [usize; 2],
 }
 
 /// Work lists of one step; all records as the kernels read them (`attention.cuh`).
@@ -55,18 +55,23 @@ pub(super) struct CachedLists {
 /// Rows that read a run of positions together.
 #[derive(Debug)]
 struct Node<'a> {
+    /// Either all of them see all of the positions, or each row sees no fewer than the row before.
     rows: Vec<usize>,
     blocks: &'a [u32],
     positions: Range<usize>,
-    /// Positions that all rows see end here.
+}
+
+/// Flat rows of a node that are one tile.
+#[derive(Debug, Clone, Copy)]
+struct Tile {
+    first: usize,
+    len: usize,
+    /// Positions that all of the rows see, and that any of them sees, counted from the beginning of the sequence.
     full: usize,
+    end: usize,
 }
 
 impl Node<'_> {
-    fn n_tiles(&self, sizes: CachedSizes) -> usize {
-        (self.rows.len() * sizes.group).div_ceil(self.tile(sizes).0)
-    }
-
     /// Flat rows of a tile, and whether it is a large one. Rows that one warp of a large tile would hold alone are two small
     /// tiles: all four warps of each work, and the second finds the pages in the second-level cache.
     fn tile(&self, sizes: CachedSizes) -> (usize, bool) {
@@ -77,9 +82,47 @@ impl Node<'_> {
         }
     }
 
-    fn n_pages(&self, sizes: CachedSizes) -> usize {
-        self.positions.end.div_ceil(sizes.page) - self.positions.start / sizes.page
+    /// Tiles of rows of which `n_seen` says how many positions they see.
+    fn tiles(&self, n_seen: &[u32], sizes: CachedSizes) -> impl Iterator<Item = Tile> {
+        let (tile, _) = self.tile(sizes);
+        let n_flat = self.rows.len() * sizes.group;
+        (0..n_flat).step_by(tile).map(move |first| {
+            let len = tile.min(n_flat - first);
+            let rows = &self.rows[first / sizes.group..(first + len).div_ceil(sizes.group)];
+            let seen = |row: usize| (n_seen[row] as usize).min(self.positions.end);
+            let full = rows.iter().map(|&row| seen(row)).min().unwrap_or(0);
+            let end = rows.iter().map(|&row| seen(row)).max().unwrap_or(0);
+            Tile { first, len, full, end }
+        })
     }
+
+    /// Pages of the positions before `end`.
+    fn n_pages(&self, end: usize, sizes: CachedSizes) -> usize {
+        end.div_ceil(sizes.page).saturating_sub(self.positions.start / sizes.page)
+    }
+
+    /// Pages that are read at once, where no tile is to read more than `most` at once.
+    fn chunk(&self, most: usize, sizes: CachedSizes) -> usize {
+        let n_pages = self.n_pages(self.positions.end, sizes);
+        n_pages.div_ceil(n_pages.div_ceil(most).max(1)).max(1)
+    }
+}
+
+/// Pages that a tile reads at once at most, for small tiles, and for large ones or those of the only kind: so many that the
+/// tiles of each kind keep the device busy.
+fn most_pages(nodes: &[Node<'_>], n_seen: &[u32], sizes: CachedSizes) -> [usize; 2] {
+    let mut n_pages = [0; 2];
+    for node in nodes {
+        n_pages[kind(node.tile(sizes).1, sizes)] +=
+            node.tiles(n_seen, sizes).map(|tile| node.n_pages(tile.end, sizes)).sum::<usize>();
+    }
+    let least = LEAST_POSITIONS.div_ceil(sizes.page);
+    [0, 1].map(|kind| n_pages[kind].div_ceil(sizes.enough_tiles[kind].max(1)).max(least))
+}
+
+/// Which of the two kinds of tiles.
+fn kind(is_large: bool, sizes: CachedSizes) -> usize {
+    usize::from(is_large || sizes.only.is_some())
 }
 
 impl CachedLists {
@@ -97,17 +140,20 @@ impl CachedLists {
             }
         }
         let nodes = nodes(spans, sizes.page);
-        let n_pages: usize = nodes.iter().map(|node| node.n_tiles(sizes) * node.n_pages(sizes)).sum();
-        let least = LEAST_POSITIONS.div_ceil(sizes.page);
-        let most_pages = n_pages.div_ceil(sizes.enough_tiles.max(1)).max(least);
+        let most = most_pages(&nodes, &lists.n_seen, sizes);
+        let chunk = |node: &Node<'_>| node.chunk(most[kind(node.tile(sizes).1, sizes)], sizes);
         // Chunks of positions that each row has to do with.
         let mut n_chunks = vec![0; rows];
         for node in &nodes {
-            node.rows.iter().for_each(|&row| n_chunks[row] += node.n_pages(sizes).div_ceil(most_pages));
+            let chunk = chunk(node);
+            for &row in &node.rows {
+                let end = node.positions.end.min(lists.n_seen[row] as usize);
+                n_chunks[row] += node.n_pages(end, sizes).div_ceil(chunk);
+            }
         }
         let mut slots_of_rows = vec![Vec::new(); rows];
         for node in &nodes {
-            lists.add(node, most_pages, &n_chunks, &mut slots_of_rows, sizes);
+            lists.add(node, chunk(node), &n_chunks, &mut slots_of_rows, sizes);
         }
         lists.part_offsets.push(0);
         for slots in slots_of_rows {
@@ -123,12 +169,12 @@ impl CachedLists {
     fn add(
         &mut self,
         node: &Node<'_>,
-        most_pages: usize,
+        chunk: usize,
         n_chunks: &[usize],
         slots_of_rows: &mut [Vec<u32>],
         sizes: CachedSizes,
     ) {
-        let n_pages = node.n_pages(sizes);
+        let n_pages = node.n_pages(node.positions.end, sizes);
         let first_page = node.positions.start / sizes.page;
         let rows_first = self.rows.len();
         // Kernels look for page `p` of the sequence at `pages_first + p` in 32 bits, which may wrap around.
@@ -136,26 +182,44 @@ impl CachedLists {
         self.rows.extend(node.rows.iter().map(|&row| row as u32));
         self.pages.extend_from_slice(&node.blocks[first_page..first_page + n_pages]);
         let direct = node.rows.iter().all(|&row| n_chunks[row] == 1);
-        let (tile, is_large) = node.tile(sizes);
-        let chunk = n_pages.div_ceil(n_pages.div_ceil(most_pages).max(1)).max(1);
+        let is_large = node.tile(sizes).1;
+        let tiles: Vec<Tile> = node.tiles(&self.n_seen, sizes).collect();
         for page in (first_page..first_page + n_pages).step_by(chunk) {
             let begin = page * sizes.page;
-            let end = node.positions.end.min((page + chunk) * sizes.page);
-            let slot = if direct { NONE } else { self.n_slots as u32 };
-            if !direct {
-                for (index, &row) in node.rows.iter().enumerate() {
-                    slots_of_rows[row].push((self.n_slots + index) as u32);
-                }
-                self.n_slots += node.rows.len();
-            }
-            let n_flat = node.rows.len() * sizes.group;
-            for first in (0..n_flat).step_by(tile) {
-                let numbers = [rows_first, first, tile.min(n_flat - first), begin, end, node.full];
+            // Tiles whose rows all come before the chunk have nothing to do.
+            let seeing = tiles.partition_point(|tile| tile.end <= begin);
+            let slot =
+                if direct { NONE } else { self.slots(node, begin, tiles[seeing], slots_of_rows, sizes) };
+            for tile in &tiles[seeing..] {
+                let end = tile.end.min((page + chunk) * sizes.page);
+                let numbers = [rows_first, tile.first, tile.len, begin, end, tile.full];
                 let [rows_first, first, len, begin, end, full] = numbers.map(|number| number as u32);
                 let record = [rows_first, first, len, pages_first, begin, end, slot, full];
                 if is_large { self.large_tiles.push(record) } else { self.small_tiles.push(record) }
             }
         }
+    }
+
+    /// Slots for the rows of a node from tile `first` on, for the positions from `begin` on; the one of the node's first row,
+    /// if it had one. A row that sees none of these positions may be in a tile with rows that do; its slot is not looked at.
+    fn slots(
+        &mut self,
+        node: &Node<'_>,
+        begin: usize,
+        first: Tile,
+        slots_of_rows: &mut [Vec<u32>],
+        sizes: CachedSizes,
+    ) -> u32 {
+        let first = first.first / sizes.group;
+        // The node's first chunk is seen by all of its rows, so before a later one there are as many slots as rows.
+        let slot = self.n_slots - first;
+        for (index, &row) in node.rows.iter().enumerate().skip(first) {
+            if self.n_seen[row] as usize > begin {
+                slots_of_rows[row].push((slot + index) as u32);
+            }
+        }
+        self.n_slots += node.rows.len() - first;
+        slot as u32
     }
 }
 
@@ -169,7 +233,6 @@ fn nodes<'a>(spans: &'a [CachedSpan<'a>], page: usize) -> Vec<Node<'a>> {
             rows: (span.row..span.row + span.len).collect(),
             blocks: span.blocks,
             positions: 0..span.position + span.len,
-            full: span.position + 1,
         });
     }
     single.sort_by(|a, b| visible(a, page).cmp(visible(b, page)));
@@ -199,7 +262,6 @@ fn share<'a>(nodes: &mut Vec<Node<'a>>, spans: &[&CachedSpan<'a>], depth: usize,
             rows: spans.iter().map(|span| span.row).collect(),
             blocks: first.blocks,
             positions: depth * page..common * page,
-            full: common * page,
         });
         start = common;
     }
@@ -220,10 +282,8 @@ fn share<'a>(nodes: &mut Vec<Node<'a>>, spans: &[&CachedSpan<'a>], depth: usize,
 
 /// What a row has for itself from page `depth` on.
 fn leaf<'a>(span: &CachedSpan<'a>, depth: usize, page: usize) -> Option<Node<'a>> {
-    let n_seen = span.position + 1;
-    let positions = depth * page..n_seen;
-    let node = Node { rows: vec![span.row], blocks: span.blocks, positions, full: n_seen };
-    (depth * page < n_seen).then_some(node)
+    let positions = depth * page..span.position + 1;
+    (!positions.is_empty()).then(|| Node { rows: vec![span.row], blocks: span.blocks, positions })
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::ops::attention::AttentionShape;
 use crate::tensor::Tensor;
 
 /// Threads of a block: a warpgroup that copies and two that compute.
-const THREADS: u32 = 384;
+pub(super) const THREADS: u32 = 384;
 /// Flat query rows of a block that computes results or gradients of queries.
 const QUERIES: usize = 128;
 /// Keys of a block that computes their gradients, and keys that the forward pass copies at once.
@@ -40,7 +40,7 @@ impl Hopper {
         TileSizes { queries: QUERIES, keys: KEYS, run: RUN }
     }
 
-    fn pick(self, of_64: &'static str, of_128: &'static str) -> &'static str {
+    pub(super) fn pick(self, of_64: &'static str, of_128: &'static str) -> &'static str {
         if self.head_dim == 64 { of_64 } else { of_128 }
     }
 
@@ -49,10 +49,10 @@ impl Hopper {
         2 * rows * self.head_dim
     }
 
-    /// `ForwardShared`: queries; stages of keys and values, each with two barriers.
-    fn forward_shared(self) -> usize {
+    /// `ForwardShared`: queries; stages of keys and values, each with two barriers; a barrier.
+    pub(super) fn forward_shared(self) -> usize {
         let stages = if self.head_dim == 64 { 4 } else { 2 };
-        let shared = self.rows(QUERIES) + stages * 2 * (self.rows(KEYS) + 2 * BARRIER);
+        let shared = self.rows(QUERIES) + stages * 2 * (self.rows(KEYS) + 2 * BARRIER) + BARRIER;
         shared.next_multiple_of(1024)
     }
 

@@ -3,7 +3,7 @@
 use super::*;
 
 fn sizes(only: Option<usize>, page: usize) -> CachedSizes {
-    CachedSizes { group: 2, page, only, enough_tiles: 6 }
+    CachedSizes { group: 2, page, only, enough_tiles: [6; 2] }
 }
 
 /// Positions that each flat row reads, tile by tile, by block and place; with the slots of its results.
@@ -24,7 +24,8 @@ fn read(lists: &CachedLists, sizes: CachedSizes, n: usize) -> Vec<Vec<(u32, u32)
             assert!(full <= n_seen);
             match slot {
                 NONE => direct[flat] += 1,
-                _ => slots[flat].push(slot + index),
+                _ if p0 < n_seen => slots[flat].push(slot + index),
+                _ => {}
             }
             for p in p0..p1.min(n_seen) {
                 let page = pages_first.wrapping_add(p / sizes.page as u32);
@@ -64,10 +65,11 @@ fn check(spans: &[CachedSpan<'_>], rows: usize, sizes: CachedSizes) -> CachedLis
         want.sort_unstable();
         assert_eq!(read, want, "{flat}");
     }
-    // All slots are written, each once.
+    // No two rows share a slot.
     let mut slots = lists.parts.clone();
     slots.sort_unstable();
-    assert_eq!(slots, (0..lists.n_slots as u32).collect::<Vec<_>>());
+    assert!(slots.windows(2).all(|pair| pair[0] < pair[1]), "{slots:?}");
+    assert!(slots.last().is_none_or(|&last| (last as usize) < lists.n_slots));
     lists
 }
 
@@ -102,6 +104,26 @@ fn rows_that_share_pages_read_them_in_one_tile() {
     // One tile for the shared pages, one for what each row has for itself.
     assert_eq!(lists.small_tiles.len(), 9);
     assert_eq!(lists.small_tiles.iter().filter(|tile| tile[2] == 16 && tile[4..6] == [0, 96]).count(), 1);
+}
+
+#[test]
+fn tiles_of_a_long_span_end_where_their_last_row_does() {
+    let blocks: Vec<u32> = (0..16).rev().collect();
+    let spans = [CachedSpan { row: 0, len: 200, position: 100, blocks: &blocks }];
+    // 400 flat rows; with two tiles enough, none is cut.
+    let tiles =
+        |enough| check(&spans, 203, CachedSizes { enough_tiles: [6, enough], ..sizes(None, 32) }).large_tiles;
+    let part = |tile: &[u32; 8]| [tile[1], tile[2], tile[4], tile[5], tile[7]];
+    let whole: Vec<[u32; 5]> = tiles(1).iter().map(part).collect();
+    assert_eq!(
+        whole,
+        [[384, 16, 0, 300, 293], [256, 128, 0, 292, 229], [128, 128, 0, 228, 165], [0, 128, 0, 164, 101]]
+    );
+    // In chunks of at most 8 pages, of which the last is for rows that see it.
+    let cut: Vec<[u32; 5]> = tiles(100).iter().map(part).collect();
+    assert_eq!(cut.iter().filter(|tile| tile[2] == 0 && tile[3] <= 160).count(), 4);
+    assert_eq!(cut.iter().filter(|tile| tile[2] == 160).count(), 4);
+    assert_eq!(cut.len(), 8);
 }
 
 #[test]
