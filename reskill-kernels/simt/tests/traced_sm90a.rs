@@ -17,10 +17,8 @@ use reskill_simt::{counters, requests};
 
 const BF16: DType = DType::Bf16;
 /// Kernels that may take more than one and a tenth of the least sectors, by reason.
-const ALLOWED: [(&str, f64); 14] = [
+const ALLOWED: [(&str, f64); 12] = [
     // Results leave as pairs of a fragment, four lanes a row: in bf16 that is half a sector.
-    ("linear_kl_d_logits_sm90a_bf16", 2.0),
-    ("linear_logprob_d_logits_sm90a_bf16", 2.0),
     ("matmul_rows_1_sm90a_bf16", 2.0),
     ("matmul_rows_2_sm90a_bf16", 2.0),
     ("matmul_rows_4_sm90a_bf16", 2.0),

@@ -91,13 +91,13 @@ __device__ __forceinline__ void token_of_strip(u32* tokens, float* logprobs, con
 #pragma unroll
       for (int j = 0; j < Tile::COLS; ++j)
         if (tile.row(i) == 0 && n0 + tile.col(j) < end)
-          logits[n0 + tile.col(j) - begin] = __fmul_rn(tile.at(i, j), inverse_temperature);
+          logits[place_of_logit(n0 + tile.col(j) - begin)] = __fmul_rn(tile.at(i, j), inverse_temperature);
   });                                                    // ends with a barrier: all logits of the strip are there
   if (threadIdx.x >= 32) return;
   const int found = token_in_strip(logits, end - begin, rest[r], lse[n], greedy);
   if (threadIdx.x != 0) return;
   tokens[n] = begin + found;
-  logprobs[n] = logits[found] - lse[n];
+  logprobs[n] = logits[place_of_logit(found)] - lse[n];
 }
 
 #define TOKEN(name, ...)                                                                                              \

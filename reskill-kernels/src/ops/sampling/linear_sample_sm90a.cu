@@ -38,7 +38,7 @@ extern "C" __global__ void __launch_bounds__(160, 1) linear_sample_token_sm90a_b
       for (int j = 0; j < 32; ++j)
 #pragma unroll
         for (int i = 0; i < 2; ++i)
-          logits[8 * j + 2 * (int)threadIdx.x + i] = __fmul_rn(sum[4 * j + i], inverse_temperature);
+          logits[place_of_logit(8 * j + 2 * (int)threadIdx.x + i)] = __fmul_rn(sum[4 * j + i], inverse_temperature);
     }
   }
   __syncthreads();                                       // all logits of the strip are there
@@ -46,6 +46,6 @@ extern "C" __global__ void __launch_bounds__(160, 1) linear_sample_token_sm90a_b
   const int found = token_in_strip(logits, min(STRIP, vocab - begin), rest[r], lse[n], greedy);
   if (threadIdx.x != 0) return;
   tokens[n] = begin + found;
-  logprobs[n] = logits[found] - lse[n];
+  logprobs[n] = logits[place_of_logit(found)] - lse[n];
 }
 EXPORT_KERNEL(linear_sample_token_sm90a_bf16)

@@ -2,7 +2,11 @@
 #pragma once
 #include "logits.cuh"
 
-// By a whole warp, which all gets it: n_tokens logits, what is left of the uniform number at the strip's beginning, the
+// Where logit v of a strip stands in shared memory: the eight neighbours of a lane are turned, so that the same one of all
+// lanes is in 32 banks.
+__device__ __forceinline__ int place_of_logit(int v) { return (v & ~7) | ((v + (v >> 5)) & 7); }
+
+// By a whole warp, which all gets it: n_tokens logits at their places, what is left of the uniform number at the strip's beginning, the
 // row's lse. A lane has eight neighbours.
 __device__ __forceinline__ int token_in_strip(const float* logits, int n_tokens, double rest, float lse, int greedy) {
   constexpr int kOfLane = STRIP / 32;
@@ -10,8 +14,10 @@ __device__ __forceinline__ int token_in_strip(const float* logits, int n_tokens,
   if (greedy) {
     float best = -3.402823466e38f;
     int found = 0;
-    for (int v = first; v < first + kOfLane && v < n_tokens; ++v)
-      if (logits[v] > best) { best = logits[v]; found = v; }
+    for (int v = first; v < first + kOfLane && v < n_tokens; ++v) {
+      const float z = logits[place_of_logit(v)];
+      if (z > best) { best = z; found = v; }
+    }
 #pragma unroll
     for (int o = 1; o < 32; o <<= 1) {
       const float other = __shfl_xor_sync(0xffffffffu, best, o);
@@ -24,7 +30,7 @@ __device__ __forceinline__ int token_in_strip(const float* logits, int n_tokens,
   double sum = 0.0;
 #pragma unroll
   for (int k = 0; k < kOfLane; ++k) {
-    p[k] = first + k < n_tokens ? expf(logits[first + k] - lse) : 0.f;
+    p[k] = first + k < n_tokens ? expf(logits[place_of_logit(first + k)] - lse) : 0.f;
     sum += (double)p[k];
   }
   double up_to = sum;                                    // over the lanes up to this one
