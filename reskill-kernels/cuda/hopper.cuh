@@ -74,13 +74,6 @@ __device__ __forceinline__ void tma_load(void* shared, const TensorMap* map, int
 #endif
 }
 
-// Fetches a map ahead of its first copy.
-__device__ __forceinline__ void tma_prefetch(const TensorMap* map) {
-#if !defined(RESKILL_SIMT)
-  asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
-#endif
-}
-
 // Copies a box from shared memory (1024-byte aligned, swizzled by 128 bytes) to the map's matrix at (column, row). What
 // lies outside of the matrix is left out. The copy belongs to the group that this thread's next commit closes.
 __device__ __forceinline__ void tma_store(const void* shared, const TensorMap* map, int column, int row) {
@@ -218,22 +211,6 @@ __device__ __forceinline__ void registers_increase() {
 // 128 threads of a warpgroup, asynchronously; N is 2 for each element of `d`. kTurned* says that a factor is stored with
 // its own axis contiguous and K across rows.
 // Thread t holds, with warp w = t / 32 % 4 and lane l: d[4 j + 2 h + i] = D[16 w + l / 4 + 8 h][8 j + 2 (l % 4) + i].
-template <int kTurnedA, int kTurnedB>
-__device__ __forceinline__ void wgmma_m64k16(float (&d)[16], u64 a, u64 b, int keep) {
-#if defined(RESKILL_SIMT)
-  simt::wgmma(d, 32, a, kTurnedA, b, kTurnedB, keep);
-#else
-  asm volatile(
-      "{\n.reg .pred keep;\nsetp.ne.b32 keep, %18, 0;\n"
-      "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 "
-      "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15}, "
-      "%16, %17, keep, 1, 1, %19, %20;\n}"
-      :
-        "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]), "+f"(d[4]), "+f"(d[5]), "+f"(d[6]), "+f"(d[7]), "+f"(d[8]),
-        "+f"(d[9]), "+f"(d[10]), "+f"(d[11]), "+f"(d[12]), "+f"(d[13]), "+f"(d[14]), "+f"(d[15])
-      : "l"(a), "l"(b), "r"(keep), "n"(kTurnedA), "n"(kTurnedB));
-#endif
-}
 template <int kTurnedA, int kTurnedB>
 __device__ __forceinline__ void wgmma_m64k16(float (&d)[32], u64 a, u64 b, int keep) {
 #if defined(RESKILL_SIMT)

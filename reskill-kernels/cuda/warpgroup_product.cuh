@@ -13,12 +13,11 @@
 #pragma once
 #include "hopper.cuh"
 
-// kTileM rows of the left factor (64 or 128) by kTileN of the right one (32, 64, 128 or 256), kStages stages of 64 of k.
+// kTileM rows of the left factor (64 or 128) by kTileN of the right one (64, 128 or 256), kStages stages of 64 of k.
 // kTurned* says that a factor is stored with its own axis contiguous and K across rows. Maps have boxes of 64 columns and
 // kTileM (left) or kTileN (right) rows, of 64 rows where a factor is turned.
 template <int kTileM_, int kStages_, int kTurnedLeft, int kTurnedRight, int kTileN_ = 256> struct WarpgroupTile {
   static constexpr int kTileM = kTileM_, kTileN = kTileN_, kDepth = 64, kStages = kStages_;
-  static_assert(!kTurnedRight || kTileN % 64 == 0, "a turned factor comes in chunks of 64 columns");
   static constexpr int kWarpgroups = kTileM / 64;
   static constexpr int kLeftBytes = kTileM * kDepth * 2, kRightBytes = kTileN * kDepth * 2,
                        kStageBytes = kLeftBytes + kRightBytes;

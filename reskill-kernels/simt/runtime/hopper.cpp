@@ -5,6 +5,7 @@
 
 #include "block.h"
 #include "matrix.h"
+#include "race.h"
 #include "tensor_map.h"
 
 namespace simt {
@@ -174,6 +175,7 @@ unsigned shared_offset(const void* p) {
 
 void mbarrier_init(unsigned long long* barrier, unsigned count) {
   require_aligned(barrier, 8, "mbarrier");
+  race_leave_block();
   Barrier b(0);
   b.pending = b.count = count;
   b.bytes = kBias;
@@ -251,8 +253,9 @@ void tma_load(void* shared, const void* map, int column, int row, unsigned long 
 
 void tma_store(const void* shared, const void* map, int column, int row) {
   Fiber& f = running_fiber();
-  f.stores.push_back(
-      {static_cast<const unsigned char*>(shared), checked_map(shared, map), column, row, f.bulk_group});
+  const TensorMapContents m = checked_map(shared, map);
+  trace_read(shared, static_cast<size_t>(m.box_rows) * m.box_columns * 2);  // the engine may begin at once
+  f.stores.push_back({static_cast<const unsigned char*>(shared), m, column, row, f.bulk_group});
 }
 void bulk_commit() { ++running_fiber().bulk_group; }
 void bulk_wait_read(int groups_left) {
@@ -319,6 +322,7 @@ void wgmma_wait(int groups_left) {
 void named_barrier(int id, int threads) {
   if (id < 1 || id > 15 || threads < 32 || threads % 32 != 0)
     fail("bar.sync %d of %d threads: there are barriers 1 to 15, of whole warps", id, threads);
+  race_leave_block();
   NamedBarrier& b = g_named[16 * cluster_rank() + id];
   if (b.arrived && b.threads != static_cast<unsigned>(threads))
     fail("bar.sync %d is of %u threads for some and of %d for others", id, b.threads, threads);

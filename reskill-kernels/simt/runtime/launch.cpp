@@ -100,6 +100,7 @@ void run_cluster(const std::vector<Block*>& cluster, uint64_t first) {
     prepare_block(*cluster[rank], idx, rank * cluster[0]->n);
   }
   Block& b = *cluster[0];
+  if (cluster.size() > 1) race_leave_block();
   b.cluster_arrived = 0;
   g_block = &b;
   g_thread = &b.host;

@@ -1,10 +1,10 @@
 // The tracing build: races on shared memory within a block.
 //
 // Two accesses to a byte by different threads, one of them a write, must have a __syncthreads between them, or within a
-// warp a __syncwarp or a barrier of some warps (which is not taken to order those warps). The order in which fibers happen to run does not matter: a missing barrier is found in any.
-// Shuffles and votes are no barriers for memory (CUDA C++ Programming Guide, "Warp Shuffle Functions"). Memory that
-// other blocks of a cluster read,
-// tensor copies and warpgroup products use is left to mbarriers and not looked at; so are atomics.
+// warp a __syncwarp. The order in which fibers happen to run does not matter: a missing barrier is found in any.
+// Shuffles and votes are no barriers for memory (CUDA C++ Programming Guide, "Warp Shuffle Functions"). Not looked at are
+// atomics, memory that tensor copies and warpgroup products use, clusters of several blocks, and a block from its first
+// mbarrier or named barrier on: what these order is not followed.
 #if defined(SIMT_TRACE)
 #include "race.h"
 
@@ -28,6 +28,7 @@ struct Variable {
   std::vector<Cell> cells;
 };
 thread_local std::vector<Variable> g_variables;
+thread_local bool g_left = false;
 
 Variable* find(uintptr_t address) {
   for (Variable& v : g_variables)
@@ -48,7 +49,11 @@ bool concurrent(const Access& before, const Access& now) {
 
 }  // namespace
 
-void race_block_begin() { g_variables.clear(); }
+void race_block_begin() {
+  g_variables.clear();
+  g_left = false;
+}
+void race_leave_block() { g_left = true; }
 
 void race_variable(const void* begin, size_t bytes) {
   const uintptr_t at = reinterpret_cast<uintptr_t>(begin);
@@ -56,7 +61,7 @@ void race_variable(const void* begin, size_t bytes) {
 }
 
 void race_access(const void* p, size_t bytes, bool write) {
-  if (g_variables.empty() || is_host()) return;
+  if (g_left || g_variables.empty() || is_host()) return;
   const uintptr_t address = reinterpret_cast<uintptr_t>(p);
   Variable* v = find(address);
   if (!v) return;

@@ -1,5 +1,5 @@
-//! What kernels of the output head and of attention to a paged cache for compute capability 9.0 touch and ask of memory, as `traced_costs` and
-//! `traced_requests` have it for the others.
+//! What kernels for compute capability 9.0 of products, of the output head and of attention to a paged cache touch and ask of
+//! memory, as `traced_costs` and `traced_requests` have it for the others.
 //!
 //! One program, since the capability holds for the process.
 
@@ -15,10 +15,16 @@ use reskill_simt::{counters, requests};
 
 const BF16: DType = DType::Bf16;
 /// Kernels that may take more than one and a tenth of the least sectors, by reason.
-const ALLOWED: [(&str, f64); 8] = [
+const ALLOWED: [(&str, f64); 14] = [
     // Results leave as pairs of a fragment, four lanes a row: in bf16 that is half a sector.
     ("linear_kl_d_logits_sm90a_bf16", 2.0),
     ("linear_logprob_d_logits_sm90a_bf16", 2.0),
+    ("matmul_rows_1_sm90a_bf16", 2.0),
+    ("matmul_rows_2_sm90a_bf16", 2.0),
+    ("matmul_rows_4_sm90a_bf16", 2.0),
+    ("matmul_rows_8_sm90a_bf16", 2.0),
+    ("matmul_nt_sm90a_bf16", 2.0),
+    ("matmul_join_sm90a_bf16", 1.2),
     // One lane a row writes 16 bytes, or 4 of the divergence; the rows of a warp are apart by their strips.
     ("linear_logprob_parts_sm90a_bf16", 2.0),
     ("linear_kl_parts_sm90a_bf16", 3.4),
@@ -162,6 +168,64 @@ fn memory_is_asked_for_in_whole_sectors() {
     asks("linear_kl_forward", || head.kl(false));
     asks("linear_kl_backward", || head.kl(true));
     asks("linear_sample", || head.sample());
+}
+
+/// A linear layer with N rows.
+struct Layer {
+    x: Tensor,
+    weight: Tensor,
+    d_out: Tensor,
+    out: Tensor,
+    d_x: Tensor,
+    d_weight: Tensor,
+}
+
+impl Layer {
+    fn new(n: usize, i: usize, o: usize) -> Layer {
+        reskill_simt::set_capability(90);
+        let device = reskill_simt::device();
+        let of = |rows, width| tensor(&device, &[rows, width], BF16);
+        let d_weight = tensor(&device, &[o, i], DType::F32);
+        Layer { x: of(n, i), weight: of(o, i), d_out: of(n, o), out: of(n, o), d_x: of(n, i), d_weight }
+    }
+
+    fn forward(&mut self) -> Result<(), KernelError> {
+        ops::matmul(&mut self.out, &self.x, &self.weight, false)
+    }
+
+    fn backward_input(&mut self) -> Result<(), KernelError> {
+        ops::matmul_backward_input(&mut self.d_x, &self.d_out, &self.weight, false)
+    }
+
+    fn backward_weight(&mut self) -> Result<(), KernelError> {
+        ops::matmul_backward_weight(&mut self.d_weight, &self.d_out, &self.x)
+    }
+}
+
+#[test]
+fn products_touch_what_their_formulas_say() {
+    // Few rows, by a cluster of eight; tiles of 64 rows; large tiles, of which one in two parts: all ragged.
+    for (n, i, o, parts) in [(5, 1032, 40, 0), (70, 40, 520, 0), (300, 520, 264, 2)] {
+        let mut layer = Layer::new(n, i, o);
+        let part = parts * 128 * 256 * 4;
+        touches("matmul", cost::matmul(n, i, o, 2), part, || layer.forward());
+        touches("matmul_backward_input", cost::matmul(n, o, i, 2), part, || layer.backward_input());
+        let cost = cost::matmul_backward_weight(n, i, o, 2);
+        touches("matmul_backward_weight", cost, part, || layer.backward_weight());
+    }
+}
+
+#[test]
+fn products_ask_for_memory_in_whole_sectors() {
+    // Clusters of four and two blocks, tiles of 64 rows, large tiles.
+    for (n, i, o) in [(16, 512, 64), (64, 256, 64), (64, 128, 512), (640, 640, 256)] {
+        let mut layer = Layer::new(n, i, o);
+        asks("matmul", || layer.forward());
+        asks("matmul, added", || ops::matmul(&mut layer.out, &layer.x, &layer.weight, true));
+    }
+    let mut layer = Layer::new(640, 640, 256);
+    asks("matmul_backward_input", || layer.backward_input());
+    asks("matmul_backward_weight", || layer.backward_weight());
 }
 
 #[test]

@@ -69,8 +69,12 @@ pub(crate) fn model(config: &ModelConfig, seed: u64) -> Transformer {
 
 /// An adapter whose factors are all random.
 pub(crate) fn adapter(config: &ModelConfig) -> Lora {
+    adapter_of_rank(3, config)
+}
+
+pub(crate) fn adapter_of_rank(r: usize, config: &ModelConfig) -> Lora {
     let mut rng = rng(9);
-    let lora = LoraConfig { r: 3, lora_alpha: 6.0, ..LoraConfig::default() };
+    let lora = LoraConfig { r, lora_alpha: 6.0, ..LoraConfig::default() };
     let mut lora = Lora::init(config, &lora, &mut rng).unwrap();
     for tensor in lora.tensors_mut() {
         tensor.as_mut_slice().iter_mut().for_each(|x| *x = 0.4 * (rng.random::<f32>() - 0.5));

@@ -181,7 +181,8 @@ __device__ __forceinline__ void compute_keys(bf16* d_qkv, float* sums, KeyShared
     wgmma_wait<0>();
     wgmma_results(p);
     wgmma_results(d_key);
-    if (i > 0) release(&shared.empty[before]);   // early: the copies of the run after next wait for it
+    __syncwarp();   // this warp has read the statistics of the run before
+    if (i > 0) release(&shared.empty[before]);   // early: the copies of a run to come wait for it
     weigh<BQ>(p, shared.lse[slot], shared.views[slot], shared.all[slot] != 0, j, scale_log2);
     round_left(left, p);
     wgmma_fence();

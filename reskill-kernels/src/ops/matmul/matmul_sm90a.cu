@@ -4,14 +4,16 @@
 // Shapes    out (M, N) f32 or bf16, factors bf16, their addresses and strides multiples of 16 bytes
 // Bytes     as matmul_bf16.cu. A tile of 128 x 256 takes (128 + 256) * K * 2 bytes for 2 * 128 * 256 * K operations:
 //           85 FLOP a byte of L2. Parts of K that several blocks sum are written and read as f32: 8 bytes an element and
-//           part.
+//           part; those of a cluster stay in shared memory.
 // Flops     2*M*N*K on tensor cores; 787 TFLOP/s at 8192^3 is what cuBLASLt reaches on an H200.
 // Launch    grid: as many blocks as run at once, or units if fewer; block 128 + kTileM * 2: one warpgroup copies, the
-//           others multiply 64 rows each; dynamic shared memory of kStages stages, their barriers, and 4 KiB for each
-//           multiplying warp. A block takes every gridDim.x-th unit: a tile, or one of `splits` parts of K of a tile.
-//           The copying thread is stages ahead, also over the end of a unit, so the next one's factors are there when
-//           the results of the last are out.
-// Numerics  sums in f32 inside the tensor core, in order of k by 16; parts of K are added in their order.
+//           others multiply 64 rows each; dynamic shared memory of kStages stages with their barriers, and behind them
+//           4 KiB for each multiplying warp if results leave by the copy engine. A block takes every gridDim.x-th unit: a
+//           tile, or one of `splits` parts of K of a tile, which matmul_join_* adds up. The copying thread is stages
+//           ahead, also over the end of a unit, so the next one's factors are there when the results of the last are
+//           out. Few rows: tiles of 64 x 64, two blocks at a time, and K in parts across a cluster.
+// Numerics  sums in f32 inside the tensor core, in order of k by 16; parts of K are added in their order. Tiles of either size sum
+//           in the same order.
 // Source    PTX ISA 8.x; the schedule of a block is that of CUTLASS' persistent kernels for Hopper.
 #include "gemm.cuh"
 #include "warpgroup_product.cuh"

@@ -132,7 +132,7 @@ fn run(
     }
 }
 
-/// What `Own` takes: the kernels for compute capability 9.0 where they can be used and have tiles enough.
+/// What `Own` takes: the kernels for compute capability 9.0 where they can be used and are the quicker ones.
 fn by_size(
     device: &CudaDevice,
     out: &ViewMut<'_>,
@@ -140,8 +140,8 @@ fn by_size(
     right: &View<'_>,
     p: &Product,
 ) -> Candidate {
-    let fills = hopper::fills(p, out.tensor.dtype(), device.properties().multiprocessors);
-    let hopper = fills && hopper::takes(device, out, left, right, p);
+    let pays = hopper::pays(p, out.tensor.dtype(), device.properties().multiprocessors);
+    let hopper = pays && hopper::takes(device, out, left, right, p);
     if hopper { Candidate::Hopper } else { Candidate::Portable }
 }
 

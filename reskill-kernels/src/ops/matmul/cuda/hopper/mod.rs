@@ -12,13 +12,9 @@ use plan::{DEPTH, Large, Plan, Tile};
 const OUT_ROWS: usize = 16;
 /// Quads of a thread that adds parts up, as in `matmul_sm90a.cu`.
 const JOINED: usize = 2;
-/// The most rows for which the portable kernels read the right factor once.
-const FEW_ROWS: usize = 32;
-
-/// Whether a product is large enough: more rows than a few, and units of work for half of the multiprocessors at least.
-/// With fewer, the portable kernels' smaller tiles and split sums keep more of the device busy.
-pub(super) fn fills(p: &Product, out: DType, multiprocessors: usize) -> bool {
-    p.m > FEW_ROWS && 2 * Plan::choose(p, out, multiprocessors).units() >= multiprocessors
+/// Whether these kernels are the quicker ones for the sizes, by a model of their time.
+pub(super) fn pays(p: &Product, out: DType, multiprocessors: usize) -> bool {
+    Plan::pays(p, out, multiprocessors)
 }
 
 /// Whether the device and the addresses allow it.
@@ -129,7 +125,7 @@ fn rows(
     // - bounds: the maps end where the matrices do (`super::product` checked that these lie inside their tensors), and the
     //   kernel masks rows beyond M and columns beyond N of `out`; there are `cluster` blocks a tile, or any number if 1;
     // - aliasing: the kernel writes `out` only, borrowed mutably.
-    unsafe { launch.launch(grid.with_shared(tile.shared_bytes())) }
+    unsafe { launch.launch(grid.with_shared(tile.shared_bytes(true))) }
 }
 
 /// The product by large tiles.
@@ -180,7 +176,7 @@ fn large(
     // - bounds: the maps end where the matrices do (`super::product` checked that these lie inside their tensors), the
     //   kernel masks rows beyond M and columns beyond N of `out`, and `parts` holds all parts of whole tiles;
     // - aliasing: the kernel writes `out` and `parts` only, which nobody else has.
-    unsafe { launch.launch(grid.with_shared(tile.shared_bytes())) }?;
+    unsafe { launch.launch(grid.with_shared(tile.shared_bytes(by_copies))) }?;
     parts.map_or(Ok(()), |parts| join(device, op, out, p, plan, &parts))
 }
 
@@ -219,18 +215,4 @@ fn join(
 fn leaves_by_copies(out: &ViewMut<'_>, p: &Product) -> bool {
     let whole = [out.first, out.stride].iter().all(|n| n.is_multiple_of(8));
     out.tensor.dtype() == DType::Bf16 && !p.accumulate && whole
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn products_of_many_rows_and_tiles_fill_the_device() {
-        let fills = |m, n| fills(&Product::new(Layout::Nt, m, n, 1024, false), DType::Bf16, 132);
-        // 66 tiles of 128 x 256 are half of 132 multiprocessors.
-        assert!(fills(8192, 1024) && fills(64, 66 * 256) && fills(128, 66 * 256));
-        assert!(!fills(128, 65 * 256) && !fills(1024, 1024));
-        assert!(fills(33, 151_936) && !fills(32, 151_936));
-    }
 }

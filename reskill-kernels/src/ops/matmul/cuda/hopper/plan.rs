@@ -10,8 +10,10 @@ pub(super) const DEPTH: usize = 64;
 const MAX_SPLITS: usize = 16;
 /// The fewest stages of a part.
 const MIN_STAGES: usize = 4;
-/// The most rows for small tiles.
-const MAX_ROWS: usize = 128;
+/// Parts are made if the model promises less than this of the time without.
+const WORTH_SPLITTING: f64 = 0.95;
+/// Up to so many rows small tiles are taken whatever they cost: the memory decides, and large tiles would be empty.
+const FEW_ROWS: usize = 64;
 
 /// Rows, columns and stages of a tile, and the blocks of them that run at once on a multiprocessor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,24 +22,26 @@ pub(super) struct Tile {
     pub(super) cols: usize,
     stages: usize,
     pub(super) resident: usize,
-    /// Bytes of shared memory beside the stages.
-    beside: usize,
+    /// Bytes of shared memory that results pass through.
+    results: usize,
 }
 
 impl Tile {
-    /// Results leave by two boxes of 2 KiB for each of eight warps.
-    pub(super) const LARGE: Tile = Tile { rows: 128, cols: 256, stages: 4, resident: 1, beside: 16 * 2048 };
+    /// Results that leave by copies take two boxes of 2 KiB for each of eight warps.
+    pub(super) const LARGE: Tile = Tile { rows: 128, cols: 256, stages: 4, resident: 1, results: 16 * 2048 };
     /// The sums of a tile are shared with the cluster.
-    pub(super) const ROWS: Tile = Tile { rows: 64, cols: 64, stages: 6, resident: 2, beside: 64 * 64 * 4 };
+    pub(super) const ROWS: Tile = Tile { rows: 64, cols: 64, stages: 6, resident: 2, results: 64 * 64 * 4 };
 
     /// Threads that multiply.
     pub(super) fn multiplying(self) -> usize {
         2 * self.rows
     }
 
-    /// Dynamic shared memory: stages and two barriers of 8 bytes for each, rounded up to the alignment of what follows.
-    pub(super) fn shared_bytes(self) -> usize {
-        (self.stages * ((self.rows + self.cols) * DEPTH * 2 + 16)).next_multiple_of(1024) + self.beside
+    /// Dynamic shared memory: stages and two barriers of 8 bytes for each, rounded up to the alignment of what results pass
+    /// through. Where they go straight to memory the cache for their old values has its room.
+    pub(super) fn shared_bytes(self, results_pass: bool) -> usize {
+        let stages = (self.stages * ((self.rows + self.cols) * DEPTH * 2 + 16)).next_multiple_of(1024);
+        if results_pass { stages + self.results } else { stages }
     }
 
     fn tiles(self, p: &Product) -> usize {
@@ -66,28 +70,36 @@ pub(super) struct Large {
 
 impl Plan {
     pub(super) fn choose(p: &Product, out: DType, multiprocessors: usize) -> Plan {
-        if p.layout == Layout::Nt && out == DType::Bf16 && p.m <= MAX_ROWS {
-            return Plan::rows(p, multiprocessors);
+        let (large, large_micros) = Large::choose(p, multiprocessors);
+        if p.layout == Layout::Nt && out == DType::Bf16 {
+            let (tiles, cluster, micros) = rows(p, multiprocessors);
+            if p.m <= FEW_ROWS || micros < large_micros {
+                return Plan::Rows { tiles, cluster };
+            }
         }
-        Plan::Large(Large::choose(p, multiprocessors))
+        Plan::Large(large)
     }
 
-    /// The largest cluster with which all blocks run at once, with two stages of K each.
-    fn rows(p: &Product, multiprocessors: usize) -> Plan {
-        let tiles = Tile::ROWS.tiles(p);
-        let fits = |cluster: &usize| {
-            tiles * cluster <= multiprocessors * Tile::ROWS.resident && p.k.div_ceil(DEPTH) >= 2 * cluster
-        };
-        Plan::Rows { tiles, cluster: [8, 4, 2].into_iter().find(fits).unwrap_or(1) }
-    }
-
-    /// Units of work.
-    pub(super) fn units(&self) -> usize {
-        match *self {
-            Plan::Large(large) => large.units(),
-            Plan::Rows { tiles, cluster } => tiles * cluster,
+    /// Whether the portable kernels would take longer. They multiply at 250 TFLOP/s on an H200 that is full, more slowly
+    /// the fewer tiles there are, so this errs on their side.
+    pub(super) fn pays(p: &Product, out: DType, multiprocessors: usize) -> bool {
+        let rate = 250e6 * multiprocessors as f64 / 132.0;
+        let portable = 2.5 + 2.0 * p.m as f64 * p.n as f64 * p.k as f64 / rate;
+        match Plan::choose(p, out, multiprocessors) {
+            Plan::Large(large) => large.cost(p.k.div_ceil(DEPTH), multiprocessors.max(1)) < portable,
+            Plan::Rows { .. } => true,
         }
     }
+}
+
+/// Small tiles, the blocks that share one, and microseconds: the largest cluster with which each block has a multiprocessor
+/// and two stages of K. A launch takes 2.5 us, a stage 0.2, whether a multiprocessor has its blocks at once or one by one.
+fn rows(p: &Product, multiprocessors: usize) -> (usize, usize, f64) {
+    let (tiles, n_stages) = (Tile::ROWS.tiles(p), p.k.div_ceil(DEPTH));
+    let fits = |cluster: &usize| tiles * cluster <= multiprocessors && n_stages >= 2 * cluster;
+    let cluster = [8, 4, 2].into_iter().find(fits).unwrap_or(1);
+    let stages = (tiles * cluster).div_ceil(multiprocessors.max(1)) * n_stages.div_ceil(cluster);
+    (tiles, cluster, 2.5 + 0.2 * stages as f64)
 }
 
 impl Large {
@@ -98,8 +110,8 @@ impl Large {
     }
 
     /// What a simple model of the time likes best: the tiles of the last, incomplete turn of all blocks may be split, or
-    /// all tiles, or none.
-    fn choose(p: &Product, multiprocessors: usize) -> Large {
+    /// all tiles, or none; and its microseconds.
+    fn choose(p: &Product, multiprocessors: usize) -> (Large, f64) {
         let all = Large::whole(p);
         let at_once = multiprocessors.max(1);
         let n_stages = p.k.div_ceil(DEPTH);
@@ -108,7 +120,8 @@ impl Large {
         });
         let cost = |plan: &Large| plan.cost(n_stages, at_once);
         let best = split.filter(|plan| plan.whole < all.tiles).min_by(|a, b| cost(a).total_cmp(&cost(b)));
-        best.filter(|best| cost(best) < cost(&all)).unwrap_or(all)
+        let best = best.filter(|best| cost(best) < WORTH_SPLITTING * cost(&all)).unwrap_or(all);
+        (best, cost(&best))
     }
 
     /// Units of work.
@@ -125,13 +138,13 @@ impl Large {
         self.split_tiles() * self.splits * Tile::LARGE.rows * Tile::LARGE.cols
     }
 
-    /// Microseconds: a stage of all blocks takes 0.6, and a unit as long as 4 before and after its stages; parts cost
-    /// another launch, and 8 bytes an element at 3 TB/s.
+    /// Microseconds, from times on an H200: a launch takes 3.5, a stage of all blocks 0.6; parts cost another launch, and 8
+    /// bytes an element at 3 TB/s.
     fn cost(&self, n_stages: usize, at_once: usize) -> f64 {
-        let turns = |units: usize, stages: usize| (units.div_ceil(at_once) * (stages + 4)) as f64 * 0.6;
+        let turns = |units: usize, stages: usize| (units.div_ceil(at_once) * stages) as f64 * 0.6;
         let parts = turns(self.split_tiles() * self.splits, n_stages.div_ceil(self.splits));
         let join = if self.split_tiles() > 0 { 2.5 + self.part_elements() as f64 * 8.0 / 3e6 } else { 0.0 };
-        if self.whole == 0 { parts + join } else { turns(self.whole, n_stages) + parts + join }
+        3.5 + turns(self.whole, n_stages) + parts + join
     }
 }
 
@@ -140,7 +153,7 @@ mod tests {
     use super::*;
 
     fn large(layout: Layout, m: usize, n: usize, k: usize) -> Large {
-        Large::choose(&Product::new(layout, m, n, k, false), 132)
+        Large::choose(&Product::new(layout, m, n, k, false), 132).0
     }
 
     #[test]
@@ -160,6 +173,13 @@ mod tests {
     }
 
     #[test]
+    fn large_tiles_that_are_few_and_short_are_left_to_the_portable_kernels() {
+        let pays = |layout, m, n, k| Plan::pays(&Product::new(layout, m, n, k, false), DType::F32, 132);
+        assert!(pays(Layout::Tn, 1024, 2048, 4096) && pays(Layout::Nn, 1024, 1024, 6144));
+        assert!(!pays(Layout::Tn, 576, 576, 2048) && !pays(Layout::Nn, 256, 1024, 1024));
+    }
+
+    #[test]
     fn parts_cover_the_sum_and_are_never_empty() {
         for k in [1, 64, 300, 1024, 16_384] {
             for (m, n) in [(32, 576), (128, 1024), (1024, 1024)] {
@@ -171,23 +191,27 @@ mod tests {
     }
 
     #[test]
-    fn few_rows_go_to_clusters_that_run_at_once() {
-        let cluster =
-            |m, n, k| match Plan::choose(&Product::new(Layout::Nt, m, n, k, false), DType::Bf16, 132) {
-                Plan::Rows { tiles, cluster } => (tiles, cluster),
-                plan @ Plan::Large(_) => panic!("{plan:?}"),
-            };
-        assert_eq!(cluster(16, 1024, 2048), (16, 8));
-        assert_eq!(cluster(128, 151_936, 1024), (4748, 1));
-        // Two stages of K.
-        assert_eq!(cluster(8, 64, 128), (1, 1));
+    fn few_rows_go_to_small_tiles_and_to_clusters_that_run_at_once() {
+        let plan = |m, n, k| Plan::choose(&Product::new(Layout::Nt, m, n, k, false), DType::Bf16, 132);
+        assert_eq!(plan(16, 1024, 2048), Plan::Rows { tiles: 16, cluster: 8 });
+        assert_eq!(plan(128, 1024, 2048), Plan::Rows { tiles: 32, cluster: 4 });
+        assert_eq!(plan(128, 6144, 1024), Plan::Rows { tiles: 192, cluster: 1 });
+        assert_eq!(plan(512, 1024, 2048), Plan::Rows { tiles: 128, cluster: 1 });
+        assert_eq!(plan(16, 151_936, 1024), Plan::Rows { tiles: 2374, cluster: 1 });
+        // A block has at least two stages of K.
+        assert_eq!(plan(8, 64, 256), Plan::Rows { tiles: 1, cluster: 2 });
+        // Many tiles are better large.
+        assert!(
+            matches!(plan(128, 151_936, 1024), Plan::Large(_))
+                && matches!(plan(512, 6144, 1024), Plan::Large(_))
+        );
     }
 
     #[test]
     fn blocks_fit_a_multiprocessor() {
         for tile in [Tile::LARGE, Tile::ROWS] {
             // 228 KiB in all, of which each block also takes 1 KiB.
-            assert!((tile.shared_bytes() + 1024) * tile.resident <= 228 * 1024, "{tile:?}");
+            assert!((tile.shared_bytes(true) + 1024) * tile.resident <= 228 * 1024, "{tile:?}");
         }
     }
 }
