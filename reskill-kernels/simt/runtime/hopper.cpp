@@ -105,7 +105,8 @@ TensorMapContents checked_map(const void* shared, const void* map) {
   if (m.magic != kTensorMapMagic) fail("the tensor map was not made by cuTensorMapEncodeTiled");
   const unsigned atom = m.box_columns * 16;  // eight rows
   if (shared_offset(shared) % atom)
-    fail("a box swizzled by %u bytes begins at a multiple of %u bytes, not at %u", atom / 8, atom, shared_offset(shared));
+    fail("a box swizzled by %u bytes begins at a multiple of %u bytes, not at %u", atom / 8, atom,
+         shared_offset(shared));
   const size_t bytes = static_cast<size_t>(m.box_rows) * m.box_columns * 2;
   if (shared_offset(shared) + bytes > running_block().dynamic_bytes)
     fail("a box of %zu bytes reaches beyond shared memory", bytes);

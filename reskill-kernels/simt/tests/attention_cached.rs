@@ -7,8 +7,7 @@ mod attention_support;
 use attention_support::cached::*;
 use attention_support::*;
 use reskill_kernels::ops::{
-    AttentionShape, CachedPlan, CachedSpan, attention_cached, attention_cached_planned, cache_append,
-    cache_append_planned,
+    CachedPlan, CachedSpan, attention_cached, attention_cached_planned, cache_append, cache_append_planned,
 };
 use reskill_kernels::{DType, Device, Tensor};
 use reskill_simt::with_each_order;

@@ -1,8 +1,6 @@
 //! Attention of many rows to a paged cache by the kernel for compute capability 9.0. In a program of its own, since the
 //! device's capability holds for the process.
 
-#![expect(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
-
 mod attention_support;
 
 use attention_support::cached::*;
@@ -11,6 +9,7 @@ use reskill_kernels::ops::{AttentionShape, CachedPlan, attention_cached_planned}
 use reskill_kernels::{DType, Device};
 use reskill_simt::{counters, with_each_order};
 
+/// The only type that these kernels take.
 const BF16_ROWS: DType = DType::Bf16;
 
 fn device() -> Device {

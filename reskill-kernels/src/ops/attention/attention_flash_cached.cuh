@@ -1,4 +1,4 @@
-// What the kernels of attention to a paged cache in bf16 share: pages of 32 positions, rows of a tile and their results.
+// What the kernels of attention to a paged cache in bf16 share: pages of 32 positions, the rows of a tile, results.
 #pragma once
 #include "attention_flash.cuh"
 

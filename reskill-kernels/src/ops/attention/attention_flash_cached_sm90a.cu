@@ -1,15 +1,16 @@
-// Attention of many new rows to sequences in a paged cache, bf16 by warpgroup products and tensor copies (compute capability
-// 9.0 only), head sizes 64 and 128, pages of 32: what _large of attention_flash_cached.cu does elsewhere.
+// Attention of many new rows to sequences in a paged cache, bf16 by warpgroup products and tensor copies (compute
+// capability 9.0 only), head sizes 64 and 128, pages of 32: what _large of attention_flash_cached.cu does elsewhere.
 //
 // Formula   as in attention_cached.cu, which also writes the cache and merges partial results.
 // Shapes    as in attention_flash_cached.cu
-// Bytes     4 D a position and key-value head for each tile of 128 flat query rows that reads it, from L2: 128 FLOP a byte.
+// Bytes     4 D a position and key-value head for each tile of 128 flat query rows that reads it, from L2: 128 FLOP a
+//           byte.
 // Flops     4 D for each visible pair of a row and head and a position: compute-bound.
 // Launch    grid (tiles at most * K), tile = block / K, kv head = block % K, blocks behind the last tile end at once;
-//           tiles sorted, longest first; block (384): a thread of the first warpgroup looks up pages and copies them, two
-//           warpgroups compute 64 query rows each; dynamic shared memory ForwardShared.
-// Numerics  as attention_flash_forward_sm90a.cu; bound against f64: simt/tests/attention_cached_sm90a.rs. What pages hold
-//           behind the last position may be no number: keys there have weight 0, values become 0 in shared memory.
+//           tiles sorted, longest first; block (384): a thread of the first warpgroup looks up pages and copies them,
+//           two warpgroups compute 64 query rows each; dynamic shared memory ForwardShared.
+// Numerics  as attention_flash_forward_sm90a.cu; bound against f64: simt/tests/attention_cached_sm90a.rs. What pages
+//           hold behind the last position may be no number: keys there have weight 0, values become 0 in shared memory.
 // Source    as attention_cached.cu and attention_warpgroup_forward.cuh.
 #include "attention_flash_cached.cuh"
 #include "attention_warpgroup_forward.cuh"
@@ -48,13 +49,13 @@ template <int D, int BN> struct PagedForward : PagedPlaces<D> {
                          k > 0);
   }
 
-  // Rows of page n of tile t in the maps: signed 32 bits, of which a cache of 2^31 rows of 64 bytes would fill a device.
-  // Behind the last page they lie in front of the matrix, where copies read zeros.
+  // The block of page n of tile t, or what lies in front of the cache, where copies read zeros. Rows of the maps are
+  // signed 32 bits: a cache of 2^31 rows of 64 bytes would fill a device.
   __device__ __forceinline__ int page_or_none(int t, int n) const {
     const u32 page = begin(t) / PAGE + n;
     return page <= this->last_page() ? (int)this->block(page) : -1;
   }
-  // The copying thread. If the last page is ragged, the values of its tile are yet to be finished when they have landed.
+  // The copying thread. If the last page is ragged, the values of its tile are yet to be finished when they have come.
   template <class Shared> __device__ __forceinline__ void begin_copies(Shared& shared) const {
     constexpr int STAGES = sizeof shared.keys / sizeof shared.keys[0], PAGES = BN / PAGE;
     const int n = n_tiles();

@@ -1,11 +1,14 @@
-// Forward pass of a tile of up to 128 flat query rows on warpgroups (sm_90a): the body that attention over a packed batch and
-// attention to a paged cache share.
+// Forward pass of a tile of up to 128 flat query rows on warpgroups (sm_90a): the body that attention over a packed
+// batch and attention to a paged cache share.
 //
-// A thread or a warp of the first warpgroup copies tiles of BN keys and values, two warpgroups compute 64 query rows each.
+// A thread or a warp of the first warpgroup copies tiles of BN keys and values, two warpgroups compute 64 query rows
+// each.
 //
-// A problem P gives: len(), rows of the tile; n_tiles(), of keys, at least 1; query(m), a pointer; is_full(t); View view(m),
-// what a row sees, and range(view, t), the columns of the tile of it; copy_tiles(shared), by one warp; begin_scores(s, q,
-// keys), which begins the products; write(acc, softmax, stage, first, scale_log2), of the 16 rows of a warp.
+// A problem P gives: scale(); len(), rows of the tile; n_tiles(), of keys, at least 1; query(m), a pointer; is_full(t);
+// View view(m), what a row sees, and range(view, t), the columns of the tile of it; copy_tiles(shared), by one warp;
+// begin_scores(s, q, keys), which begins the products; write(acc, softmax, stage, first, scale_log2), of the 16 rows of
+// a warp.
+//
 // Source    Shah et al. 2024, arXiv:2407.08608, algorithms 1 and 2: the sum over a tile runs while the weights of the
 //           next are computed. The turns that warpgroups take there (section 3.1) gained nothing and are left out.
 #pragma once
@@ -86,7 +89,8 @@ __device__ __forceinline__ void hide(float (&s)[N], const ColumnRange (&seen)[2]
 // A computing warpgroup: the query rows 64 `part` .. of the tile.
 template <class P, class Keys, int D, int BN, int STAGES>
 __device__ __forceinline__ void compute_rows(const P& problem, ForwardShared<Keys, D, BN, STAGES>& shared, int part) {
-  const int len = problem.len(), n_tiles = problem.n_tiles(), first = part * 64 + (warp_id() & 3) * 16, row = first + (lane_id() >> 2);
+  const int len = problem.len(), n_tiles = problem.n_tiles();
+  const int first = part * 64 + (warp_id() & 3) * 16, row = first + (lane_id() >> 2);
   const float scale_log2 = problem.scale() * LOG2_E;
   typename P::View view[2];
 #pragma unroll
