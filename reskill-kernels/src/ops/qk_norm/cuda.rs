@@ -27,6 +27,7 @@ fn turns<'l>(launch: Launch<'l>, rotation: Option<Rotation<'l>>) -> Launch<'l> {
     launch.input(positions).input(&table.cos).input(&table.sin).number(table.cos.rows() as u32)
 }
 
+#[expect(clippy::too_many_arguments, reason = "those of the operation")]
 pub(super) fn forward(
     device: &CudaDevice,
     qkv: &mut Tensor,
@@ -61,6 +62,7 @@ pub(super) fn forward(
     unsafe { launch.launch(Grid::heads(n * heads, shape.head_dim)) }
 }
 
+#[expect(clippy::too_many_arguments, reason = "those of the operation")]
 pub(super) fn backward(
     device: &CudaDevice,
     d_qkv: &mut Tensor,
