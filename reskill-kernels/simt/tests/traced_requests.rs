@@ -19,7 +19,7 @@ const ALLOWED: [(&str, f64, f64); 19] = [
     // Eight f32 a lane are two accesses of 16 bytes that touch the same sectors one after the other.
     ("adamw_8bit", 1.75, 1.10),
     ("adamw_f32", 2.02, 1.10),
-    ("qk_norm_backward_bf16", 1.25, 1.10),
+    ("qk_norm_rope_backward_bf16", 1.25, 1.10),
     ("qk_norm_forward_bf16", 1.25, 1.10),
     ("rms_norm_backward_bf16", 1.30, 1.10),
     ("rope_bf16", 1.22, 1.10),

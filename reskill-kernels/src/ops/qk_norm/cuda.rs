@@ -8,8 +8,9 @@ use crate::ops::elementwise::{Parts, add_column_sums};
 use crate::tensor::Tensor;
 
 const UNIT: &str = "qk_norm";
-/// Most blocks of the backward pass; a number of its own, so that sums have one order on every device.
-const MOST_PARTS: usize = 512;
+/// Most blocks of the backward pass, without and with the rotation: as many as 132 multiprocessors run at once, so that all
+/// go in one wave there; numbers of their own, so that sums have one order on every device.
+const MOST_PARTS: [usize; 2] = [512, 384];
 /// Warps of a block: what the kernels are written for.
 const WARPS: usize = 8;
 
@@ -77,9 +78,12 @@ pub(super) fn backward(
     let (n, d, heads) = (d_qkv.rows(), shape.head_dim, shape.n_heads + shape.n_kv_heads);
     // As many runs of heads as there are, or rows.
     let runs = lanes_of_head(d).map_or(n, |lanes| (n * heads * lanes).div_ceil(32 * WARPS));
-    let n_parts = runs.min(MOST_PARTS);
+    let n_parts = runs.min(MOST_PARTS[usize::from(rotation.is_some())]);
     let parts = device.scratch(OP, n_parts * 2 * d * size_of::<f32>())?;
-    let kernel = d_qkv.dtype().pick("qk_norm_backward_f32", "qk_norm_backward_bf16");
+    let kernel = match rotation {
+        Some(_) => d_qkv.dtype().pick("qk_norm_rope_backward_f32", "qk_norm_rope_backward_bf16"),
+        None => d_qkv.dtype().pick("qk_norm_backward_f32", "qk_norm_backward_bf16"),
+    };
     let launch = Launch::of(device, OP, UNIT, kernel)
         .output(d_qkv)
         .scratch(&parts, 0)
@@ -91,13 +95,13 @@ pub(super) fn backward(
         .size(shape.n_heads)
         .size(shape.n_kv_heads)
         .size(d);
-    let launch = turns(launch, rotation);
+    let launch = if rotation.is_some() { turns(launch, rotation) } else { launch };
     let sums_of_warp = lanes_of_head(d).map_or(2 * d, |lanes| 16 * (lanes + 4));
     let grid = Grid::linear(n_parts, 32 * WARPS as u32).with_shared(WARPS * sums_of_warp * size_of::<f32>());
     // SAFETY:
     // - arguments: order and types match `qk_norm_backward_T(T*, float*, const T*, const float*, const T*, const T*, int, int,
-    //   int, int, const u32*, const float*, const float*, u32)`, T being the type of `d_qkv`, `raw` and both weights
-    //   (checked in `mod.rs`);
+    //   int, int)`, and `qk_norm_rope_backward_T` the same and (const u32*, const float*, const float*, u32); T being the
+    //   type of `d_qkv`, `raw` and both weights (checked in `mod.rs`);
     // - bounds: the tensors have the shapes of the kernel's comments (checked in `mod.rs`), `parts` has 2D f32 for each
     //   block, and the shared memory `sums_of_warp` for each of the eight warps, as the kernel counts them;
     // - aliasing: the kernel writes `d_qkv` (borrowed mutably here) and `parts` only.

@@ -114,7 +114,7 @@ __device__ __forceinline__ int place(int i, int d) {
 }
 
 // Heads in eight registers a lane; a block takes every gridDim.x-th run of as many heads as it has groups of lanes.
-template <class T>
+template <bool kTurned, class T>
 __device__ __forceinline__ void backward_wide(T* d_qkv, float* sums, const T* raw, const float* rstd, const T* q_weight,
                                               const T* k_weight, int n, int n_heads, int n_kv_heads, int d,
                                               const Turns& turns) {
@@ -133,7 +133,7 @@ __device__ __forceinline__ void backward_wide(T* d_qkv, float* sums, const T* ra
     T* d_x = d_qkv + row * (heads + n_kv_heads) * d + (i64)head * d + lane * 8;
     float g[8], x[8], w[8], scale = 0.0f, sum = 0.0f;
     if (mine) load8(g, d_x);
-    if (turns.positions) turn(g, turns, row, mine, lanes, -1.0f);
+    if (kTurned) turn(g, turns, row, mine, lanes, -1.0f);
     if (mine) {
       load8(x, raw + (row * heads + head) * d + lane * 8);
       load8(w, (is_query ? q_weight : k_weight) + lane * 8);
@@ -198,12 +198,12 @@ __device__ __forceinline__ void backward_any(T* d_qkv, float* sums, const T* raw
   }
 }
 
-template <class T>
+template <bool kTurned, class T>
 __device__ __forceinline__ void backward(T* d_qkv, float* parts, const T* raw, const float* rstd, const T* q_weight,
                                          const T* k_weight, int n, int n_heads, int n_kv_heads, int d,
                                          const Turns& turns) {
   DYN_SHARED(float, sums);
-  if (is_wide_head(d)) backward_wide(d_qkv, sums, raw, rstd, q_weight, k_weight, n, n_heads, n_kv_heads, d, turns);
+  if (is_wide_head(d)) backward_wide<kTurned>(d_qkv, sums, raw, rstd, q_weight, k_weight, n, n_heads, n_kv_heads, d, turns);
   else backward_any(d_qkv, sums, raw, rstd, q_weight, k_weight, n, n_heads, n_kv_heads, d);
   __syncthreads();  // the sums of all warps are complete
   for (int i = threadIdx.x; i < 2 * d; i += blockDim.x) {
@@ -229,12 +229,20 @@ __device__ __forceinline__ void backward(T* d_qkv, float* parts, const T* raw, c
       T* __restrict__ d_qkv /* (N, (H + 2K) D) */, float* __restrict__ parts /* (P, 2D) */,                            \
       const T* __restrict__ raw /* (N, (H + K) D) */, const float* __restrict__ rstd /* (N, H + K) */,                 \
       const T* __restrict__ q_weight /* (D) */, const T* __restrict__ k_weight /* (D) */, int n, int n_heads,          \
+      int n_kv_heads, int d) {                                                                                         \
+    backward<false>(d_qkv, parts, raw, rstd, q_weight, k_weight, n, n_heads, n_kv_heads, d, Turns{});                  \
+  }                                                                                                                    \
+  EXPORT_KERNEL(qk_norm_backward_##TYPE)                                                                               \
+  extern "C" __global__ void __launch_bounds__(256, 3) qk_norm_rope_backward_##TYPE(                                   \
+      T* __restrict__ d_qkv /* (N, (H + 2K) D) */, float* __restrict__ parts /* (P, 2D) */,                            \
+      const T* __restrict__ raw /* (N, (H + K) D) */, const float* __restrict__ rstd /* (N, H + K) */,                 \
+      const T* __restrict__ q_weight /* (D) */, const T* __restrict__ k_weight /* (D) */, int n, int n_heads,          \
       int n_kv_heads, int d, const u32* __restrict__ positions /* (N) */, const float* __restrict__ cos /* (M, D/2) */,\
       const float* __restrict__ sin /* (M, D/2) */, u32 max_positions) {                                               \
     const Turns turns{positions, cos, sin, max_positions};                                                             \
-    backward(d_qkv, parts, raw, rstd, q_weight, k_weight, n, n_heads, n_kv_heads, d, turns);                           \
+    backward<true>(d_qkv, parts, raw, rstd, q_weight, k_weight, n, n_heads, n_kv_heads, d, turns);                     \
   }                                                                                                                    \
-  EXPORT_KERNEL(qk_norm_backward_##TYPE)
+  EXPORT_KERNEL(qk_norm_rope_backward_##TYPE)
 
 QK_NORM(f32, float)
 QK_NORM(bf16, bf16)
