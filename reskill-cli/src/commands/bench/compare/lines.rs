@@ -1,6 +1,6 @@
 //! Measurements as files hold them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -71,7 +71,7 @@ impl Lines {
     /// The measurements of a text; lines that are something else are passed over.
     pub(super) fn parse(name: &str, text: &str) -> Lines {
         let mut lines = Lines { name: name.to_string(), ..Lines::default() };
-        let (mut ours, mut others) = (Repeated::<Case>::new(), Repeated::<(Case, String)>::new());
+        let (mut ours, mut others) = (Repeated::<(Case, String)>::new(), Repeated::<(Case, String)>::new());
         for line in text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
             let who = line["peer"].as_str().unwrap_or("ours").to_string();
             if let Some(reason) = line["left_out"].as_str().or(line["skipped"].as_str()) {
@@ -86,14 +86,31 @@ impl Lines {
             }
             // `bench cpu` names itself in the place of a peer.
             if line["bench"] == "kernels" || who.starts_with("reskill") {
-                ours.entry(case).or_default().push(measured);
+                let multiplies = line["machine"]["gemm"].as_str().unwrap_or_default().to_string();
+                ours.entry((case, multiplies)).or_default().push(measured);
             } else {
                 others.entry((case, who)).or_default().push(measured);
             }
         }
-        lines.ours = ours.into_iter().map(|(case, all)| (case, together(&all))).collect();
         lines.others = others.into_iter().map(|(case, all)| (case, together(&all))).collect();
+        lines.take_ours(ours);
         lines
+    }
+
+    /// Ours by case and by who multiplies matrices. Where a case was measured with several of them, `own` is ours (or the
+    /// first, if it is not among them), and the rest stand beside it.
+    fn take_ours(&mut self, ours: Repeated<(Case, String)>) {
+        let is_own = |who: &str| who == "own";
+        let with_own: BTreeSet<Case> =
+            ours.keys().filter(|(_, who)| is_own(who)).map(|(case, _)| case.clone()).collect();
+        for ((case, who), all) in ours {
+            let measured = together(&all);
+            if is_own(&who) || !(with_own.contains(&case) || self.ours.contains_key(&case)) {
+                self.ours.insert(case, measured);
+            } else {
+                self.others.insert((case, format!("ours, products by {who}")), measured);
+            }
+        }
     }
 }
 
@@ -154,6 +171,20 @@ mod tests {
         let measured = lines.ours.values().next().unwrap();
         assert_eq!(measured.seconds, 2.4);
         assert!((measured.noise.unwrap() - 0.4 / 2.4).abs() < 1e-12, "{measured:?}");
+    }
+
+    #[test]
+    fn who_multiplies_is_not_repetition() {
+        let by = |who: &str, median: &str| {
+            OURS.replace("bf16)", &format!("bf16)\",\"gemm\":\"{who}")).replace("2.0", median)
+        };
+        let lines =
+            Lines::parse("file", &[by("auto", "1.0"), by("own", "2.0"), by("cublaslt", "1.5")].join("\n"));
+        assert_eq!(lines.ours.values().map(|measured| measured.seconds).collect::<Vec<_>>(), [2.0]);
+        let beside: Vec<_> = lines.others.iter().map(|((_, who), of)| (who.as_str(), of.seconds)).collect();
+        assert_eq!(beside, [("ours, products by auto", 1.0), ("ours, products by cublaslt", 1.5)]);
+        // With one alone there is nothing to choose.
+        assert_eq!(Lines::parse("file", &by("auto", "1.0")).ours.len(), 1);
     }
 
     #[test]

@@ -20,7 +20,8 @@ use crate::progress::{print_data, print_line};
     after_help = "Files hold JSON lines of `bench kernels --json`, of scripts/gpu-peers, of `bench cpu` with its peers, or several of them;
 other lines are passed over. Two files with lines of ours are before and after: `other` is the first. `other/ours` above 1 says
 that ours, or the second file, is quicker; inside twice the noise it is inconclusive. Repeated measurements of a case count by
-their median, and how far they are apart is noise too.
+their median, and how far they are apart is noise too. Products by several back ends: `own` is ours, the others stand beside it.
+A program whose forward and backward pass cannot be taken apart is set beside both of ours.
 
 Examples:
   reskill-cli bench kernels --device cuda --dtype bf16 --json > ours.jsonl

@@ -87,18 +87,37 @@ pub(super) fn pairs(files: &[Lines]) -> Result<Vec<Pair>> {
     }
     let mut found = Vec::new();
     for (case, &ours) in &after.ours {
-        let mut beside = |who: &str, other: Measured| {
+        let mut beside = |who: &str, ours: Measured, other: Measured| {
             found.push(Pair { case: case.clone(), ours, who: who.to_string(), other });
         };
         if let Some((before, other)) = before.and_then(|file| Some((file, file.ours.get(case)?))) {
-            beside(&before.name, *other);
+            beside(&before.name, ours, *other);
         }
         for ((_, who), other) in files.iter().flat_map(|file| &file.others).filter(|((of, _), _)| of == case)
         {
-            beside(who, *other);
+            if !who.ends_with(BOTH_PASSES) {
+                beside(who, ours, *other);
+            } else if let Some(both) = with_forward(case, ours, after) {
+                beside(who, both, *other);
+            }
         }
     }
     Ok(found)
+}
+
+/// How the name of a program ends whose passes cannot be taken apart.
+const BOTH_PASSES: &str = "(forward and backward)";
+
+/// Ours of a gradient and of the pass before it; none where the latter was not measured.
+fn with_forward(case: &Case, backward: Measured, file: &Lines) -> Option<Measured> {
+    let op = format!("{}_forward", case.op.strip_suffix("_backward")?);
+    let forward = file.ours.get(&Case { op, ..case.clone() })?;
+    let most = |a: Option<f64>, b: Option<f64>| [a, b].into_iter().flatten().reduce(f64::max);
+    Some(Measured {
+        seconds: forward.seconds + backward.seconds,
+        noise: most(forward.noise, backward.noise),
+        error: most(forward.error, backward.error),
+    })
 }
 
 #[cfg(test)]
@@ -110,6 +129,22 @@ mod tests {
         let [op, shape, dtype, mode] = ["a", "{}", "f32", "hot"].map(str::to_string);
         let case = Case { op, shape, dtype, mode };
         Pair { case, ours: measured(ours, noise), who: "b".into(), other: measured(other, None) }
+    }
+
+    #[test]
+    fn a_program_that_does_both_passes_is_set_beside_both_of_ours() {
+        let line = |op: &str, rest: &str, median: f64| {
+            format!(
+                r#"{{{rest},"op":"{op}","shape":{{"N":8}},"dtype":"f32","seconds":{{"median":{median},"noise":0.01}}}}"#
+            )
+        };
+        let ours = |op, median| line(op, r#""bench":"kernels","mode":"hot""#, median);
+        let peer = line("head_backward", r#""bench":"peers","peer":"torch (forward and backward)""#, 5.0);
+        let together = [ours("head_forward", 1.0), ours("head_backward", 3.0), peer.clone()].join("\n");
+        let found = pairs(&[Lines::parse("file", &together)]).unwrap();
+        assert_eq!((found.len(), found[0].ours.seconds, found[0].ratio()), (1, 4.0, 1.25));
+        let alone = [ours("head_backward", 3.0), peer].join("\n");
+        assert!(pairs(&[Lines::parse("file", &alone)]).unwrap().is_empty());
     }
 
     #[test]
