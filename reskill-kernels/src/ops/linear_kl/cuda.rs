@@ -26,6 +26,8 @@ pub(super) struct Pair<'a> {
     lse: &'a Tensor,
     ref_lse: &'a Tensor,
     rows: Rows,
+    /// Whether the kernels for compute capability 9.0 take both; asked once, since another thread may change the backend.
+    by_warpgroups: bool,
 }
 
 impl<'a> Pair<'a> {
@@ -39,9 +41,12 @@ impl<'a> Pair<'a> {
     ) -> Result<Pair<'a>, KernelError> {
         let problem =
             |of: Distribution<'a>| Problem { device, op, hidden: of.hidden, head: of.head, temperature };
+        let (policy_problem, reference_problem) = (problem(policy), problem(reference));
+        let by_warpgroups = hopper::takes(&policy_problem) && hopper::takes(&reference_problem);
         Ok(Pair {
-            policy: problem(policy),
-            reference: problem(reference),
+            policy: policy_problem,
+            reference: reference_problem,
+            by_warpgroups,
             lse: policy.lse,
             ref_lse: reference.lse,
             rows: Rows::new(device, allowed)?,
@@ -50,7 +55,7 @@ impl<'a> Pair<'a> {
 
     pub(super) fn forward(&self, kl: &mut Tensor) -> Result<(), KernelError> {
         let policy = &self.policy;
-        let width = if self.by_warpgroups() { hopper::Tile::PAIR.width } else { STRIP };
+        let width = if self.by_warpgroups { hopper::Tile::PAIR.width } else { STRIP };
         let n_parts = policy.vocab().div_ceil(width);
         for block in self.rows.dense(ROWS) {
             let part = policy.scratch(block.len * n_parts * F32)?;
@@ -122,20 +127,17 @@ impl<'a> Pair<'a> {
         let launch = launch.number(policy.inverse_temperature());
         // SAFETY:
         // - arguments: order and types match `linear_kl_d_logits_T(T*, const T*, const T*, const float*, const T*, const
-        //   T*, const float*, const u32*, const float*, const float*, int x 6, float)`, T as in `forward`;
-        // - bounds: as in `forward`; the slab holds len * ld elements;
+        //   T*, const float*, const u32*, const float*, const float*, int x 6, float)`, T as in `forward`, and
+        //   `linear_kl_d_logits_sm90a_bf16`, which has maps for the four matrices;
+        // - bounds: rows from `len` are not written; tokens from `last` on are read as zeros, and up to `ld`, whole strips,
+        //   may be written: the slab holds len * ld elements; columns hold N elements (checked in `mod.rs`);
         // - aliasing: only the slab, scratch of the caller, is written.
         unsafe { launch.launch(self.grid(block, slab.last - slab.first)) }
     }
 
-    /// Whether the kernels for compute capability 9.0 take both.
-    fn by_warpgroups(&self) -> bool {
-        hopper::takes(&self.policy) && hopper::takes(&self.reference)
-    }
-
     /// A block's factors of the policy and of the reference, if these kernels take them.
     fn factors(&self, block: Block<'_>) -> Result<Option<[hopper::Factors; 2]>, KernelError> {
-        if !self.by_warpgroups() {
+        if !self.by_warpgroups {
             return Ok(None);
         }
         let of = |problem| hopper::Factors::new(problem, block, hopper::Tile::PAIR);
@@ -161,7 +163,7 @@ impl<'a> Pair<'a> {
     }
 
     fn grid(&self, block: Block<'_>, tokens: usize) -> Grid {
-        if self.by_warpgroups() {
+        if self.by_warpgroups {
             return hopper::Tile::PAIR.staying(&self.policy, block.len, tokens);
         }
         let blocks = [block.len.div_ceil(HEIGHT), tokens.div_ceil(STRIP), 1];

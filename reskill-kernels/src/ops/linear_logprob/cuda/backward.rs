@@ -88,8 +88,9 @@ fn d_logits(
     // - arguments: order and types match `linear_logprob_d_logits_T(T*, u32*, const T*, const T*, const u32*, const u32*,
     //   const float* x 4, int x 5, float, float)`, T being the type of `hidden` and `head` (checked in `mod.rs`), and
     //   `linear_logprob_d_logits_sm90a_bf16`, which has maps for the two matrices;
-    // - bounds: rows from `len` and tokens from `last` on are read as zeros and not written; the slab holds len * ld
-    //   elements, `matters` a word for each 128 rows and 256 tokens; columns hold N elements (checked in `mod.rs`);
+    // - bounds: rows from `len` and tokens from `last` on are read as zeros; rows from `len` are not written, tokens up to
+    //   `ld`, whole strips, may be; the slab holds len * ld elements, `matters` a word for each 128 rows and 256 tokens;
+    //   columns hold N elements (checked in `mod.rs`);
     // - aliasing: only the slab and `matters`, borrowed mutably, are written.
     unsafe { launch.launch(grid) }
 }
