@@ -52,7 +52,7 @@ fn every_operation_is_right_and_beside_its_floor() {
     }
     // Each one hot and cold.
     ops.dedup();
-    assert_eq!((ops.len(), left_out, lines.len() - 1), (48, 3, 99));
+    assert_eq!((ops.len(), left_out, lines.len() - 1), (51, 3, 105));
     assert!(ops.contains(&"linear_logprob_backward") && ops.contains(&"attention_backward"));
 }
 
