@@ -107,10 +107,7 @@ pub(crate) fn product(
     right: View<'_>,
     product: &Product,
 ) -> Result<(), KernelError> {
-    let [left_size, right_size] = product.stored();
-    check_inside(op, "left factor", (left.tensor, left.first, left.stride), left_size)?;
-    check_inside(op, "right factor", (right.tensor, right.first, right.stride), right_size)?;
-    check_inside(op, "out", (&*out.tensor, out.first, out.stride), (product.m, product.n))?;
+    check_all_inside(op, out, &left, &right, product)?;
     let types = (left.tensor.dtype(), right.tensor.dtype(), out.tensor.dtype());
     let known = match types {
         (DType::F32, DType::F32, DType::F32) | (DType::Bf16, DType::Bf16, DType::F32) => true,
@@ -145,10 +142,7 @@ pub(crate) fn warpgroup_product(
     right: View<'_>,
     product: &Product,
 ) -> Result<(), KernelError> {
-    let [left_size, right_size] = product.stored();
-    check_inside(op, "left factor", (left.tensor, left.first, left.stride), left_size)?;
-    check_inside(op, "right factor", (right.tensor, right.first, right.stride), right_size)?;
-    check_inside(op, "out", (&*out.tensor, out.first, out.stride), (product.m, product.n))?;
+    check_all_inside(op, out, &left, &right, product)?;
     if !hopper::takes(device, out, &left, &right, product) {
         return Err(KernelError::Unsupported {
             op,
@@ -158,6 +152,19 @@ pub(crate) fn warpgroup_product(
         });
     }
     hopper::product_in_one_order(device, op, out, left, right, product)
+}
+
+fn check_all_inside(
+    op: &'static str,
+    out: &ViewMut<'_>,
+    left: &View<'_>,
+    right: &View<'_>,
+    product: &Product,
+) -> Result<(), KernelError> {
+    let [left_size, right_size] = product.stored();
+    check_inside(op, "left factor", (left.tensor, left.first, left.stride), left_size)?;
+    check_inside(op, "right factor", (right.tensor, right.first, right.stride), right_size)?;
+    check_inside(op, "out", (&*out.tensor, out.first, out.stride), (product.m, product.n))
 }
 
 /// `rows` rows of `cols` elements, `stride` apart from `first` on, lie inside the tensor and do not overlap.
