@@ -87,6 +87,16 @@ template <class T> __device__ __forceinline__ void find_best(const T* logits, in
   for (int w = 0; w < WARPS; ++w) take(tops[w], tokens[w]);
 }
 
+// Sum over the lanes up to this one.
+__device__ __forceinline__ u64 running_sum(u64 x) {
+#pragma unroll
+  for (int o = 1; o < 32; o <<= 1) {
+    const u64 lower = __shfl_up_sync(0xffffffffu, x, o);
+    if ((int)(threadIdx.x & 31) >= o) x += lower;
+  }
+  return x;
+}
+
 // The token drawn where nothing is truncated, in order of the vocabulary: the first at which the weight up to it is
 // above uniform * total. The range is cut in as many parts as there are warps until few tokens are left.
 template <class T>
@@ -114,12 +124,7 @@ __device__ __forceinline__ int draw_in_order(const Row<T>& row, float uniform, u
   } while (end - begin > 32);
   // A lane a token: the first whose own and all before reach the goal.
   const int v = begin + lane;
-  u64 up_to = v < end ? row.fixed(row.z(v)) : 0;
-#pragma unroll
-  for (int o = 1; o < 32; o <<= 1) {
-    const u64 lower = __shfl_up_sync(0xffffffffu, up_to, o);
-    if (lane >= o) up_to += lower;
-  }
+  const u64 up_to = running_sum(v < end ? row.fixed(row.z(v)) : 0);
   const u32 reached = __ballot_sync(0xffffffffu, v < end && before + up_to >= goal);
   return reached ? begin + __ffs(reached) - 1 : end - 1;
 }

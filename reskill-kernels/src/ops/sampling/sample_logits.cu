@@ -68,16 +68,6 @@ __device__ __forceinline__ void count(Shared& s, int bin, u32 tokens, u64 weight
 }
 __device__ __forceinline__ u64 weight_of(const Shared& s, int bin) { return (u64)s.high[bin] << 32 | s.low[bin]; }
 
-// Sum over the lanes up to this one.
-__device__ __forceinline__ u64 running_sum(u64 x) {
-#pragma unroll
-  for (int o = 1; o < 32; o <<= 1) {
-    const u64 lower = __shfl_up_sync(0xffffffffu, x, o);
-    if ((int)(threadIdx.x & 31) >= o) x += lower;
-  }
-  return x;
-}
-
 // The first warp: the bin in which the goal is reached, the last with a token if in none; eight bins a lane.
 __device__ __forceinline__ void find_digit(const Goal& goal, bool first, Shared& s) {
   constexpr int OWN = BINS / 32;
