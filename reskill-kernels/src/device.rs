@@ -113,7 +113,8 @@ impl Device {
         }
     }
 
-    /// Bytes of memory that are free, as the driver counts them; `None` on the CPU, whose memory belongs to the system.
+    /// Bytes of memory that new tensors can have, those that this process keeps for them included; `None` on the CPU, whose
+    /// memory belongs to the system.
     ///
     /// # Errors
     /// [`KernelError::Driver`].

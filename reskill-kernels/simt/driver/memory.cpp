@@ -68,6 +68,7 @@ int take(DevicePtr* address, size_t bytes) {
 #endif
   memset(at, 0xff, bytes);  // NaN in f32 and bf16, an impossible index in u32
   g_used += bytes;
+  simt::counters().allocations++;
   *address = reinterpret_cast<DevicePtr>(at);
   return kSuccess;
 }

@@ -11,6 +11,7 @@ struct Counters {
   uint64_t read_bytes;         // unique device bytes read, summed over launches; tracing build only
   uint64_t written_bytes;      // unique device bytes written, likewise
   uint64_t downloads;          // copies from the device to the host that moved something
+  uint64_t allocations;        // pieces of device memory taken
 };
 
 inline Counters& counters() {

@@ -16,6 +16,8 @@ pub struct Counters {
     pub written_bytes: u64,
     /// Copies from device to host that moved something: each waits for the device.
     pub downloads: u64,
+    /// Pieces of device memory taken from the driver.
+    pub allocations: u64,
 }
 
 /// Runs `f`; what the calling thread's launches and copies did meanwhile, or `None` on a real device.
@@ -26,7 +28,7 @@ pub fn count(f: impl FnOnce()) -> Option<Counters> {
     };
     let mut counters = Counters::default();
     let take = |counters: &mut Counters| {
-        // SAFETY: `Counters` has the layout of the C++ struct of that name: five u64.
+        // SAFETY: `Counters` has the layout of the C++ struct of that name: six u64.
         unsafe { (functions.take_counters)(std::ptr::from_mut(counters).cast()) };
     };
     take(&mut counters);

@@ -36,7 +36,8 @@ pub fn load() {
     }
 }
 
-/// The first CUDA device: of the stand-in, or with `RESKILL_GPU_TESTS=1` the machine's.
+/// The first CUDA device: of the stand-in, or with `RESKILL_GPU_TESTS=1` the machine's. It keeps no memory of tensors that
+/// are gone, so that each new one is fresh and ends where its memory ends.
 ///
 /// # Panics
 /// If there is none: a test that cannot run has failed.
@@ -45,7 +46,13 @@ pub fn device() -> Device {
     /// A device's context takes long to open: on a machine's own device it stays open for all tests of the process.
     static KEPT: OnceLock<Device> = OnceLock::new();
     load();
-    let open = || Device::cuda(0).unwrap_or_else(|error| panic!("tests of CUDA need a device: {error}"));
+    let open = || {
+        let device = Device::cuda(0).unwrap_or_else(|error| panic!("tests of CUDA need a device: {error}"));
+        if let Device::Cuda(device) = &device {
+            device.keep_memory(0);
+        }
+        device
+    };
     if is_stand_in() { open() } else { KEPT.get_or_init(open).clone() }
 }
 

@@ -1,15 +1,16 @@
 //! A handle on a CUDA device.
 
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use cudarc::driver::sys::CUdevice_attribute as Attribute;
-use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
+use cudarc::driver::{CudaContext, CudaStream, DriverError};
 
 use super::modules::Modules;
-use super::scratch::Pool;
+use super::pool::Pool;
 use super::stream::Gate;
 use super::uploads::Uploads;
-use super::{driver, units};
+use super::{driver, driver_pool, units};
 use crate::dtype::DType;
 use crate::error::KernelError;
 use crate::ops::matmul::cuda::GemmState;
@@ -44,7 +45,12 @@ pub(super) struct Inner {
     pub(super) ordinal: usize,
     pub(super) properties: Properties,
     pub(super) modules: Modules,
-    pub(super) pool: Mutex<Pool>,
+    /// Memory of tensors that are gone, for the next ones.
+    pub(super) kept: Mutex<Pool>,
+    /// Most bytes of it.
+    pub(super) keep: AtomicUsize,
+    /// Memory for the inside of operations that none of them uses now.
+    pub(super) scratch: Mutex<Pool>,
     pub(super) uploads: Mutex<Uploads>,
     pub(super) gate: Gate,
     pub(super) gemm: GemmState,
@@ -131,13 +137,15 @@ impl CudaDevice {
         CudaDevice { inner: Arc::clone(&self.inner), precision }
     }
 
-    /// Bytes of memory free and in all, as the driver counts them: what this process keeps for later is not free.
+    /// Bytes of memory that new tensors can have, and of memory in all. What this process keeps for new tensors counts as free
+    /// here; for other processes it is not.
     ///
     /// # Errors
     /// [`KernelError::Driver`].
     pub fn memory(&self) -> Result<(usize, usize), KernelError> {
         const OP: &str = "CudaDevice::memory";
-        self.inner.context.mem_get_info().map_err(|error| self.error(OP, error))
+        let (free, total) = self.inner.context.mem_get_info().map_err(|error| self.error(OP, error))?;
+        Ok((free + self.kept_memory() + driver_pool::idle_bytes(&self.inner.context), total))
     }
 
     /// Waits until all work given to the device is done, and reports what failed meanwhile.
@@ -209,15 +217,17 @@ fn open(ordinal: usize) -> Result<Inner, DriverError> {
     unsafe { context.disable_event_tracking() };
     // Not the default stream: that one cannot be recorded into a graph.
     let stream = context.new_stream()?;
-    keep_freed_memory(&context);
+    driver_pool::keep_freed_memory(&context);
     let properties = properties(&context)?;
     let modules = Modules::default();
-    let pool = Mutex::new(Pool::default());
+    let keep = AtomicUsize::new(properties.total_memory / 8);
     Ok(Inner {
         ordinal,
         properties,
         modules,
-        pool,
+        kept: Mutex::default(),
+        keep,
+        scratch: Mutex::default(),
         uploads: Mutex::default(),
         gate: Gate::default(),
         gemm: GemmState::default(),
@@ -238,21 +248,4 @@ fn properties(context: &CudaContext) -> Result<Properties, DriverError> {
         shared_memory_per_block: number(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
         l2_cache: number(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)?,
     })
-}
-
-/// Lets the driver keep freed memory for the next allocation. By default it gives all back to the system whenever the
-/// stream is waited for, and takes it anew.
-fn keep_freed_memory(context: &CudaContext) {
-    if !context.has_async_alloc() {
-        return;
-    }
-    let mut keep = u64::MAX;
-    let attribute = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
-    // SAFETY: the device is that of a live context, the pool the device's own, and the attribute's value a u64 that
-    // outlives the call. Where the driver does not know pools, allocation is slower and otherwise the same, so its
-    // refusal is not an error.
-    let _tolerated = unsafe {
-        result::device::get_default_mem_pool(context.cu_device())
-            .and_then(|pool| result::mem_pool::set_attribute(pool, attribute, (&raw mut keep).cast()))
-    };
 }

@@ -8,7 +8,7 @@ use cudarc::driver::{CudaStream, DriverError};
 
 use super::device::CudaDevice;
 use super::memory::Memory;
-use super::scratch::Pool;
+use super::pool::Pool;
 use crate::error::KernelError;
 
 /// A recorded graph of one device.

@@ -1,10 +1,12 @@
 //! A piece of a device's memory, freed in stream order when its last owner goes.
 
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DriverError, sys};
 
 use super::device::CudaDevice;
+use super::pool::Pool;
 use crate::error::KernelError;
 
 /// Memory with its device. A recorded graph that uses it is one of its owners.
@@ -73,11 +75,14 @@ impl CudaDevice {
             return Ok(None);
         }
         self.refuse_while_recording(op, "new memory")?;
+        if let Some(kept) = self.take_kept(bytes) {
+            return Ok(Some(kept));
+        }
         let stream = self.stream(op)?;
         match self.new_memory(&stream, bytes) {
             // What nobody uses goes back to the driver, in the order of the stream, before there is none.
             Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
-                self.empty_pool();
+                self.give_back_unused();
                 self.new_memory(&stream, bytes)
             }
             other => other,
@@ -91,6 +96,54 @@ impl CudaDevice {
             }
             error => self.error(op, error),
         })
+    }
+
+    /// Sets how much memory of tensors that are gone is kept for new ones, at most; an eighth of the device's memory at first.
+    /// What is kept beyond it goes back to the driver now.
+    ///
+    /// A step of training or decoding that has been done once finds its memory here and asks the driver for none. With 0
+    /// every tensor has memory of exactly its size, fresh from the driver: for tools that look for accesses beside it.
+    pub fn keep_memory(&self, most: usize) {
+        self.inner().keep.store(most, Ordering::Relaxed);
+        let mut kept = self.inner().kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.bytes() > most {
+            let all = std::mem::take(&mut *kept);
+            drop(kept);
+            let _stream = self.stream("keep_memory");
+            drop(all);
+        }
+    }
+
+    /// A kept piece of `bytes` or, so that steps of nearly one size share pieces, up to an eighth more.
+    fn take_kept(&self, bytes: usize) -> Option<CudaSlice<u8>> {
+        // Work is done in the order of the one stream, so whoever used the piece before is through with it first.
+        let mut kept = self.inner().kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.take(bytes, bytes + bytes / 8)
+    }
+
+    /// Keeps a piece that nobody uses any more, or returns it if enough is kept.
+    pub(super) fn keep(&self, slice: CudaSlice<u8>) -> Option<CudaSlice<u8>> {
+        let mut kept = self.inner().kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.bytes().saturating_add(slice.len()) > self.inner().keep.load(Ordering::Relaxed) {
+            return Some(slice);
+        }
+        kept.give(slice);
+        None
+    }
+
+    /// Bytes that are kept for new tensors and for the inside of operations.
+    #[must_use]
+    pub fn kept_memory(&self) -> usize {
+        let bytes = |pool: &Mutex<Pool>| pool.lock().unwrap_or_else(PoisonError::into_inner).bytes();
+        bytes(&self.inner().kept) + bytes(&self.inner().scratch)
+    }
+
+    /// Gives all pieces that nobody uses to the driver. The caller holds the stream.
+    fn give_back_unused(&self) {
+        for pool in [&self.inner().scratch, &self.inner().kept] {
+            let pool = std::mem::take(&mut *pool.lock().unwrap_or_else(PoisonError::into_inner));
+            drop(pool);
+        }
     }
 
     fn new_memory(&self, stream: &Arc<CudaStream>, bytes: usize) -> Result<CudaSlice<u8>, DriverError> {

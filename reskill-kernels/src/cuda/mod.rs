@@ -7,10 +7,12 @@
 mod buffer;
 mod device;
 mod driver;
+mod driver_pool;
 mod graph;
 mod launch;
 mod memory;
 mod modules;
+mod pool;
 mod scratch;
 mod stream;
 mod tensor_map;

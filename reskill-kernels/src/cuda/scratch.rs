@@ -7,31 +7,13 @@ use cudarc::driver::CudaSlice;
 use super::buffer::CudaBuffer;
 use super::device::CudaDevice;
 use super::memory::address_of;
+use super::pool::Pool;
 use crate::dtype::{DType, Element};
 use crate::error::KernelError;
 use crate::tensor::Tensor;
 
 /// Smallest piece taken from the driver.
 const SMALLEST: usize = 1 << 16;
-
-/// Pieces of memory that nobody uses.
-///
-/// A recording takes pieces out of the device's pool and has a pool of its own for those it is done with, which its graph
-/// keeps: a launch of the graph writes to them at any time, also between two kernels of another thread's operation.
-#[derive(Debug, Default)]
-pub(super) struct Pool {
-    free: Vec<CudaSlice<u8>>,
-}
-
-impl Pool {
-    /// The smallest piece of at least `bytes` and, lest small wishes hold large pieces, of at most eight times that.
-    fn take(&mut self, bytes: usize) -> Option<CudaSlice<u8>> {
-        let fits = |piece: &CudaSlice<u8>| piece.len() >= bytes && piece.len() / 8 <= bytes.max(SMALLEST);
-        let best = self.free.iter().enumerate().filter(|(_, piece)| fits(piece));
-        let (index, _) = best.min_by_key(|(_, piece)| piece.len())?;
-        Some(self.free.swap_remove(index))
-    }
-}
 
 /// Memory with undefined contents, for one operation.
 ///
@@ -82,10 +64,14 @@ impl CudaDevice {
         if bytes == 0 {
             return Ok(None);
         }
+        // Up to eight times as much, lest small wishes hold large pieces.
+        let most = bytes.max(SMALLEST).saturating_mul(8);
         // Pieces are taken and given whole, so a panic of another thread leaves the pools usable.
-        let take = |pool: &Mutex<Pool>| pool.lock().unwrap_or_else(PoisonError::into_inner).take(bytes);
+        let take = |pool: &Mutex<Pool>| pool.lock().unwrap_or_else(PoisonError::into_inner).take(bytes, most);
+        // A recording takes pieces out of the device's pool and has a pool of its own for those it is done with, which its
+        // graph keeps: a launch of the graph writes to them at any time, also between two kernels of another thread.
         let recorded = if self.is_recording() { take(&self.inner().gate.scratch) } else { None };
-        match recorded.or_else(|| take(&self.inner().pool)) {
+        match recorded.or_else(|| take(&self.inner().scratch)) {
             Some(slice) => Ok(Some(slice)),
             None => self.allocate(op, rounded(bytes)),
         }
@@ -93,19 +79,13 @@ impl CudaDevice {
 
     pub(super) fn give_to_pool(&self, slice: CudaSlice<u8>) {
         let inner = self.inner();
-        let pool = if self.is_recording() { &inner.gate.scratch } else { &inner.pool };
-        pool.lock().unwrap_or_else(PoisonError::into_inner).free.push(slice);
-    }
-
-    /// Gives the pieces that nobody uses to the driver.
-    pub(super) fn empty_pool(&self) {
-        let pool = std::mem::take(&mut *self.inner().pool.lock().unwrap_or_else(PoisonError::into_inner));
-        drop(pool);
+        let pool = if self.is_recording() { &inner.gate.scratch } else { &inner.scratch };
+        pool.lock().unwrap_or_else(PoisonError::into_inner).give(slice);
     }
 
     /// Gives the pieces of a graph back.
     pub(super) fn give_pool(&self, pool: Pool) {
-        self.inner().pool.lock().unwrap_or_else(PoisonError::into_inner).free.extend(pool.free);
+        self.inner().scratch.lock().unwrap_or_else(PoisonError::into_inner).take_over(pool);
     }
 }
 

@@ -8,7 +8,7 @@ use cudarc::driver::{CudaSlice, CudaStream};
 
 use super::device::CudaDevice;
 use super::memory::Memory;
-use super::scratch::Pool;
+use super::pool::Pool;
 use crate::error::KernelError;
 
 thread_local! {
@@ -83,13 +83,14 @@ impl CudaDevice {
         }
     }
 
-    /// Frees memory, now or when the recording ends.
+    /// Keeps or frees memory that nobody uses, now or when the recording ends.
     pub(super) fn free(&self, slice: CudaSlice<u8>) {
         if self.is_recording() {
             let mut dropped = self.inner().gate.dropped.lock().unwrap_or_else(PoisonError::into_inner);
             dropped.push(slice);
             return;
         }
+        let Some(slice) = self.keep(slice) else { return };
         // A failure shows at the next call: the context keeps what was refused while something was dropped.
         let _stream = self.stream("free");
         drop(slice);
@@ -118,7 +119,9 @@ impl Drop for Recording<'_> {
         // While the recording's owners go, memory is still only set aside, which is freed last.
         drop(self.take_kept());
         RECORDING.with(|recording| recording.set(None));
-        let gate = &self.device.inner().gate;
-        gate.dropped.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let dropped = &self.device.inner().gate.dropped;
+        let dropped = std::mem::take(&mut *dropped.lock().unwrap_or_else(PoisonError::into_inner));
+        // The gate is still closed, so what is not kept is freed without asking for the stream.
+        dropped.into_iter().for_each(|slice| drop(self.device.keep(slice)));
     }
 }

@@ -69,6 +69,11 @@ impl Case {
     }
 
     pub(crate) fn forward(&self, device: &Device, dtype: DType) -> Columns {
+        self.forward_with(device, dtype, &self.allowed())
+    }
+
+    /// The same with sets that may have been used before.
+    pub(crate) fn forward_with(&self, device: &Device, dtype: DType, allowed: &TokenSets) -> Columns {
         let [mut logprobs, mut entropy, mut lse] =
             [(); 3].map(|()| poisoned(device, DType::F32, &[self.n()]));
         linear_logprob_forward(
@@ -78,7 +83,7 @@ impl Case {
             &self.hidden_on(device, dtype),
             &self.head_on(device, dtype),
             &ids(device, &self.targets),
-            &self.allowed(),
+            allowed,
             self.temperature,
         )
         .unwrap();

@@ -34,6 +34,21 @@ fn odd_sizes_equal_the_f64_version() {
 }
 
 #[test]
+fn sets_that_a_device_has_seen_may_grow() {
+    let (device, whole) = (device(), Case::random(37, 24, 70, true, 3.0));
+    for dtype in STORED {
+        let begin = whole.part(0, 20);
+        let mut allowed = begin.allowed();
+        begin.forward_with(&device, dtype, &allowed);
+        whole.sets[20..].iter().for_each(|set| allowed.push(set));
+        assert_eq!(allowed, whole.allowed());
+        let got = whole.forward_with(&device, dtype, &allowed);
+        let want = whole.forward(&device, dtype);
+        assert_eq!(got.each_ref().map(bits), want.each_ref().map(bits));
+    }
+}
+
+#[test]
 fn peaked_logits_equal_the_f64_version() {
     check(37, 64, 600, false, 60.0);
     check(37, 64, 600, true, 60.0);

@@ -1,5 +1,7 @@
 //! The divergence on a CUDA device: two tiles of logits side by side.
 
+use std::sync::Arc;
+
 use super::Distribution;
 use crate::cuda::{CudaDevice, Grid, Launch};
 use crate::error::KernelError;
@@ -25,7 +27,7 @@ pub(super) struct Pair<'a> {
     reference: Problem<'a>,
     lse: &'a Tensor,
     ref_lse: &'a Tensor,
-    rows: Rows,
+    rows: Arc<Rows>,
     /// Whether the kernels for compute capability 9.0 take both; asked once, since another thread may change the backend.
     by_warpgroups: bool,
 }
@@ -49,7 +51,7 @@ impl<'a> Pair<'a> {
             by_warpgroups,
             lse: policy.lse,
             ref_lse: reference.lse,
-            rows: Rows::new(device, allowed)?,
+            rows: allowed.on(device)?,
         })
     }
 

@@ -9,49 +9,14 @@
 pub(crate) mod cpu;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
+mod token_sets;
+
+pub use token_sets::TokenSets;
 
 use crate::device::{Device, placed};
 use crate::dtype::DType;
 use crate::error::{KernelError, check_range, check_shape};
 use crate::tensor::Tensor;
-
-/// For each row, the tokens allowed there; a row with an empty set allows the whole vocabulary.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct TokenSets {
-    /// Row `n` owns `ids[offsets[n]..offsets[n + 1]]`; one offset more than rows.
-    offsets: Vec<u32>,
-    /// The tokens of all rows, one after the other.
-    ids: Vec<u32>,
-}
-
-impl TokenSets {
-    /// No rows yet.
-    #[must_use]
-    pub fn new() -> TokenSets {
-        TokenSets { offsets: vec![0], ids: Vec::new() }
-    }
-
-    /// Adds the set of the next row; an empty set allows every token.
-    pub fn push(&mut self, tokens: &[u32]) {
-        if self.offsets.is_empty() {
-            self.offsets.push(0);
-        }
-        self.ids.extend_from_slice(tokens);
-        self.offsets.push(self.ids.len() as u32);
-    }
-
-    /// Number of rows.
-    #[must_use]
-    pub fn rows(&self) -> usize {
-        self.offsets.len().saturating_sub(1)
-    }
-
-    /// The set of row `n`.
-    #[must_use]
-    pub fn row(&self, n: usize) -> &[u32] {
-        &self.ids[self.offsets[n] as usize..self.offsets[n + 1] as usize]
-    }
-}
 
 /// `logprobs[n] = z[n, targets[n]] - lse[n]`, `entropy[n] = -sum_v p[n, v] log p[n, v]`, with
 /// `z[n, v] = hidden[n] . head[v] / temperature` over the tokens `v` allowed in row `n`.
@@ -107,7 +72,7 @@ pub fn linear_logprob_forward(
         #[cfg(feature = "cuda")]
         Device::Cuda(device) => {
             let problem = cuda::Problem { device: &device, op: OP, hidden, head, temperature };
-            cuda::forward(logprobs, entropy, lse, &problem, &cuda::Rows::new(&device, allowed)?, targets)?;
+            cuda::forward(logprobs, entropy, lse, &problem, &*allowed.on(&device)?, targets)?;
         }
     }
     Ok(())
@@ -236,7 +201,7 @@ impl Backward<'_> {
             #[cfg(feature = "cuda")]
             Device::Cuda(device) => {
                 let problem = cuda::Problem { device: &device, op, hidden, head, temperature };
-                let rows = cuda::Rows::new(&device, allowed)?;
+                let rows = allowed.on(&device)?;
                 cuda::backward(d_hidden, d_head, &problem, &rows, &upstream, targets, filter)?;
             }
         }
@@ -289,7 +254,7 @@ pub(crate) fn check_inputs(
     check_range(allowed.rows() == hidden.rows(), op, "allowed.rows()", allowed.rows(), hidden.rows())?;
     check_range(temperature > 0.0, op, "temperature", temperature, "> 0")?;
     let vocab_size = head.rows();
-    match allowed.ids.iter().find(|&&token| token as usize >= vocab_size) {
+    match allowed.ids().iter().find(|&&token| token as usize >= vocab_size) {
         Some(token) => check_range(false, op, "allowed", token, format!("< {vocab_size}")),
         None => Ok(()),
     }

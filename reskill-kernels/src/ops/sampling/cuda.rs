@@ -6,7 +6,7 @@ use crate::cuda::{Grid, Scratch};
 use crate::error::KernelError;
 use crate::ops::linear_logprob::TokenSets;
 use crate::ops::linear_logprob::cuda::{
-    Block, F32, Parts, Problem, Rows, SHARED_FEW_BF16, SHARED_FEW_F32, Sets, hopper, null, parts,
+    Block, F32, Parts, Problem, SHARED_FEW_BF16, SHARED_FEW_F32, Sets, hopper, null, parts,
 };
 use crate::tensor::Tensor;
 
@@ -22,7 +22,7 @@ pub(super) fn sample(
     greedy: bool,
     uniforms: &Tensor,
 ) -> Result<(), KernelError> {
-    let rows = Rows::new(problem.device, allowed)?;
+    let rows = allowed.on(problem.device)?;
     let lse = problem.scratch(problem.hidden.rows() * F32)?;
     for block in rows.dense(ROWS) {
         let parts = parts(problem, block, None)?;

@@ -35,7 +35,7 @@ pub(crate) type SetLogits<'d> = Scratch<'d>;
 
 impl Sets {
     pub(super) fn new(device: &CudaDevice, allowed: &TokenSets, rows: Vec<u32>) -> Result<Sets, KernelError> {
-        let host = Host { rows, offsets: allowed.offsets.clone(), ids: allowed.ids.clone() };
+        let host = Host { rows, offsets: allowed.offsets().to_vec(), ids: allowed.ids().to_vec() };
         let table = |values: &[u32]| upload(device, values);
         Ok(Sets { rows: table(&host.rows)?, offsets: table(&host.offsets)?, ids: table(&host.ids)?, host })
     }
@@ -255,7 +255,7 @@ mod tests {
         let mut allowed = TokenSets::new();
         sets.iter().for_each(|set| allowed.push(set));
         let rows = (0..sets.len() as u32).filter(|&row| !sets[row as usize].is_empty()).collect();
-        HeadPlan::new(&Host { rows, offsets: allowed.offsets, ids: allowed.ids })
+        HeadPlan::new(&Host { rows, offsets: allowed.offsets().to_vec(), ids: allowed.ids().to_vec() })
     }
 
     #[test]
