@@ -11,7 +11,7 @@
 // Numerics  sums in f32 inside the tensor core, in order of k by 16: an element by the same instructions whatever the
 //           tile's height or its neighbours.
 #pragma once
-#include "hopper.cuh"
+#include "warpgroup.cuh"
 
 // kTileM rows of the left factor (64 or 128) by kTileN of the right one (64, 128 or 256), kStages stages of 64 of k.
 // kTurned* says that a factor is stored with its own axis contiguous and K across rows. Maps have boxes of 64 columns and
@@ -99,6 +99,7 @@ template <int kTileM_, int kStages_, int kTurnedLeft, int kTurnedRight, int kTil
       next();
     }
     wgmma_wait<0>();
+    wgmma_results(sum);
     if (gives_back) mbarrier_arrive(&empty[before]);
   }
 };
