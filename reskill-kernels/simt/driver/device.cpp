@@ -14,7 +14,8 @@ int env_number(const char* name, int otherwise) {
 }
 int n_devices() { return env_number("RESKILL_SIMT_DEVICES", 1); }
 char g_context;
-int g_capability_set = 0;  // by reskill_simt_set_capability
+int g_capability_set = 0;       // by reskill_simt_set_capability
+int g_multiprocessors_set = 0;  // by reskill_simt_set_multiprocessors
 thread_local void* g_current = nullptr;
 }  // namespace
 
@@ -67,7 +68,9 @@ API cuDeviceGetAttribute(int* value, int attribute, int device) {
     case 10: *value = 32; break;                  // warp
     case 12: case 82: *value = 65536; break;      // registers a block, a multiprocessor
     case 13: *value = 1410000; break;             // clock, kHz
-    case 16: *value = env_number("RESKILL_SIMT_MULTIPROCESSORS", 4); break;
+    case 16:  // multiprocessors
+      *value = g_multiprocessors_set ? g_multiprocessors_set : env_number("RESKILL_SIMT_MULTIPROCESSORS", 4);
+      break;
     case 36: *value = 1215000; break;             // memory clock, kHz
     case 37: *value = 5120; break;                // memory bus, bits
     case 38: *value = 40 << 20; break;            // L2 cache
@@ -159,4 +162,7 @@ API cuGetErrorString(int error, const char** words) {
 // 0: as RESKILL_SIMT_CC says.
 extern "C" __attribute__((visibility("default"))) void reskill_simt_set_capability(int capability) {
   g_capability_set = capability;
+}
+extern "C" __attribute__((visibility("default"))) void reskill_simt_set_multiprocessors(int n) {
+  g_multiprocessors_set = n;
 }

@@ -13,5 +13,5 @@ pub mod counters;
 pub mod requests;
 
 pub use counters::Counters;
-pub use library::{device, is_stand_in, library_dir, load, set_capability, set_memory};
+pub use library::{device, is_stand_in, library_dir, load, set_capability, set_memory, set_multiprocessors};
 pub use order::{Order, with_each_order, with_order};

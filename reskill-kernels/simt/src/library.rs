@@ -74,6 +74,15 @@ pub fn set_capability(capability: i32) {
     }
 }
 
+/// Gives the stand-in's devices this many multiprocessors, for the whole process and before a device is opened; 0 puts back the
+/// default. No effect on a real device.
+pub fn set_multiprocessors(n: i32) {
+    if let Some(functions) = functions() {
+        // SAFETY: the signature is that of `reskill_simt_set_multiprocessors(int)`; it sets a number.
+        unsafe { (functions.set_multiprocessors)(n) };
+    }
+}
+
 /// Hears of one kernel: context, name, whether it is shared memory, four sums.
 pub(crate) type Found = unsafe extern "C" fn(*mut c_void, *const c_char, c_int, *const u64);
 
@@ -84,6 +93,7 @@ pub(crate) struct Functions {
     pub(crate) take_requests: unsafe extern "C" fn(*mut c_void, Found),
     set_memory: unsafe extern "C" fn(usize),
     set_capability: unsafe extern "C" fn(i32),
+    set_multiprocessors: unsafe extern "C" fn(i32),
 }
 
 /// The stand-in's entry points, or `None` on a real driver.
@@ -108,6 +118,7 @@ fn stand_in() -> &'static Functions {
                 take_requests: entry(&library, b"reskill_simt_take_requests\0"),
                 set_memory: entry(&library, b"reskill_simt_set_memory\0"),
                 set_capability: entry(&library, b"reskill_simt_set_capability\0"),
+                set_multiprocessors: entry(&library, b"reskill_simt_set_multiprocessors\0"),
             }
         };
         std::mem::forget(library);

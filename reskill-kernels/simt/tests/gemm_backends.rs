@@ -16,7 +16,12 @@ use reskill_simt::{Order, counters, with_order};
 static TURN: Mutex<()> = Mutex::new(());
 
 fn gpu() -> (Device, CudaDevice) {
+    gpu_of(4)
+}
+
+fn gpu_of(multiprocessors: i32) -> (Device, CudaDevice) {
     reskill_simt::set_capability(90);
+    reskill_simt::set_multiprocessors(multiprocessors);
     let device = reskill_simt::device();
     let Device::Cuda(cuda) = device.clone() else { unreachable!("a CUDA device was asked for") };
     (device, cuda)
@@ -115,18 +120,22 @@ fn all_ways_give_the_same_bits_on_whole_numbers() {
 #[test]
 fn tiles_in_turns_and_in_parts_give_the_same_bits_in_every_order() {
     let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let (device, cuda) = gpu();
+    // Multiprocessors of the stand-in, by which products are cut.
     let cases = [
-        // More tiles than the stand-in has multiprocessors, the last of them in parts of K.
-        ((300, 300, 520), DType::Bf16),
-        ((129, 256, 1032), DType::F32),
+        // More tiles than multiprocessors, the last of them in parts of K; one tile, all of it in parts.
+        (4, (300, 300, 904), DType::F32),
+        (4, (128, 256, 1032), DType::F32),
+        // The same for the gradient by the input, in bf16.
+        (4, (128, 1032, 256), DType::Bf16),
         // Few rows: clusters of 8, 4, 2 and 1, and several tiles for each block.
-        ((60, 56, 1032), DType::Bf16),
-        ((7, 104, 1032), DType::Bf16),
-        ((16, 40, 328), DType::Bf16),
-        ((128, 400, 40), DType::Bf16),
+        (8, (60, 56, 1032), DType::Bf16),
+        (4, (60, 56, 1032), DType::Bf16),
+        (4, (7, 104, 1032), DType::Bf16),
+        (4, (16, 40, 328), DType::Bf16),
+        (4, (128, 400, 40), DType::Bf16),
     ];
-    for (size, out) in cases {
+    for (multiprocessors, size, out) in cases {
+        let (device, cuda) = gpu_of(multiprocessors);
         cuda.set_gemm_backend(GemmBackend::Portable).unwrap();
         let portable = products(&device, size, DType::Bf16, out);
         cuda.set_gemm_backend(GemmBackend::Own).unwrap();

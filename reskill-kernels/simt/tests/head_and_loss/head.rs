@@ -99,12 +99,25 @@ impl Case {
         d_entropy: &[f32],
         filter: Option<f32>,
     ) -> [Tensor; 2] {
-        let [_, entropy, lse] = self.forward(device, dtype);
+        self.backward_with(device, dtype, d_logprobs, d_entropy, filter, &self.allowed())
+    }
+
+    /// The same with sets that may have been used before.
+    pub(crate) fn backward_with(
+        &self,
+        device: &Device,
+        dtype: DType,
+        d_logprobs: &[f32],
+        d_entropy: &[f32],
+        filter: Option<f32>,
+        allowed: &TokenSets,
+    ) -> [Tensor; 2] {
+        let [_, entropy, lse] = self.forward_with(device, dtype, allowed);
         let (hidden, head) = (self.hidden_on(device, dtype), self.head_on(device, dtype));
         let mut d_hidden = poisoned(device, dtype, hidden.shape());
         let mut d_head = tensor(device, DType::F32, head.shape(), &vec![1.0; head.len()]);
         let (d_logprobs, d_entropy) = (column(device, d_logprobs), column(device, d_entropy));
-        let (targets, allowed) = (ids(device, &self.targets), self.allowed());
+        let targets = ids(device, &self.targets);
         let (t, d_head_of) = (self.temperature, &mut d_head);
         match filter {
             None => linear_logprob_backward(
@@ -117,7 +130,7 @@ impl Case {
                 &hidden,
                 &head,
                 &targets,
-                &allowed,
+                allowed,
                 t,
             ),
             Some(filter) => linear_logprob_backward_filtered(
@@ -130,7 +143,7 @@ impl Case {
                 &hidden,
                 &head,
                 &targets,
-                &allowed,
+                allowed,
                 t,
                 filter,
             ),

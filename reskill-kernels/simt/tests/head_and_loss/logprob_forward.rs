@@ -39,11 +39,15 @@ fn sets_that_a_device_has_seen_may_grow() {
     for dtype in STORED {
         let begin = whole.part(0, 20);
         let mut allowed = begin.allowed();
-        begin.forward_with(&device, dtype, &allowed);
+        let (d_logprobs, d_entropy) = (vec![0.3; 37], vec![-0.2; 37]);
+        begin.backward_with(&device, dtype, &d_logprobs[..20], &d_entropy[..20], None, &allowed);
         whole.sets[20..].iter().for_each(|set| allowed.push(set));
         assert_eq!(allowed, whole.allowed());
         let got = whole.forward_with(&device, dtype, &allowed);
         let want = whole.forward(&device, dtype);
+        assert_eq!(got.each_ref().map(bits), want.each_ref().map(bits));
+        let got = whole.backward_with(&device, dtype, &d_logprobs, &d_entropy, None, &allowed);
+        let want = whole.backward(&device, dtype, &d_logprobs, &d_entropy, None);
         assert_eq!(got.each_ref().map(bits), want.each_ref().map(bits));
     }
 }

@@ -3,6 +3,7 @@
 
 mod backward;
 mod forward;
+mod head_plan;
 pub(crate) mod hopper;
 mod products;
 mod sets;

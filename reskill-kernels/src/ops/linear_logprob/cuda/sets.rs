@@ -1,5 +1,8 @@
 //! Rows with an allowed set.
 
+use std::sync::OnceLock;
+
+use super::head_plan::{HeadPlan, Host, PlacedHeadPlan};
 use super::{F32, Problem, null, upload};
 use crate::cuda::{CudaDevice, Grid, Scratch};
 use crate::error::KernelError;
@@ -7,8 +10,6 @@ use crate::ops::linear_logprob::{TokenSets, Upstream};
 use crate::tensor::Tensor;
 
 const UNIT: &str = "linear_logprob_sets";
-/// Rows of one token that a block adds up for the head's gradient.
-const SEGMENT: usize = 256;
 
 /// The rows that allow a set, and the sets of all rows.
 #[derive(Debug)]
@@ -20,14 +21,8 @@ pub(crate) struct Sets {
     /// (E).
     pub(crate) ids: Tensor<u32>,
     host: Host,
-}
-
-/// The same on the host, for the order of sums in the head's gradient.
-#[derive(Debug)]
-struct Host {
-    rows: Vec<u32>,
-    offsets: Vec<u32>,
-    ids: Vec<u32>,
+    /// Made by the first pass that wants the head's gradient.
+    head_plan: OnceLock<PlacedHeadPlan>,
 }
 
 /// One number for each token of each set.
@@ -37,7 +32,8 @@ impl Sets {
     pub(super) fn new(device: &CudaDevice, allowed: &TokenSets, rows: Vec<u32>) -> Result<Sets, KernelError> {
         let host = Host { rows, offsets: allowed.offsets().to_vec(), ids: allowed.ids().to_vec() };
         let table = |values: &[u32]| upload(device, values);
-        Ok(Sets { rows: table(&host.rows)?, offsets: table(&host.offsets)?, ids: table(&host.ids)?, host })
+        let (rows, offsets, ids) = (table(&host.rows)?, table(&host.offsets)?, table(&host.ids)?);
+        Ok(Sets { rows, offsets, ids, host, head_plan: OnceLock::new() })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -144,6 +140,14 @@ impl Sets {
         }
     }
 
+    fn head_plan(&self, device: &CudaDevice) -> Result<&PlacedHeadPlan, KernelError> {
+        if let Some(plan) = self.head_plan.get() {
+            return Ok(plan);
+        }
+        let plan = PlacedHeadPlan::new(device, &HeadPlan::new(&self.host))?;
+        Ok(self.head_plan.get_or_init(|| plan))
+    }
+
     fn add_to_head(
         &self,
         d_head: &mut Tensor,
@@ -151,16 +155,13 @@ impl Sets {
         d_logits: &SetLogits<'_>,
     ) -> Result<(), KernelError> {
         let c = problem.width();
-        let plan = HeadPlan::new(&self.host);
-        let table = |values: &[u32]| upload(problem.device, values);
-        let (segments, tokens, part_of) =
-            (table(&plan.segments)?, table(&plan.tokens)?, table(&plan.part_of)?);
-        let (entries, entry_rows) = (table(&plan.entries)?, table(&plan.entry_rows)?);
+        let plan = self.head_plan(problem.device)?;
         let parts = problem.scratch(plan.n_parts * c * F32)?;
         let kernel = problem.dtype().pick("linear_logprob_set_d_head_f32", "linear_logprob_set_d_head_bf16");
         let launch = problem.launch(UNIT, kernel).output(d_head).scratch(&parts, 0).scratch(d_logits, 0);
-        let launch = launch.input(problem.hidden).input(&segments).input(&tokens).input(&part_of);
-        let launch = launch.input(&entries).input(&entry_rows).size(c);
+        let launch =
+            launch.input(problem.hidden).input(&plan.segments).input(&plan.tokens).input(&plan.part_of);
+        let launch = launch.input(&plan.entries).input(&plan.entry_rows).size(c);
         // SAFETY:
         // - arguments: order and types match `linear_logprob_set_d_head_T(float*, float*, const float*, const T*, const
         //   u32* x 5, int)`, T being the type of `hidden` (checked in `mod.rs`), `d_head` f32;
@@ -168,110 +169,13 @@ impl Sets {
         //   token (below V), which no other block writes, or a part of its own;
         // - aliasing: `d_head` is borrowed mutably, the parts are scratch of this call.
         unsafe { launch.launch(Grid::linear(plan.tokens.len(), 128)) }?;
-        let (joined, join_tokens) = (table(&plan.joined)?, table(&plan.join_tokens)?);
         let launch = problem.launch(UNIT, "linear_logprob_set_d_head_join").output(d_head).scratch(&parts, 0);
-        let launch = launch.input(&joined).input(&join_tokens).size(c);
+        let launch = launch.input(&plan.joined).input(&plan.join_tokens).size(c);
         // SAFETY:
         // - arguments: order and types match `linear_logprob_set_d_head_join(float*, const float*, const u32*, const u32*,
         //   int)`;
         // - bounds: block t adds the parts joined[t]..joined[t + 1], all written above, to the row of its token;
         // - aliasing: `d_head` is borrowed mutably.
         unsafe { launch.launch(Grid::linear(plan.join_tokens.len(), 128)) }
-    }
-}
-
-/// Who adds what to the head's gradient: entries by token, then row, in segments.
-#[derive(Debug, Default)]
-struct HeadPlan {
-    /// (S + 1): where segments of `entries` begin.
-    segments: Vec<u32>,
-    /// (S): their tokens.
-    tokens: Vec<u32>,
-    /// (S): the part they write, counted from 1, or 0: the token has one segment and is added to at once.
-    part_of: Vec<u32>,
-    /// (E): places of the entries.
-    entries: Vec<u32>,
-    /// (E): rows of the entries.
-    entry_rows: Vec<u32>,
-    /// (J + 1), (J): the parts of the tokens that have several.
-    joined: Vec<u32>,
-    join_tokens: Vec<u32>,
-    n_parts: usize,
-}
-
-impl HeadPlan {
-    fn new(host: &Host) -> HeadPlan {
-        let entries_of = |&row: &u32| {
-            let entries = host.offsets[row as usize] as usize..host.offsets[row as usize + 1] as usize;
-            entries.map(move |entry| (entry, row))
-        };
-        // Counting the entries of each token is a sort that keeps the order of rows.
-        let n_tokens = host.ids.iter().max().map_or(0, |&token| token as usize + 1);
-        let mut ends = vec![0_usize; n_tokens];
-        host.rows.iter().flat_map(entries_of).for_each(|(entry, _)| ends[host.ids[entry] as usize] += 1);
-        let mut n_entries = 0;
-        for end in &mut ends {
-            let begin = n_entries;
-            n_entries += *end;
-            *end = begin;
-        }
-        let (mut entries, mut entry_rows) = (vec![0; n_entries], vec![0; n_entries]);
-        for (entry, row) in host.rows.iter().flat_map(entries_of) {
-            let end = &mut ends[host.ids[entry] as usize];
-            (entries[*end], entry_rows[*end]) = (entry as u32, row);
-            *end += 1;
-        }
-        let plan =
-            HeadPlan { segments: vec![0], joined: vec![0], entries, entry_rows, ..HeadPlan::default() };
-        plan.with_segments(&ends)
-    }
-
-    /// Cuts the entries of each token, which end at `ends`, into segments.
-    fn with_segments(mut self, ends: &[usize]) -> HeadPlan {
-        let mut begin = 0;
-        for (token, &end) in ends.iter().enumerate() {
-            let several = end - begin > SEGMENT;
-            while begin < end {
-                begin = end.min(begin + SEGMENT);
-                self.segments.push(begin as u32);
-                self.tokens.push(token as u32);
-                self.n_parts += usize::from(several);
-                self.part_of.push(if several { self.n_parts as u32 } else { 0 });
-            }
-            if several {
-                self.joined.push(self.n_parts as u32);
-                self.join_tokens.push(token as u32);
-            }
-        }
-        self
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn plan(sets: &[&[u32]]) -> HeadPlan {
-        let mut allowed = TokenSets::new();
-        sets.iter().for_each(|set| allowed.push(set));
-        let rows = (0..sets.len() as u32).filter(|&row| !sets[row as usize].is_empty()).collect();
-        HeadPlan::new(&Host { rows, offsets: allowed.offsets().to_vec(), ids: allowed.ids().to_vec() })
-    }
-
-    #[test]
-    fn entries_are_grouped_by_token_in_the_order_of_rows() {
-        let plan = plan(&[&[7, 2], &[], &[2, 9]]);
-        assert_eq!(plan.tokens, [2, 7, 9]);
-        assert_eq!((plan.entries, plan.entry_rows), (vec![1, 2, 0, 3], vec![0, 2, 0, 2]));
-        assert_eq!((plan.segments, plan.part_of, plan.n_parts), (vec![0, 2, 3, 4], vec![0, 0, 0], 0));
-    }
-
-    #[test]
-    fn a_token_of_many_rows_is_added_up_in_parts() {
-        let sets: Vec<&[u32]> = std::iter::repeat_n(&[3_u32, 5][..], SEGMENT).chain([&[5_u32][..]]).collect();
-        let plan = plan(&sets);
-        assert_eq!(plan.tokens, [3, 5, 5]);
-        assert_eq!(plan.part_of, [0, 1, 2]);
-        assert_eq!((plan.joined, plan.join_tokens, plan.n_parts), (vec![0, 2], vec![5], 2));
     }
 }
