@@ -47,9 +47,9 @@ impl PrecisionName {
 #[serde(rename_all = "lowercase")]
 pub enum GemmName {
     /// This program's kernels, chosen by device and sizes alone: the same bits in each run. Devices of compute capability
-    /// 9.0 use kernels of their own for large products in bf16, so their bits differ from those of 8.x.
+    /// 9.0 use kernels of their own for products and the output head in bf16, so their bits differ from those of 8.x.
     Own,
-    /// As `own` without the kernels for compute capability 9.0.
+    /// As `own` without the kernels of compute capability 9.0 for products and the output head.
     Portable,
     /// NVIDIA's cuBLASLt, which must be installed.
     Cublaslt,

@@ -10,11 +10,12 @@ use crate::error::KernelError;
 #[non_exhaustive]
 pub enum GemmBackend {
     /// This crate's kernels, chosen by device, addresses and sizes alone: the same program gives the same bits each time
-    /// on devices of one model. Large products and the output head (log-probabilities, divergence, sampling) in bf16 are
-    /// computed by other kernels on compute capability 9.0 than on 8.x, so the two round differently.
+    /// on devices of one model. Products where they pay, and the output head (log-probabilities, divergence, sampling), in
+    /// bf16 are computed by other kernels on compute capability 9.0 than on 8.x, so the two round differently.
     #[default]
     Own,
-    /// This crate's kernels without those for compute capability 9.0: `mma.sync` on every device.
+    /// This crate's kernels for products and the output head without those for compute capability 9.0: `mma.sync` on every
+    /// device. Attention in bf16 has kernels of its own there all the same.
     Portable,
     /// NVIDIA's cuBLASLt, which must be installed.
     CublasLt,

@@ -1,4 +1,4 @@
-// The tracing build: races on shared memory within a block.
+// The tracing build: races on shared memory within a block, or a cluster of them.
 //
 // Two accesses to a byte by different threads, one of them a write, must have a __syncthreads between them, within a warp
 // a __syncwarp, between blocks of a cluster a barrier of the cluster. The order in which fibers happen to run does not

@@ -1,4 +1,4 @@
-//! A piece of a device's memory, freed in stream order when its last owner goes.
+//! A piece of a device's memory, kept for the next tensor or freed in stream order when its last owner goes.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,8 +24,8 @@ impl Memory {
         self.slice.as_ref().map_or(0, CudaSlice::len)
     }
 
-    /// The address of its first byte. A recording that asks for it becomes an owner, but of scratch memory: that is never
-    /// freed, and operations of one recording share it.
+    /// The address of its first byte. A recording that asks for it becomes an owner, but of scratch memory: its
+    /// graph takes that along, and operations of one recording share it.
     pub(super) fn address(self: &Arc<Memory>) -> u64 {
         if !self.pooled {
             self.device.keep_for_recording(self);
@@ -99,9 +99,9 @@ impl CudaDevice {
     }
 
     /// Sets how much memory of tensors that are gone is kept for new ones, at most; an eighth of the device's memory at first.
-    /// What is kept beyond it goes back to the driver now.
+    /// If more is kept, all of it goes back to the driver now.
     ///
-    /// A step of training or decoding that has been done once finds its memory here and asks the driver for none. With 0
+    /// A step of training or decoding that has been done once or twice finds its memory here and asks the driver for none. With 0
     /// every tensor has memory of exactly its size, fresh from the driver: for tools that look for accesses beside it.
     pub fn keep_memory(&self, most: usize) {
         self.inner().keep.store(most, Ordering::Relaxed);

@@ -20,7 +20,7 @@ thread_local! {
 #[derive(Debug, Default)]
 pub(super) struct Gate {
     lock: RwLock<()>,
-    /// Memory that was dropped by the recording thread: freed when the recording ends.
+    /// Memory that was dropped by the recording thread: kept or freed when the recording ends.
     dropped: Mutex<Vec<CudaSlice<u8>>>,
     /// Memory that the recorded work uses.
     kept: Mutex<Vec<Arc<Memory>>>,

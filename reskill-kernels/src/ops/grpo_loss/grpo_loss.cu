@@ -3,8 +3,8 @@
 // Formula   loss[n] = surrogate(log ratio, A) * min(exp(old - sampler), limit) + kl_coef * kl - entropy_coef * entropy;
 //           d_logprobs[n] = weights[n] * d loss / d logprob, d_entropy[n] = -weights[n] * entropy_coef
 //           (the variants: clip.rs, cispo.rs, sapo.rs, kl.rs, sequence.rs beside this file)
-// Shapes    all columns (N) f32, sequences (N) u32 | part (blocks, 9), sums (9) f64 | mean, share (N) f64
-// Bytes     4 * (2 + 4 + optional columns) * N
+// Shapes    all columns (N) f32, sequences (N) u32 | part (blocks, 9), sums (9) f64 | mean (N) f64, slopes (N) f32
+// Bytes     4 * (2 + 5 + optional columns) * N
 // Flops     ~60*N, in f32 as on the CPU: a few microseconds, bound by the launch
 // Launch    tokens: grid (ceil(N/256)), block (256); sums: grid (1), block (32); sequence passes: grid (ceil(N/256)),
 //           block (256), each token looks through all others: N^2 comparisons, 50 us at N = 16384

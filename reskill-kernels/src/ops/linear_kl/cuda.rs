@@ -28,7 +28,7 @@ pub(super) struct Pair<'a> {
     lse: &'a Tensor,
     ref_lse: &'a Tensor,
     rows: Arc<Rows>,
-    /// Whether the kernels for compute capability 9.0 take both; asked once, since another thread may change the backend.
+    /// Whether the kernels for compute capability 9.0 compute the logits of both; asked once, since another thread may change the backend.
     by_warpgroups: bool,
 }
 

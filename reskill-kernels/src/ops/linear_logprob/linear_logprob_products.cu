@@ -2,10 +2,11 @@
 //
 // Formula   d_hidden[n, c] (+)= sum_v d_logits[n, v] head[v, c];  d_head[v, c] += sum_n d_logits[n, v] hidden[n, c]
 // Shapes    d_logits (R, ld), hidden (N, C), head (V, C), d_hidden (N, C) bf16 or f32 | d_head (V, C) f32
-//           partial (R, C) f32: d_hidden over the slabs so far, unless one slab holds the whole vocabulary
+//           partial (R, C) f32: d_hidden over the slabs so far, unless one slab holds the whole vocabulary (by warpgroups: always)
 // Bytes     d_hidden: size * (R*S + S*C) + 8*R*C; d_head: size * (R*S + R*C) + 8*S*C
 // Flops     2*R*S*C each
-// Launch    grid (ceil(C/BN), ceil(rows/BM)), block (256), dynamic shared memory of the tile
+// Launch    grid (ceil(C/BN), ceil(rows/BM)), block (256), dynamic shared memory of the tile; the rows
+//           of d_hidden in bf16 behind the last slab: grid (rows), block (128)
 // Numerics  f32 sums in ascending n or v, slab after slab: the same bits whatever else is in the batch (d_hidden) and
 //           without atomics. With a filter, blocks of 128 rows x 256 tokens that do not matter are left out.
 // Source    the chain rule

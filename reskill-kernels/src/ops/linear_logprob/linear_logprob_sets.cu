@@ -3,9 +3,10 @@
 // Formula   as in linear_logprob_forward.cu and _backward.cu and in linear_kl, over the tokens of the row's set
 // Shapes    hidden (N, C), head (V, C) bf16 or f32 | offsets (N + 1), ids (E) u32: row n owns ids[offsets[n]..] |
 //           rows (R) u32: the rows that have a set | logits, d_logits (E) f32 | the columns (N) f32
-// Bytes     DRAM floor size * (R*C + distinct tokens * C) + 12*E: the head's rows repeat and are served from L2
-// Flops     2*E*C forward, 4*E*C backward: bound by memory
-// Launch    logits, statistics, gradients, d_hidden: grid (R), block (128); d_head: grid (segments), block (128)
+// Bytes     DRAM floor size * (R*C + distinct tokens * C) + 4*E + 20*N forward: the head's rows repeat and are served from L2
+// Flops     2*E*C forward, 6*E*C backward, which computes the logits again: bound by memory
+// Launch    logits, statistics, gradients, d_hidden: grid (R), block (128); d_head: grid (segments), block (128),
+//           join: grid (tokens of several segments), block (128)
 // Numerics  a dot product's 32 lanes (of eight neighbours each, or of one) in ascending order, then a tree: the same for
 //           every batch. d_head adds the rows of a token in ascending order, in segments of at most 256 that are joined
 //           in order: no atomics.

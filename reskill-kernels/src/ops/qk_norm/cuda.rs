@@ -8,8 +8,8 @@ use crate::ops::elementwise::{Parts, add_column_sums};
 use crate::tensor::Tensor;
 
 const UNIT: &str = "qk_norm";
-/// Most blocks of the backward pass, without and with the rotation: as many as 132 multiprocessors run at once, so that all
-/// go in one wave there; numbers of their own, so that sums have one order on every device.
+/// Most blocks of the backward pass, without and with the rotation: as many as 132 multiprocessors run at once in bf16, so
+/// that all go in one wave there; numbers of their own, so that sums have one order on every device.
 const MOST_PARTS: [usize; 2] = [512, 384];
 /// Warps of a block: what the kernels are written for.
 const WARPS: usize = 8;

@@ -13,8 +13,8 @@
 //           D.  With positions 4 N more; the tables stay in the second-level cache.
 // Flops     forward ~4 N R D, backward ~11 N R D: memory-bound, judged in GB/s.
 // Launch    block (256); D / 8 lanes a head where that divides a warp, with eight elements each in registers, else a
-//           warp a head (cuda/head.cuh). forward: grid (ceil(N R lanes / 256)).  backward: grid (P <= 512), 2D
-//           numbers a warp of dynamic shared memory; then `elementwise_add_column_sums_f32` adds the P parts.
+//           warp a head (cuda/head.cuh). forward: grid (ceil(N R lanes / 256)).  backward: grid (P <= 512,
+//           384 with positions), 2D + 64 numbers a warp of dynamic shared memory (2D where a head has a warp); then `elementwise_add_column_sums_f32` adds the P parts.
 // Guards    a position that is not below M makes the row's heads NaN. Heads of a warp each are not rotated: the host
 //           takes rope.cu for them.
 // Numerics  sums of a head across its lanes in f32; d_weight per lane, then per warp, then the eight warps, then the

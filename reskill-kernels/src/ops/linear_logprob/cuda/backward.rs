@@ -1,4 +1,4 @@
-//! The backward pass by slabs: gradients of the logits of up to 8192 rows and 8192 tokens (128 MiB in bf16) at a time, then
+//! The backward pass by slabs: gradients of the logits of up to 8192 rows and some 8192 tokens (128 MiB in bf16) at a time, then
 //! the two products that read them. Four products in all with the forward pass, without an (N, V) array.
 
 use super::{Block, Problem, Rows, SHARED_F32, STRIP, hopper, products};
