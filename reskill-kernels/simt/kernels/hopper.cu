@@ -65,3 +65,30 @@ __device__ __forceinline__ void add_up_cluster(float* y, const float* x) {
 CLUSTER_KERNEL(simt_clusters, true, true)
 CLUSTER_KERNEL(simt_mistake_cluster_reads_early, false, true)
 CLUSTER_KERNEL(simt_mistake_cluster_ends_early, true, false)
+
+// Two warps: the first writes 32 numbers to shared memory and its lane 0 announces them, the second then reads them.
+template <bool kTogether> __device__ __forceinline__ void announce(float* y) {
+  DYN_SHARED(u8, memory);
+  u64* ready = reinterpret_cast<u64*>(memory);
+  float* numbers = reinterpret_cast<float*>(memory + 16);
+  const int lane = threadIdx.x & 31;
+  if (threadIdx.x == 0) {
+    mbarrier_init(ready, 1);
+    mbarrier_init_fence();
+  }
+  numbers[lane] = 0.0f;
+  __syncthreads();
+  if (threadIdx.x < 32) {
+    numbers[lane] = (float)(lane + 1);
+    if (kTogether) __syncwarp();
+    if (lane == 0) mbarrier_arrive(ready);
+  } else {
+    mbarrier_wait(ready, 0);
+    y[lane] = numbers[lane];
+  }
+}
+#define ANNOUNCE_KERNEL(name, together)                                               \
+  extern "C" __global__ void __launch_bounds__(64) name(float* y) { announce<together>(y); } \
+  EXPORT_KERNEL(name)
+ANNOUNCE_KERNEL(simt_announced, true)
+ANNOUNCE_KERNEL(simt_mistake_announced_early, false)

@@ -110,6 +110,9 @@ void switch_to(Fiber& to);
 void leave_cluster_barrier();
 // Runs other fibers until *generation differs from `seen`.
 void wait_while(const uint64_t* generation, uint64_t seen, const char* where);
+// In a random order, now and then: other warps go on before the rest of this one, since what a thread has announced may be acted
+// upon before its neighbours have done their part.
+void let_others_run();
 [[noreturn]] void thread_exit();
 // Drops the block's shared variables (memory.cpp).
 void release_shared(Block& block);

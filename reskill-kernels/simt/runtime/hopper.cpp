@@ -189,8 +189,10 @@ void mbarrier_arrive(unsigned long long* barrier, unsigned expected_bytes) {
     fail("an mbarrier gets more arrivals than its phase has, or was not initialised");
   b.bytes += expected_bytes;
   --b.pending;
+  const uint64_t parity = b.parity;
   b.end_phase_if_complete();
   *barrier = b.word();
+  if (b.parity != parity) let_others_run();
 }
 
 void mbarrier_wait(unsigned long long* barrier, unsigned parity) {
@@ -318,6 +320,10 @@ void wgmma_wait(int groups_left) {
     }
   }
   all.resize(kept);
+  // The warp waits as one: no lane goes on, and gives back what was multiplied, while others have not multiplied.
+  Rendezvous* meeting;
+  meet(0xffffffffu, "wgmma.wait_group", &meeting);
+  arrive(meeting, "wgmma.wait_group");
 }
 
 void named_barrier(int id, int threads) {

@@ -101,6 +101,17 @@ void yield() {
 
 }  // namespace
 
+void let_others_run() {
+  Block& b = running_block();
+  if (!b.random || b.rng() % 2 == 0) return;
+  const unsigned begin = b.rank[running_fiber().index] & ~31u;
+  unsigned p = static_cast<unsigned>(b.rng() % b.warps.size()) * 32;
+  for (unsigned k = 0; k < b.n; ++k, p = p + 1 == b.n ? 0 : p + 1) {
+    if ((p & ~31u) == begin || !runnable(b.fibers[b.order[p]])) continue;
+    return switch_to(b.fibers[b.order[p]]);
+  }
+}
+
 void wait_while(const uint64_t* generation, uint64_t seen, const char* where) {
   Fiber& f = running_fiber();
   f.waits_for = generation;

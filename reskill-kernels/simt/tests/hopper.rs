@@ -7,7 +7,7 @@ mod common;
 
 use common::{Gpu, bf16};
 use cudarc::driver::{DevicePtr, DeviceRepr, DriverError, PushKernelArg, sys};
-use reskill_simt::with_each_order;
+use reskill_simt::{Order, with_each_order, with_order};
 
 const ROWS: usize = 21;
 const COLS: usize = 104;
@@ -109,6 +109,27 @@ fn expected_of_clusters(blocks: u32) -> Vec<f32> {
     let sum =
         |block: u32, lane: u32| (0..4).map(|r| (r + 1) * ((block / 4 * 4 + r) * 32 + lane)).sum::<u32>();
     (0..blocks).flat_map(|block| (0..32).map(move |lane| sum(block, lane) as f32)).collect()
+}
+
+/// What the second warp read of what the first announced.
+fn announced(kernel: &str, order: Order) -> Vec<f32> {
+    let gpu = Gpu::new();
+    let mut y = gpu.stream.alloc_zeros::<f32>(32).unwrap();
+    with_order(order, || {
+        gpu.launch(kernel, 1, 64, 256, |l| {
+            l.arg(&mut y);
+        })
+    })
+    .unwrap();
+    gpu.stream.clone_dtoh(&y).unwrap()
+}
+
+#[test]
+fn what_a_lane_announces_before_its_warp_has_written_it_is_read_too_early_in_some_order() {
+    let expected: Vec<f32> = (1..=32_u8).map(f32::from).collect();
+    let orders = || (0..8).map(Order::Random).chain([Order::Forward, Order::Reverse]);
+    assert!(orders().all(|order| announced("simt_announced", order) == expected));
+    assert!(orders().any(|order| announced("simt_mistake_announced_early", order) != expected));
 }
 
 #[test]
