@@ -6,10 +6,10 @@
 
 mod common;
 
-use common::{ids, tensor};
+use common::{ids, packed_attention, tensor};
 use reskill_kernels::ops::{
     self, AdamWParams, AttentionShape, CachedPlan, CachedSpan, Distribution, GrpoLossInputs, GrpoLossParams,
-    LowRank, Moments8, PackedSegment, PackedSegments, RopeTable, Rotation, SamplingFilter, TokenSets,
+    LowRank, Moments8, RopeTable, Rotation, SamplingFilter, TokenSets,
 };
 use reskill_kernels::{DType, KernelError, Tensor};
 use reskill_simt::requests;
@@ -162,17 +162,7 @@ fn low_rank_additions() {
 fn attention() {
     let device = reskill_simt::device();
     for d in [64, 128] {
-        let shape = AttentionShape { n_heads: 4, n_kv_heads: 2, head_dim: d };
-        let segment = |start, len, prefix_len| PackedSegment { start, len, prefix_start: 0, prefix_len };
-        let segments: PackedSegments = vec![segment(0, 128, 0), segment(128, 64, 128)].into();
-        let n = 192;
-        let [qkv, mut d_qkv] = [(); 2].map(|()| tensor(&device, &[n, shape.qkv_width()], BF16));
-        let [mut out, d_out] = [(); 2].map(|()| tensor(&device, &[n, shape.out_width()], BF16));
-        let mut lse = tensor(&device, &[n, shape.n_heads], DType::F32);
-        check("attention_forward", || ops::attention_forward(&mut out, &mut lse, &qkv, &segments, shape));
-        check("attention_backward", || {
-            ops::attention_backward(&mut d_qkv, &d_out, &out, &lse, &qkv, &segments, shape)
-        });
+        packed_attention(&device, d, |op, run| check(op, run));
     }
 }
 

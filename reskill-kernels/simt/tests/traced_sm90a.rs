@@ -7,11 +7,9 @@
 
 mod common;
 
-use common::{ids, tensor};
+use common::{ids, packed_attention, tensor};
 use reskill_kernels::ops::cost::{self, Cost};
-use reskill_kernels::ops::{
-    self, AttentionShape, CachedPlan, CachedSpan, Distribution, PackedSegment, PackedSegments, TokenSets,
-};
+use reskill_kernels::ops::{self, AttentionShape, CachedPlan, CachedSpan, Distribution, TokenSets};
 use reskill_kernels::{DType, Device, KernelError, Tensor};
 use reskill_simt::{counters, requests};
 
@@ -257,16 +255,6 @@ fn attention_of_packed_rows_asks_for_whole_sectors() {
     reskill_simt::set_capability(90);
     let device = reskill_simt::device();
     for head_dim in [64, 128] {
-        let shape = AttentionShape { n_heads: 4, n_kv_heads: 2, head_dim };
-        let segment = |start, len, prefix_len| PackedSegment { start, len, prefix_start: 0, prefix_len };
-        let segments: PackedSegments = vec![segment(0, 128, 0), segment(128, 64, 128)].into();
-        let n = 192;
-        let [qkv, mut d_qkv] = [(); 2].map(|()| tensor(&device, &[n, shape.qkv_width()], BF16));
-        let [mut out, d_out] = [(); 2].map(|()| tensor(&device, &[n, shape.out_width()], BF16));
-        let mut lse = tensor(&device, &[n, shape.n_heads], DType::F32);
-        asks("attention_forward", || ops::attention_forward(&mut out, &mut lse, &qkv, &segments, shape));
-        asks("attention_backward", || {
-            ops::attention_backward(&mut d_qkv, &d_out, &out, &lse, &qkv, &segments, shape)
-        });
+        packed_attention(&device, head_dim, |op, run| asks(op, run));
     }
 }

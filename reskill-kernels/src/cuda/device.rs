@@ -46,11 +46,11 @@ pub(super) struct Inner {
     pub(super) properties: Properties,
     pub(super) modules: Modules,
     /// Memory of tensors that are gone, for the next ones.
-    pub(super) kept: Mutex<Pool>,
+    pub(super) kept: Pool,
     /// Most bytes of it.
     pub(super) keep: AtomicUsize,
     /// Memory for the inside of operations that none of them uses now.
-    pub(super) scratch: Mutex<Pool>,
+    pub(super) scratch: Pool,
     pub(super) uploads: Mutex<Uploads>,
     pub(super) gate: Gate,
     pub(super) gemm: GemmState,
@@ -225,9 +225,9 @@ fn open(ordinal: usize) -> Result<Inner, DriverError> {
         ordinal,
         properties,
         modules,
-        kept: Mutex::default(),
+        kept: Pool::default(),
         keep,
-        scratch: Mutex::default(),
+        scratch: Pool::default(),
         uploads: Mutex::default(),
         gate: Gate::default(),
         gemm: GemmState::default(),

@@ -19,8 +19,9 @@ pub(super) fn keep_freed_memory(context: &CudaContext) {
 
 /// Bytes that the driver keeps and nobody uses; 0 where it does not say.
 pub(super) fn idle_bytes(context: &CudaContext) -> usize {
+    let Some(pool) = of(context) else { return 0 };
     let bytes = |attribute| -> Option<u64> {
-        let (pool, mut value) = (of(context)?, 0_u64);
+        let mut value = 0_u64;
         // SAFETY: as above.
         unsafe { result::mem_pool::get_attribute(pool, attribute, (&raw mut value).cast()) }.ok()?;
         Some(value)

@@ -17,8 +17,8 @@ pub(crate) struct CudaGraph {
     graph: Mutex<Handle>,
     /// The memory that it reads and writes.
     _memory: Vec<Arc<Memory>>,
-    /// Its scratch memory; none only while it is dropped.
-    scratch: Option<Pool>,
+    /// Its scratch memory.
+    scratch: Pool,
 }
 
 struct Handle(cudarc::driver::CudaGraph);
@@ -88,7 +88,7 @@ impl CudaDevice {
             })
         })?;
         let graph = Mutex::new(Handle(graph));
-        let (memory, scratch) = (recording.take_kept(), Some(recording.take_scratch()));
+        let (memory, scratch) = (recording.take_kept(), recording.take_scratch());
         Ok(CudaGraph { device: self.clone(), graph, _memory: memory, scratch })
     }
 }
@@ -96,9 +96,7 @@ impl CudaDevice {
 impl Drop for CudaGraph {
     fn drop(&mut self) {
         // What the graph was launched for comes before all that is given to the stream from now on.
-        if let Some(scratch) = self.scratch.take() {
-            self.device.give_pool(scratch);
-        }
+        self.device.give_pool(&self.scratch);
     }
 }
 

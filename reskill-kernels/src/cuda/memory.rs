@@ -1,12 +1,11 @@
 //! A piece of a device's memory, kept for the next tensor or freed in stream order when its last owner goes.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use cudarc::driver::{CudaSlice, CudaStream, DevicePtr, DriverError, sys};
 
 use super::device::CudaDevice;
-use super::pool::Pool;
 use crate::error::KernelError;
 
 /// Memory with its device. A recorded graph that uses it is one of its owners.
@@ -105,44 +104,33 @@ impl CudaDevice {
     /// every tensor has memory of exactly its size, fresh from the driver: for tools that look for accesses beside it.
     pub fn keep_memory(&self, most: usize) {
         self.inner().keep.store(most, Ordering::Relaxed);
-        let mut kept = self.inner().kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.bytes() > most {
-            let all = std::mem::take(&mut *kept);
-            drop(kept);
+        if self.inner().kept.bytes() > most {
             let _stream = self.stream("keep_memory");
-            drop(all);
+            drop(self.inner().kept.take_all());
         }
     }
 
     /// A kept piece of `bytes` or, so that steps of nearly one size share pieces, up to an eighth more.
     fn take_kept(&self, bytes: usize) -> Option<CudaSlice<u8>> {
         // Work is done in the order of the one stream, so whoever used the piece before is through with it first.
-        let mut kept = self.inner().kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.take(bytes, bytes + bytes / 8)
+        self.inner().kept.take(bytes, bytes + bytes / 8)
     }
 
     /// Keeps a piece that nobody uses any more, or returns it if enough is kept.
     pub(super) fn keep(&self, slice: CudaSlice<u8>) -> Option<CudaSlice<u8>> {
-        let mut kept = self.inner().kept.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.bytes().saturating_add(slice.len()) > self.inner().keep.load(Ordering::Relaxed) {
-            return Some(slice);
-        }
-        kept.give(slice);
-        None
+        self.inner().kept.give_within(slice, self.inner().keep.load(Ordering::Relaxed))
     }
 
     /// Bytes that are kept for new tensors and for the inside of operations.
     #[must_use]
     pub fn kept_memory(&self) -> usize {
-        let bytes = |pool: &Mutex<Pool>| pool.lock().unwrap_or_else(PoisonError::into_inner).bytes();
-        bytes(&self.inner().kept) + bytes(&self.inner().scratch)
+        self.inner().kept.bytes() + self.inner().scratch.bytes()
     }
 
     /// Gives all pieces that nobody uses to the driver. The caller holds the stream.
     fn give_back_unused(&self) {
         for pool in [&self.inner().scratch, &self.inner().kept] {
-            let pool = std::mem::take(&mut *pool.lock().unwrap_or_else(PoisonError::into_inner));
-            drop(pool);
+            drop(pool.take_all());
         }
     }
 

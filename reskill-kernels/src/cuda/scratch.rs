@@ -1,7 +1,5 @@
 //! Memory for the inside of an operation, taken from a pool and given back when the operation returns.
 
-use std::sync::{Mutex, PoisonError};
-
 use cudarc::driver::CudaSlice;
 
 use super::buffer::CudaBuffer;
@@ -66,12 +64,10 @@ impl CudaDevice {
         }
         // Up to eight times as much, lest small wishes hold large pieces.
         let most = bytes.max(SMALLEST).saturating_mul(8);
-        // Pieces are taken and given whole, so a panic of another thread leaves the pools usable.
-        let take = |pool: &Mutex<Pool>| pool.lock().unwrap_or_else(PoisonError::into_inner).take(bytes, most);
         // A recording takes pieces out of the device's pool and has a pool of its own for those it is done with, which its
         // graph keeps: a launch of the graph writes to them at any time, also between two kernels of another thread.
-        let recorded = if self.is_recording() { take(&self.inner().gate.scratch) } else { None };
-        match recorded.or_else(|| take(&self.inner().scratch)) {
+        let recorded = if self.is_recording() { self.inner().gate.scratch.take(bytes, most) } else { None };
+        match recorded.or_else(|| self.inner().scratch.take(bytes, most)) {
             Some(slice) => Ok(Some(slice)),
             None => self.allocate(op, rounded(bytes)),
         }
@@ -80,12 +76,12 @@ impl CudaDevice {
     pub(super) fn give_to_pool(&self, slice: CudaSlice<u8>) {
         let inner = self.inner();
         let pool = if self.is_recording() { &inner.gate.scratch } else { &inner.scratch };
-        pool.lock().unwrap_or_else(PoisonError::into_inner).give(slice);
+        pool.give(slice);
     }
 
     /// Gives the pieces of a graph back.
-    pub(super) fn give_pool(&self, pool: Pool) {
-        self.inner().scratch.lock().unwrap_or_else(PoisonError::into_inner).take_over(pool);
+    pub(super) fn give_pool(&self, pool: &Pool) {
+        self.inner().scratch.take_over(pool);
     }
 }
 

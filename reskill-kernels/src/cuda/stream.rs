@@ -25,7 +25,7 @@ pub(super) struct Gate {
     /// Memory that the recorded work uses.
     kept: Mutex<Vec<Arc<Memory>>>,
     /// Scratch memory that recorded operations are done with.
-    pub(super) scratch: Mutex<Pool>,
+    pub(super) scratch: Pool,
 }
 
 /// The stream, held for one call to the driver.
@@ -107,15 +107,14 @@ impl Recording<'_> {
 impl Recording<'_> {
     /// The scratch memory that the recorded work uses.
     pub(super) fn take_scratch(&self) -> Pool {
-        let scratch = &self.device.inner().gate.scratch;
-        std::mem::take(&mut *scratch.lock().unwrap_or_else(PoisonError::into_inner))
+        self.device.inner().gate.scratch.take_all()
     }
 }
 
 impl Drop for Recording<'_> {
     fn drop(&mut self) {
         // Of a recording that failed; the graph of one that did not has taken them.
-        self.device.give_pool(self.take_scratch());
+        self.device.give_pool(&self.device.inner().gate.scratch);
         // While the recording's owners go, memory is still only set aside, which is freed last.
         drop(self.take_kept());
         RECORDING.with(|recording| recording.set(None));

@@ -11,7 +11,8 @@ use cudarc::driver::{
 use cudarc::nvrtc::Ptx;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use reskill_kernels::{DType, Device, Tensor};
+use reskill_kernels::ops::{self, AttentionShape, PackedSegment, PackedSegments};
+use reskill_kernels::{DType, Device, KernelError, Tensor};
 use reskill_simt::{Order, with_order};
 
 /// The stand-in's device.
@@ -88,4 +89,23 @@ pub(crate) fn tensor(device: &Device, shape: &[usize], dtype: DType) -> Tensor {
 
 pub(crate) fn ids(device: &Device, ids: &[u32]) -> Tensor<u32> {
     Tensor::from_slice(&[ids.len()], ids, device, DType::U32).unwrap()
+}
+
+/// Both passes of attention in bf16 over a segment of 128 rows and one of 64 that continues it, by name.
+pub(crate) fn packed_attention(
+    device: &Device,
+    head_dim: usize,
+    mut run: impl FnMut(&str, &mut dyn FnMut() -> Result<(), KernelError>),
+) {
+    let shape = AttentionShape { n_heads: 4, n_kv_heads: 2, head_dim };
+    let segment = |start, len, prefix_len| PackedSegment { start, len, prefix_start: 0, prefix_len };
+    let segments: PackedSegments = vec![segment(0, 128, 0), segment(128, 64, 128)].into();
+    let n = 192;
+    let [qkv, mut d_qkv] = [(); 2].map(|()| tensor(device, &[n, shape.qkv_width()], DType::Bf16));
+    let [mut out, d_out] = [(); 2].map(|()| tensor(device, &[n, shape.out_width()], DType::Bf16));
+    let mut lse = tensor(device, &[n, shape.n_heads], DType::F32);
+    run("attention_forward", &mut || ops::attention_forward(&mut out, &mut lse, &qkv, &segments, shape));
+    run("attention_backward", &mut || {
+        ops::attention_backward(&mut d_qkv, &d_out, &out, &lse, &qkv, &segments, shape)
+    });
 }
